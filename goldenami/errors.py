@@ -129,10 +129,15 @@ class CredentialsRefused(AccessError):
 
 
 class TestsFailed(GoldenAmiError):
-    """Tests failed at a gate. The image is not published."""
+    """Tests failed at a gate. The image is not published. ``details``: the lines about each failed test.
+    ``headline``: the message without them."""
 
     exit_code = 5
     __test__ = False  # the name starts like a test class; pytest must not collect it
+
+    def __init__(self, message: str, *, hint: str | None = None, details: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([f"{message}:", *details]) if details else message, hint=hint)
+        self.headline = message
 
 
 class ConditionsUnmet(GoldenAmiError):

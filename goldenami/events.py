@@ -6,11 +6,13 @@ must accept unknown kinds. The kinds and their fields:
 =====================  ==========================================================================
 kind                   fields
 =====================  ==========================================================================
-build.started          recipe, version, environment, digest, targets (list of labels)
+build.started          recipe, version, environment, digest, build_id, caller, targets (list of labels),
+                       expected (the stages in their order; each has stage, architecture or "", and, if past builds
+                       are known, seconds and left: how long it took, and the time from its start to the build's end)
 build.skipped          reason, release
-build.finished         status ("released" | "failed" | "interrupted"), seconds, [error]
+build.finished         status ("released" | "failed" | "interrupted"), seconds, exit_code, [error]
 task.started           task (the words of the command), id, caller
-stage.started          stage, [architecture]
+stage.started          stage, [architecture], [beside (True: other stages run at the same time)]
 stage.finished         stage, [architecture], status ("ok" | "failed"), seconds, [detail]
 operation.started      index (from 1), total, title, place, [architecture], [host]
 operation.finished     index, total, title, place, status ("ok" | "changed" | "failed" | "skipped"), seconds, [detail]
@@ -21,6 +23,7 @@ test.started           gate, name, architecture
 test.finished          gate, name, outcome ("passed" | "failed" | "skipped" | "flaky"), seconds, [message],
                        [architecture], [place]
 tests.finished         gate, passed, failed, skipped, flaky, seconds, architecture
+host.launched          purpose ("builder" | "proof"), architecture, instance_id
 host.replaced          purpose ("builder" | "proof"), architecture, instance_id, reason, number, limit
 cloud.call             action, account, region, [resource]      (mutations only)
 note                   message, [level: "info" | "warning"]

@@ -19,7 +19,7 @@ from goldenami.aws.catalogs import open_store
 from goldenami.aws.journals import open_journals
 from goldenami.aws.session import Cloud
 from goldenami.aws.sharing import sharing
-from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.errors import GoldenAmiError, Interrupted
 from goldenami.events import Emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.model import Environment
@@ -86,7 +86,7 @@ class Result:
         """The exit code that belongs to this result: that of its error, or that of targets without an image."""
         if self.error is not None:
             return self.error.exit_code
-        return TargetsFailed.exit_code if self.outcome is not None and self.outcome.failures else 0
+        return self.outcome.exit_code if self.outcome is not None else 0
 
 
 class Ended(Protocol):

@@ -20,7 +20,7 @@ from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of
-from goldenami.errors import CatalogError, NotFound, UsageError
+from goldenami.errors import CatalogError, NotFound, TargetsFailed, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -88,6 +88,11 @@ class Outcome:
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
     unsent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that ends with this result."""
+        return TargetsFailed.exit_code if self.failures else 0
 
     @property
     def images(self) -> tuple[ManifestImage, ...]:
@@ -163,7 +168,7 @@ def build(
             if adopted is not None:
                 emit(emit_to, "note", message=f"continues build {adopted.build_id} of the same inputs")
                 with opening.reopen(project, environment, adopted, tools) as opened:
-                    return to_the_end(opened, tools, project.root, partial(carry_out, opened, tools.catalog))
+                    return _to_the_end(project, opened, tools)
             if unchanged is not None:
                 unchanged = replace(unchanged, reason=f"{unchanged.reason}{fresh.since}")
                 soon = notices.waivers(recipe, environment, unchanged.release.build_id, tools.cloud.now())
@@ -237,7 +242,12 @@ def check_before(plan: BuildPlan, tools: Tools) -> None:
 def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Outcome:
     """Open the journal of a new build of a plan, and run all stages."""
     with opening.create(project, plan, variables, tools) as opened:
-        return to_the_end(opened, tools, project.root, lambda: carry_out(opened, tools.catalog))
+        return _to_the_end(project, opened, tools)
+
+
+def _to_the_end(project: Project, opened: BuildContext, tools: Tools) -> Outcome:
+    work = partial(carry_out, opened, tools.catalog)
+    return to_the_end(opened, tools, project.root, work, exit_code=lambda outcome: outcome.exit_code)
 
 
 def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
@@ -303,8 +313,7 @@ def make_images(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, M
     order = release_order(build)
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
         proofs = [proof.boot_and_test(build, c, copies.home_image(c.architecture)) for c in candidates]
-        with build.stage("copy"):
-            distributed = copies.finish()
+        distributed = copies.finish()
     with build.stage("verify"):
         verified = verify(build.ledger, order, distributed, emit=build.emit)
     build.journal.stage_done(VERIFIED, failures=dict(verified.failures))
@@ -476,7 +485,7 @@ def resume(
             tools.journals.exclusive(recipe, tools.patience),
             opening.reopen(project, environment, chosen, tools) as opened,
         ):
-            return to_the_end(opened, tools, project.root, lambda: carry_out(opened, tools.catalog))
+            return _to_the_end(project, opened, tools)
 
 
 def complete_task(environment: Environment, journal: Journal, tools: Tools) -> Outcome:

@@ -53,15 +53,22 @@ def installed() -> Iterable[EntryPoint]:
 
 def sandbox(find: Find = installed) -> SandboxPlugin:
     """Import the sandbox and return it. Raises UsageError if it is not installed."""
-    for entry in find():
-        if entry.name == "sandbox":
-            return cast(SandboxPlugin, entry.load())
-    raise UsageError(f"the sandbox is not installed. Install it with: {INSTALL}")
+    plugin = _sandbox(find)
+    if plugin is None:
+        raise UsageError(f"the sandbox is not installed. Install it with: {INSTALL}")
+    return plugin
+
+
+def _sandbox(find: Find) -> SandboxPlugin | None:
+    """Import the sandbox and return it; None if it is not installed. The entry points are read once: with many
+    distributions, that takes a while."""
+    return next((cast(SandboxPlugin, entry.load()) for entry in find() if entry.name == "sandbox"), None)
 
 
 def sandbox_is_up(find: Find = installed) -> bool:
     """Return whether the sandbox runs now. Returns False if it is not installed. Starts nothing."""
-    return any(entry.name == "sandbox" for entry in find()) and sandbox(find).is_up()
+    plugin = _sandbox(find)
+    return plugin is not None and plugin.is_up()
 
 
 def sandbox_directory(endpoint_url: str | None, find: Find = installed) -> Path | None:
@@ -70,9 +77,8 @@ def sandbox_directory(endpoint_url: str | None, find: Find = installed) -> Path 
 
     Returns None if the sandbox is not installed, or if no sandbox of this machine has that endpoint. Starts nothing.
     """
-    if not any(entry.name == "sandbox" for entry in find()):
-        return None
-    return sandbox(find).directory(endpoint_url or None)
+    plugin = _sandbox(find)
+    return plugin.directory(endpoint_url or None) if plugin is not None else None
 
 
 def sandbox_variables(region: str, progress: Callable[[str], None], find: Find = installed) -> dict[str, str]:

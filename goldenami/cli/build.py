@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from goldenami.cli import results, several
+from goldenami.cli import completing, lastpage, results, several
 from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
 from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, events_option, json_option, variable_options
@@ -51,7 +51,7 @@ results_option = click.option(
 
 
 @click.command(cls=Waiting)
-@click.argument("references", metavar="[RECIPE]...", nargs=-1)
+@click.argument("references", metavar="[RECIPE]...", nargs=-1, shell_complete=completing.recipes)
 @environment_option
 @variable_options
 @click.option("--all", "every", is_flag=True, help="Build all recipes that are for the environment.")
@@ -159,7 +159,7 @@ def build(
 
 
 @click.command(cls=Waiting)
-@click.argument("build_id", metavar="[BUILD_ID]", required=False)
+@click.argument("build_id", metavar="[BUILD_ID]", required=False, shell_complete=completing.builds)
 @environment_option
 @results_option
 @events_option
@@ -206,7 +206,8 @@ def _decide(on_failure: Literal["clean", "keep", "ask"], emit: Emit) -> OnFailur
         from goldenami import report
 
         with report.paused(emit):
-            report.render_error(error if isinstance(error, GoldenAmiError) else GoldenAmiError(repr(error)))
+            shown = error if isinstance(error, GoldenAmiError) else GoldenAmiError(repr(error))
+            report.render_error(shown, tests=False)
             try:
                 choice = click.prompt(
                     "Clean up, keep everything for inspection, or retry what failed?",
@@ -305,7 +306,7 @@ def _render_failure(result: Result, left: _Left, console: Console, *, alone: boo
     if not alone:
         console.print(f"\n{result.recipe}", style="bold", highlight=False, end="")
     assert result.error is not None
-    report.render_failure(result.error, console, leftovers=_leftovers(unfinished), next_steps=steps)
+    report.render_failure(result.error, console, leftovers=_leftovers(unfinished), next_steps=steps, tests=False)
     digests = {s.header.plan_digest for s in unfinished if s.header}
     _print_unfinished(
         [s for s in left.before.values() if s.header and s.header.plan_digest in digests and s not in unfinished]
@@ -323,7 +324,12 @@ def _render_success(result: Result, environment: Environment, left: _Left, conso
     _print_unfinished([s for s in left.now or () if s.header is not None and s.header.plan_digest == digest])
     if table:
         names = {account.id: account.name for account in environment.accounts.values()}
-        report.render_release(outcome.manifest, console, accounts=names, notes=modes.notes(), seconds=result.seconds)
+        told = outcome.status == "released"  # the tests ran before the eyes of the user
+        report.render_release(
+            outcome.manifest, console, accounts=names, notes=modes.notes(), seconds=result.seconds, tests=not told
+        )
+        if result.channel and result.after == outcome.manifest.version:
+            lastpage.render(console, environment, outcome.manifest, result.channel, result.before)
     if outcome.failures:
         failed = TargetsFailed(
             f"{outcome.manifest.label} is released, but not to {', '.join(outcome.failures)}: not required",
@@ -359,7 +365,7 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
 
 
 @click.command(cls=Waiting)
-@click.argument("build_id", metavar="[BUILD_ID]", required=False)
+@click.argument("build_id", metavar="[BUILD_ID]", required=False, shell_complete=completing.builds)
 @environment_option
 @click.option("--all", "every", is_flag=True, help="Every unfinished or failed build of the environment.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.build import next_steps
 from goldenami.cli.context import in_bucket, open_journals, open_project, print_json
 from goldenami.cli.moments import moment
@@ -34,7 +35,12 @@ def builds() -> None:
 @builds.command("list")
 @environment_option
 @click.option("--unfinished", is_flag=True, help="Only those that can be resumed or cleaned.")
-@click.option("--recipe", metavar="NAME", help="Only builds of this recipe, or tasks of this kind.")
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    shell_complete=completing.recipes,
+    help="Only builds of this recipe, or tasks of this kind.",
+)
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only those in one of these states.")
 @click.option(
     "--since", callback=moment, metavar="WHEN", help="Only those that began at or after this: 7d, 12h, or 2026-11-01."
@@ -90,7 +96,7 @@ def _state(summary: Summary, holder: Holder | None) -> str:
 
 
 @builds.command("show")
-@click.argument("build_id")
+@click.argument("build_id", shell_complete=completing.builds)
 @environment_option
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the timeline into this file.")
 @json_option
@@ -156,7 +162,7 @@ def _print_timeline(times: Timeline, running: bool) -> None:
 
 
 @builds.command("log")
-@click.argument("build_id")
+@click.argument("build_id", shell_complete=completing.builds)
 @click.option("-f", "--follow", is_flag=True, help="Print further lines until no process works on the build.")
 @environment_option
 def builds_log(build_id: str, follow: bool, environment_name: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli import places
+from goldenami.cli import completing, places
 from goldenami.cli.context import open_catalog, open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option, yes_option
 from goldenami.cli.tasks import confirm
@@ -31,8 +31,10 @@ partial_option = click.option(
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL")
-@click.option("--to", "channel", required=True, metavar="CHANNEL", help="The channel to move.")
+@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL", shell_complete=completing.releases)
+@click.option(
+    "--to", "channel", required=True, metavar="CHANNEL", shell_complete=completing.channels, help="The channel to move."
+)
 @reason_option
 @partial_option
 @environment_option
@@ -60,7 +62,7 @@ def promote(
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@CHANNEL")
+@click.argument("reference", metavar="NAME@CHANNEL", shell_complete=completing.releases)
 @click.option("--to", "version", metavar="VERSION", help="A version that was in the channel. Default: the one before.")
 @reason_option
 @partial_option
@@ -90,7 +92,7 @@ def rollback(
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@VERSION")
+@click.argument("reference", metavar="NAME@VERSION", shell_complete=completing.releases)
 @click.option(
     "--reason", required=True, metavar="TEXT", help="What is wrong. Everyone who asks for the release sees it."
 )
@@ -136,7 +138,7 @@ def revoke(reference: str, reason: str, cascade: bool, yes: bool, environment_na
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@VERSION")
+@click.argument("reference", metavar="NAME@VERSION", shell_complete=completing.releases)
 @environment_option
 @json_option
 def restore(reference: str, environment_name: str | None, as_json: bool) -> int:
@@ -161,7 +163,7 @@ def restore(reference: str, environment_name: str | None, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]", shell_complete=completing.recipes_or_releases)
 @environment_option
 @json_option
 def history(reference: str, environment_name: str | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import open_project
 from goldenami.cli.options import environment_option
 from goldenami.errors import UsageError
@@ -32,6 +33,7 @@ def ci() -> None:
     "--promote-to",
     "channel",
     metavar="CHANNEL",
+    shell_complete=completing.channels,
     default="stable",
     show_default=True,
     help="The channel of the manual jobs that promote.",

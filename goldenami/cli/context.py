@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.nextstep import use_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from goldenami.journal import Journals
     from goldenami.model import Environment
@@ -141,6 +142,16 @@ def print_json(value: object) -> None:
     if len(text) < _INDENTED:
         text = json.dumps(value, indent=2, ensure_ascii=ascii_only)
     sys.stdout.write(f"{text}\n")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout. On a terminal, a line that is too wide is broken between words."""
+    from goldenami.report.text import wrapped
+
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        lines = [part for line in lines for part in (wrapped(line, columns) if len(line) > columns else [line])]
+    click.echo("\n".join(lines))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from goldenami.cli import places
+from goldenami.cli import completing, places
 from goldenami.cli.context import open_catalog, open_project, print_json, print_table, reach, recipes_for
 from goldenami.cli.options import DIFFERS, environment_option, json_option
 from goldenami.errors import NotFound
@@ -22,7 +22,7 @@ DRIFT_SCHEMA: Final = "goldenami.drift/1"
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL")
+@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL", shell_complete=completing.releases)
 @click.option("--plan", "--dry-run", "planning", is_flag=True, help="Only print what would change.")
 @environment_option
 @json_option
@@ -61,7 +61,7 @@ def distribute(reference: str, planning: bool, environment_name: str | None, as_
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]…", nargs=-1)
+@click.argument("names", metavar="[NAME]…", nargs=-1, shell_complete=completing.names)
 @click.option(
     "--detailed-exitcode",
     "detailed",

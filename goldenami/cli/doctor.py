@@ -6,12 +6,12 @@ from collections import Counter
 
 import click
 
-from goldenami.cli import context
+from goldenami.cli import completing, context
 from goldenami.cli.options import environment_option, json_option
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...", shell_complete=completing.recipes)
 @environment_option
 @json_option
 def doctor(recipes: tuple[str, ...], environment_name: str | None, as_json: bool) -> int:

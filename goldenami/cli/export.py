@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import account_id, open_catalog, open_project
 from goldenami.cli.options import environment_option
 
@@ -14,7 +15,7 @@ _FORMATS = ("terraform", "cloudformation", "cdk", "karpenter", "eks", "packer", 
 
 @click.command()
 @click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
-@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION|NAME@MAJOR.MINOR.x")
+@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION|NAME@MAJOR.MINOR.x", shell_complete=completing.releases)
 @click.option(
     "--following/--pinned",
     default=None,

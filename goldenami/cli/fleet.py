@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli import places
+from goldenami.cli import completing, places
 from goldenami.cli.context import open_catalog, open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option
 
@@ -18,7 +18,7 @@ SCHEMA = "goldenami.fleet/1"
 
 
 @click.command()
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=completing.names)
 @environment_option
 @json_option
 def fleet(name: str | None, environment_name: str | None, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import choose_environment, print_json, print_table
 from goldenami.cli.endpoints import Access, endpoint_of, login_options
 from goldenami.cli.options import environment_option, json_option, variable_options
@@ -33,7 +34,7 @@ def harden() -> None:
 
 
 @harden.command("list")
-@click.argument("profile", required=False)
+@click.argument("profile", required=False, shell_complete=completing.profiles)
 @json_option
 def list_controls(profile: str | None, as_json: bool) -> None:
     """List the profiles with their origin, or the controls of PROFILE in the order of application.
@@ -81,7 +82,7 @@ def _list_profiles(project: Project, as_json: bool) -> None:
 
 
 @harden.command("copy")
-@click.argument("profile")
+@click.argument("profile", shell_complete=completing.profiles)
 @force_option
 def copy_profile(profile: str, force: bool) -> None:
     """Copy a shipped PROFILE into hardening/, with the profiles that it extends and the controls that it takes.
@@ -100,6 +101,7 @@ def copy_profile(profile: str, force: bool) -> None:
 @click.option(
     "--profile",
     metavar="PROFILE",
+    shell_complete=completing.profiles,
     help="Show the control as this profile has it. Default: the first profile that has it.",
 )
 @json_option
@@ -143,7 +145,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
 
 
 @harden.command("coverage")
-@click.argument("recipe_ref", metavar="RECIPE")
+@click.argument("recipe_ref", metavar="RECIPE", shell_complete=completing.recipes)
 @environment_option
 @variable_options
 @json_option
@@ -198,12 +200,17 @@ def coverage(recipe_ref: str, environment_name: str | None, variables: dict[str,
 @harden.command("check")
 @click.argument("host")
 @click.option(
-    "--recipe", "recipe_ref", metavar="RECIPE", help="Check the controls of this recipe, without the waived ones."
+    "--recipe",
+    "recipe_ref",
+    metavar="RECIPE",
+    shell_complete=completing.recipes,
+    help="Check the controls of this recipe, without the waived ones.",
 )
 @click.option(
     "--profile",
     "profiles",
     metavar="PROFILE",
+    shell_complete=completing.profiles,
     multiple=True,
     help="Check the controls of this profile, with its values.",
 )

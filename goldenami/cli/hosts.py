@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
 from goldenami.cli.endpoints import Access, endpoint_of, login_options, parse_host
 from goldenami.cli.options import environment_option, events_option, json_option, variable_options
@@ -32,7 +33,7 @@ _HOST = "BUILD_ID|[USER@]HOST[:PORT]"
 
 
 @click.command()
-@click.argument("build_id")
+@click.argument("build_id", shell_complete=completing.builds)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @environment_option
 @click.option("--host", "name", metavar="HOST", help="The instance, if there are several: builder, or proof/arm64.")
@@ -99,8 +100,15 @@ def _run(command: Sequence[str]) -> int:
 
 
 @click.command()
-@click.argument("recipe_ref", metavar="RECIPE")
-@click.option("--on", "where", required=True, metavar=_HOST, help="The host: a kept builder, or an address.")
+@click.argument("recipe_ref", metavar="RECIPE", shell_complete=completing.recipes)
+@click.option(
+    "--on",
+    "where",
+    required=True,
+    metavar=_HOST,
+    shell_complete=completing.builds,
+    help="The host: a kept builder, or an address.",
+)
 @click.option(
     "--check", is_flag=True, help="Change nothing; report what differs. The exit code is 5 if something does."
 )
@@ -166,10 +174,20 @@ def apply(
 
 
 @click.command()
-@click.argument("subject", metavar="RECIPE|AMI|NAME@CHANNEL")
-@click.option("--on", "where", metavar=_HOST, help="Run the tests on this host. Default: on a fresh instance.")
+@click.argument("subject", metavar="RECIPE|AMI|NAME@CHANNEL", shell_complete=completing.recipes_or_releases)
 @click.option(
-    "--recipe", "recipe_ref", metavar="RECIPE", help="The recipe with the tests. Default: that of the release."
+    "--on",
+    "where",
+    metavar=_HOST,
+    shell_complete=completing.builds,
+    help="Run the tests on this host. Default: on a fresh instance.",
+)
+@click.option(
+    "--recipe",
+    "recipe_ref",
+    metavar="RECIPE",
+    shell_complete=completing.recipes,
+    help="The recipe with the tests. Default: that of the release.",
 )
 @click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), help="Only this one. Default: all.")
 @login_options

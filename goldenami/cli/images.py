@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli import places
+from goldenami.cli import completing, places
 from goldenami.cli.context import (
     account_id,
     in_bucket,
@@ -58,7 +58,13 @@ check_option = click.option(
 
 
 @images.command("list")
-@click.option("--name", "only", metavar="NAME", help="Only releases of this recipe, or of a pattern such as `web-*`.")
+@click.option(
+    "--name",
+    "only",
+    metavar="NAME",
+    shell_complete=completing.names,
+    help="Only releases of this recipe, or of a pattern such as `web-*`.",
+)
 @filter_options
 @check_option
 @environment_option
@@ -126,7 +132,7 @@ def list_releases(
 
 
 @images.command("show")
-@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]", shell_complete=completing.recipes_or_releases)
 @click.option(
     "--changes",
     "list_changes",
@@ -183,7 +189,7 @@ def show_release(
 
 
 @images.command("lineage")
-@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]", shell_complete=completing.recipes_or_releases)
 @environment_option
 @json_option
 def show_lineage(reference: str, environment_name: str | None, as_json: bool) -> None:
@@ -234,7 +240,7 @@ def show_lineage(reference: str, environment_name: str | None, as_json: bool) ->
 
 
 @images.command("history")
-@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]", shell_complete=completing.recipes_or_releases)
 @environment_option
 @json_option
 def show_history(reference: str, environment_name: str | None, as_json: bool) -> None:
@@ -343,7 +349,7 @@ def _image_of_instance(environment: Environment, id: str, region: str | None, ac
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION|NAME@MAJOR.MINOR.x")
+@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION|NAME@MAJOR.MINOR.x", shell_complete=completing.releases)
 @click.option(
     "--region",
     required=True,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli import places
+from goldenami.cli import completing, places
 from goldenami.cli.context import open_catalog, open_project, print_json, reach, recipes_for
 from goldenami.cli.options import environment_option, json_option, yes_option
 from goldenami.cli.tasks import confirm
@@ -27,7 +27,7 @@ ORPHANS_SCHEMA = "goldenami.orphans/1"
 
 
 @click.command()
-@click.argument("recipes", metavar="[RECIPE]…", nargs=-1)
+@click.argument("recipes", metavar="[RECIPE]…", nargs=-1, shell_complete=completing.names)
 @environment_option
 @click.option("--dry-run", is_flag=True, help="Only list which releases would be kept and deleted, and why.")
 @json_option
@@ -68,7 +68,7 @@ def retire(recipes: tuple[str, ...], environment_name: str | None, dry_run: bool
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL")
+@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL", shell_complete=completing.releases)
 @click.option("--reason", required=True, help="Why the release is kept. It is shown wherever the release is listed.")
 @environment_option
 @json_option
@@ -89,7 +89,7 @@ def pin(reference: str, reason: str, environment_name: str | None, as_json: bool
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL")
+@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL", shell_complete=completing.releases)
 @environment_option
 @json_option
 def unpin(reference: str, environment_name: str | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli import places
+from goldenami.cli import completing, places
 from goldenami.cli.context import account_id, open_catalog, open_project, print_json, reach
 from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import NotFound, UsageError
@@ -23,7 +23,7 @@ SCHEMA = "goldenami.lineage/1"
 
 
 @click.command()
-@click.argument("subject", metavar="VOLUME|SNAPSHOT|IMAGE|RELEASE")
+@click.argument("subject", metavar="VOLUME|SNAPSHOT|IMAGE|RELEASE", shell_complete=completing.releases)
 @environment_option
 @click.option("--region", metavar="REGION", help="Region of VOLUME, SNAPSHOT or IMAGE. Default: home.")
 @click.option("--account", metavar="ACCOUNT", help="Account of it: a name in goldenami.yaml, or an id. Default: home.")

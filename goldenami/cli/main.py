@@ -29,11 +29,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "validate": ("goldenami.cli.recipes", "validate", "Check recipes and environments; report all problems at once."),
     "schema": ("goldenami.cli.recipes", "schema", "Print the JSON Schema of recipes, for editors."),
     "plan": ("goldenami.cli.plan", "plan", "Show what builds would create or move, and why."),
+    "graph": ("goldenami.cli.graph", "graph", "Draw which image is built on which, and what is stale."),
     "doctor": ("goldenami.cli.doctor", "doctor", "Check accounts, keys, network and quotas before a build."),
     "build": ("goldenami.cli.build", "build", "Turn a recipe into tested, encrypted, distributed images."),
     "resume": ("goldenami.cli.build", "resume", "Continue a build that was interrupted or failed."),
     "clean": ("goldenami.cli.build", "clean", "Delete what an unfinished or failed build created."),
     "builds": ("goldenami.cli.builds", "builds", "List builds; show one, or its log."),
+    "watch": ("goldenami.cli.watch", "watch", "Show a build that another process works on, until it ends."),
     "apply": ("goldenami.cli.hosts", "apply", "Bring a host to the state of a recipe, or report what differs."),
     "test": ("goldenami.cli.hosts", "test", "Run the tests of a recipe on a host, or on a fresh instance of an image."),
     "ssh": ("goldenami.cli.hosts", "ssh", "Log in to the builder of a build that runs or was kept."),
@@ -146,6 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     arguments = list(given)
+    if "_GOLDENAMI_COMPLETE" in os.environ:
+        return _complete(arguments)
     try:
         outcome: Any = program.main(args=arguments, prog_name="goldenami", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
@@ -156,6 +160,20 @@ def _run(given: Sequence[str]) -> int:
             traceback.print_exc()
         return _told(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _complete(arguments: list[str]) -> int:
+    """Answer a shell that completes a word. Nothing is printed but words: an error means that there are none."""
+    from goldenami.cli import shells
+
+    shells.prepare()
+    try:
+        program.main(args=arguments, prog_name="goldenami", standalone_mode=False)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except Exception:
+        return 1
+    return 0
 
 
 def _told(error: Exception) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import NotFound, TargetsFailed
@@ -20,7 +21,13 @@ def notify() -> None:
 
 
 @notify.command("test")
-@click.option("--to", "only", metavar="NAME", help="Only this receiver of goldenami.yaml. Default: all of them.")
+@click.option(
+    "--to",
+    "only",
+    metavar="NAME",
+    shell_complete=completing.receivers,
+    help="Only this receiver of goldenami.yaml. Default: all of them.",
+)
 @environment_option
 @json_option
 def test_receivers(only: str | None, environment_name: str | None, as_json: bool) -> int:

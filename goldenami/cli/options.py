@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from goldenami.cli import completing
 from goldenami.errors import UsageError
-from goldenami.model import LONGEST_DESCRIPTION
 
 _R = TypeVar("_R")
 
@@ -23,6 +23,7 @@ environment_option = click.option(
     "environment_name",
     metavar="NAME",
     envvar="GOLDENAMI_ENVIRONMENT",
+    shell_complete=completing.environments,
     help="Environment of goldenami.yaml. Default: $GOLDENAMI_ENVIRONMENT, environment in goldenami.yaml, or sandbox.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
@@ -40,6 +41,7 @@ address_option = click.option(
 
 def _description(_: click.Context, __: click.Parameter, value: str) -> str:
     """EC2 refuses other characters, and longer texts, after the first resources were created."""
+    from goldenami.model import LONGEST_DESCRIPTION
     from goldenami.recipe.limits import not_ascii
 
     problem = not_ascii(value)
@@ -54,9 +56,9 @@ description_option = click.option(
     "--description",
     default="",
     callback=_description,
-    help=f"Description, in ASCII, at most {LONGEST_DESCRIPTION} characters.",
+    help="Description, in ASCII, at most 255 characters.",
 )
-schedules_argument = click.argument("names", metavar="[NAME]…", nargs=-1)
+schedules_argument = click.argument("names", metavar="[NAME]…", nargs=-1, shell_complete=completing.schedules)
 snapshot_argument = click.argument("reference", metavar="SNAPSHOT")
 snapshots_argument = click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
 instance_argument = click.argument("reference", metavar="INSTANCE")

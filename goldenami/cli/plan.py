@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from goldenami.cli import completing, results, several
 from goldenami.cli import planned as views
-from goldenami.cli import results, several
-from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.context import open_project, print_json, print_lines, reach
 from goldenami.cli.options import DIFFERS, environment_option, json_option, variable_options
 from goldenami.errors import GoldenAmiError, UsageError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("references", metavar="[RECIPE]...", nargs=-1)
+@click.argument("references", metavar="[RECIPE]...", nargs=-1, shell_complete=completing.recipes)
 @environment_option
 @variable_options
 @click.option("--all", "every", is_flag=True, help="Plan all recipes that are for the environment.")
@@ -95,7 +95,7 @@ def plan(
     else:
         results.print_notes(work.notes)
         in_full = work.steps[0].name if len(work.steps) == 1 else None
-        click.echo("\n".join(views.text(environment.name, made, in_full, offline=offline)))
+        print_lines(views.text(environment.name, made, in_full, offline=offline))
     _tell_failures(made)
     return many.exit_code(made) or (DIFFERS if detailed and any(one.changes for one in made) else 0)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from goldenami.cli import notes
-from goldenami.cli.results import error_json
+from goldenami.cli.results import LONGEST_NAME, error_json
 from goldenami.errors import GoldenAmiError
 from goldenami.report.text import first_line
 
@@ -81,7 +81,7 @@ def text(environment: str, made: Sequence[Planned], in_full: str | None = None, 
             lines += [*planning.describe(one.plan, decided=True), ""]
     known = ", as far as it is known offline" if offline else ""
     lines += [f"What a build would do in the environment {environment}{known}:", ""]
-    width = max(len(one.recipe) for one in made)
+    width = min(max(len(one.recipe) for one in made), LONGEST_NAME)
     for one in made:
         lines.append(f"{_MARKS[one.action]} {one.recipe:<{width}}  {one.action:<9}  {_headline(one)}".rstrip())
         lines += [f"    {line}" for line in _details(one)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import print_json
 from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import project_or_shipped, tell
@@ -27,7 +28,7 @@ PROBLEMS_SCHEMA = "goldenami.problems/1"
 
 
 @click.command()
-@click.argument("recipes", nargs=-1)
+@click.argument("recipes", nargs=-1, shell_complete=completing.recipes)
 @environment_option
 @variable_options
 @json_option
@@ -144,7 +145,13 @@ def _operations() -> Mapping[str, type[Operation]]:
 
 @click.command()
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--from", "recipe_name", metavar="RECIPE", help="Start with this shipped recipe instead of an example.")
+@click.option(
+    "--from",
+    "recipe_name",
+    metavar="RECIPE",
+    shell_complete=completing.shipped_recipes,
+    help="Start with this shipped recipe instead of an example.",
+)
 @click.option(
     "--ci",
     "engine",

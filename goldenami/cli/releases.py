@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import account_id
 from goldenami.cli.moments import moments
 from goldenami.cli.options import with_options
@@ -69,7 +70,12 @@ def filter_options(command: Callable[..., _R]) -> Callable[..., _R]:
 
     return with_options(
         with_filters,
-        click.option("--channel", metavar="CHANNEL", help="Only releases that this channel points to."),
+        click.option(
+            "--channel",
+            metavar="CHANNEL",
+            shell_complete=completing.channels,
+            help="Only releases that this channel points to.",
+        ),
         click.option(
             "--architecture", type=click.Choice(["x86_64", "arm64"]), help="Only releases with such an image."
         ),

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from goldenami.errors import GoldenAmiError, InvalidInput, UsageError
 from goldenami.printable import escaped
-from goldenami.report.text import counts, duration, first_line
+from goldenami.report.text import counts, duration, first_line, wrapped
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from goldenami.many import Result
     from goldenami.model import Place
 
 SCHEMA = "goldenami.build/1"
 ORDER = ("built", "moved", "distributed", "unchanged", "failed", "skipped")
+LONGEST_NAME = 40  # a longer name does not move the columns of all others
+_SHORTEST_NAME = 12
 _STYLES = {"built": "green", "moved": "green", "failed": "bold red", "skipped": "yellow"}
 
 
@@ -74,6 +75,8 @@ def error_json(error: GoldenAmiError) -> dict[str, Any]:
 
 def write_junit(path: Path, results: Sequence[Result]) -> None:
     """Write a JUnit file with one case for each recipe. Raises UsageError if it cannot be written."""
+    import xml.etree.ElementTree as ET
+
     numbers = Counter(result.status for result in results)
     suite = ET.Element(
         "testsuite",
@@ -117,26 +120,44 @@ def _write(path: Path, content: bytes, option: str) -> None:
 
 
 def render_table(results: Sequence[Result], console: Console, seconds: float) -> None:
-    """Print a line for each recipe, and how many ended in which way."""
+    """Print a line for each recipe, and how many ended in which way. A terminal that is too narrow gets more lines for
+    each recipe: versions and ids are never split."""
+    from rich.text import Text
+
     console.print()
-    rows = [("RECIPE", "RESULT", "CHANNEL", "TOOK", "")]
+    rows = [("RECIPE", "RESULT", "TOOK", "CHANNEL", "")]
     for result in results:
         moved = result.after if result.before == result.after else f"{result.before or 'none'} → {result.after}"
         channel = f"{result.channel} {moved or 'none'}" if result.channel else ""
         took = duration(result.seconds) if result.seconds else ""
-        why = "" if result.status == "built" else first_line(result.reason)
-        rows.append((result.recipe, result.status, channel, took, why))
+        why = "" if result.status == "built" else first_line(result.reason).rstrip(":")
+        rows.append((result.recipe, result.status, took, channel, why))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    widths[0] = min(widths[0], LONGEST_NAME)
+    fits = not console.is_interactive or all(_width(row, widths) <= console.width for row in rows)
+    if not fits:
+        widths[0] = min(widths[0], max(_SHORTEST_NAME, console.width - widths[1] - widths[2] - 4))
     for number, row in enumerate(rows):
         line = Text()
-        for column, (cell, width) in enumerate(zip(row, widths, strict=False)):
+        for column, (cell, width) in enumerate(zip(row[: 4 if fits else 3], widths, strict=False)):
             style = "bold" if number == 0 else _STYLES.get(cell, "") if column == 1 else ""
             line.append(f"{cell:<{width}}  ", style=style)
-        line.append(row[4])
+        if fits:
+            line.append(row[4])
         line.rstrip()
         console.print(line, soft_wrap=True, highlight=False)
+        for cell in row[3:] if not fits and number else ():
+            for more in wrapped(f"  {cell}", console.width) if cell else ():
+                console.print(Text(more), soft_wrap=True, highlight=False)
     numbers = Counter[str](result.status for result in results)
-    console.print(Text(f"{counts(numbers, ORDER)} · {duration(seconds)}"), soft_wrap=True, highlight=False)
+    total = f"{counts(numbers, ORDER)} · {duration(seconds)}"
+    console.print(Text(total), soft_wrap=not console.is_interactive, highlight=False)
+
+
+def _width(row: Sequence[str], widths: Sequence[int]) -> int:
+    """Return the width of a row in one line."""
+    cells = sum(max(len(cell), width) + 2 for cell, width in zip(row, widths, strict=False))
+    return cells + len(row[4]) if row[4] else cells - 2
 
 
 def print_notes(notes: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli import places
+from goldenami.cli import completing, places
 from goldenami.cli.context import NO_SCHEDULES, open_project, open_schedules, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 from goldenami.errors import UsageError
@@ -117,7 +117,7 @@ def list_schedules(environment_name: str | None, as_json: bool) -> None:
 
 
 @schedule.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.schedules)
 @environment_option
 @json_option
 def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int:

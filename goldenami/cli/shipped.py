@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import completing
 from goldenami.cli.context import print_json, print_table
 from goldenami.cli.options import json_option
 from goldenami.errors import NotFound
@@ -49,7 +50,7 @@ def list_agents(as_json: bool) -> None:
 
 
 @agents.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.agents)
 @json_option
 def show_agent(name: str, as_json: bool) -> None:
     """Show what an agent does: its systems, its parameters with their defaults, and its files."""
@@ -79,7 +80,7 @@ def show_agent(name: str, as_json: bool) -> None:
 
 
 @agents.command("copy")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.agents)
 @force_option
 def copy_agent(name: str, force: bool) -> None:
     """Copy a shipped agent into recipes/agents/NAME, where the project uses it and you can change it.
@@ -119,7 +120,7 @@ def list_recipes(as_json: bool) -> None:
 
 
 @recipes.command("copy")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.shipped_recipes)
 @force_option
 def copy_recipe(name: str, force: bool) -> None:
     """Copy a shipped recipe into recipes/, with its files and tests, and its base recipes that the project lacks.

@@ -31,7 +31,7 @@ from goldenami.provision import (
     units,
     users,
 )
-from goldenami.provision.datavolumes import DataVolume, data_volume_stage
+from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volume_stage
 from goldenami.provision.facts import PACKAGES, SOURCES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import (
@@ -73,6 +73,7 @@ FAMILIES = (
 )
 
 __all__ = [
+    "DATA_VOLUMES",
     "FAMILIES",
     "OPERATIONS",
     "PACKAGES",

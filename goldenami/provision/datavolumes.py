@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from goldenami.model import Mark
 from goldenami.provision.mounts import Mount, fstab_entry
 from goldenami.provision.operation import BoundOperation, Operation, Stage
 from goldenami.provision.package import Package
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+
+DATA_VOLUMES: Final = "volumes"
+"""The name of the stage that makes the file systems."""
 
 # Sets _device. On Nitro the name of the device depends on the order in which the volumes were found, so the device is
 # found by its serial number, which is the id of the volume. On Xen it has the name of the attachment ("Map Amazon EBS
@@ -102,6 +106,6 @@ fi""",
 
 
 def data_volume_stage(wanted: Sequence[DataVolume], mark: Mark) -> Stage:
-    """Return the stage "volumes", which precedes agents and software. It has no operations without volumes."""
+    """Return the stage ``DATA_VOLUMES``, which precedes agents and software. It has no operations without volumes."""
     tools = [Package.model_validate({"name": "xfsprogs"})] if any(one.fstype == "xfs" for one in wanted) else []
-    return Stage("volumes", tuple(BoundOperation(one, mark) for one in (*tools, *wanted)))
+    return Stage(DATA_VOLUMES, tuple(BoundOperation(one, mark) for one in (*tools, *wanted)))

@@ -39,7 +39,7 @@ from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.variables import read_variables
-from goldenami.recipe.words import BASE_KINDS, NAME, BaseKind, OsId, seconds
+from goldenami.recipe.words import BASE_KINDS, DEFAULT_CHANNEL, NAME, BaseKind, OsId, seconds
 from goldenami.release import names
 from goldenami.release import targets as modes
 
@@ -47,7 +47,6 @@ DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
     "x86_64": ("t3.small", "t3a.small"),
     "arm64": ("t4g.small",),
 }
-DEFAULT_CHANNEL = "stable"
 
 _PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers", "hardening")
 _OPERATIONS = ("agents", "software", "handlers")  # rendered one by one, because `when` decides which

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 else:  # for pydantic: an id that is registered
     OsId = Literal[tuple(SYSTEMS)]
 BaseKind = Literal["ssm", "filter", "id", "recipe"]
+DEFAULT_CHANNEL = "stable"  # of a base that is a recipe
 BASE_KINDS: tuple[BaseKind, ...] = get_args(BaseKind)
 
 

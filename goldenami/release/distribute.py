@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Final, Self
 
 from goldenami import reconcile
 from goldenami.aws import images, kms, snapshots
@@ -47,6 +48,7 @@ from goldenami.release import targets as modes
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.targets import Source
 
+_STAGE: Final = "copy"
 _Slot = tuple[str, Architecture]  # the target's label, and the architecture
 _FindSource = Callable[[Architecture], Source]
 
@@ -114,8 +116,15 @@ class Distribution:
             for target in order.targets
             if target.place not in there
         ]
+        self._began = time.monotonic()
+        self._running = len(self._threads)
+        self._mutex = threading.Lock()
 
     def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        if self._threads:
+            # The copies are a stage of their own, beside the stages that test the image of the home region.
+            emit(self._emit, "stage.started", stage=_STAGE, beside=True)
         try:
             for thread in self._threads:
                 thread.start()
@@ -135,6 +144,8 @@ class Distribution:
         for thread in self._threads:
             if thread.ident is not None:  # only a started thread can be joined
                 thread.join()
+            else:
+                self._end_of_thread()
 
     def home_image(self, architecture: Architecture) -> str:
         """Wait until the copy in the home region is available, and return its id. Other copies may still run.
@@ -178,6 +189,28 @@ class Distribution:
     # --- one target, in its thread ------------------------------------------------------------------------------------
 
     def _run(self, target: Target) -> None:
+        try:
+            self._deliver(target)
+        finally:
+            self._end_of_thread()
+
+    def _end_of_thread(self) -> None:
+        """Emit the end of the stage after the last thread."""
+        with self._mutex:
+            self._running -= 1
+            if self._running:
+                return
+        failed = [t for t in self._order.targets if not self._has_images(t)]
+        status = "failed" if any(target.required for target in failed) else "ok"
+        seconds = round(time.monotonic() - self._began, 3)
+        detail = f"{len(failed)} of {len(self._order.targets)} targets failed" if failed else None
+        emit(self._emit, "stage.finished", stage=_STAGE, status=status, seconds=seconds, detail=detail)
+
+    def _has_images(self, target: Target) -> bool:
+        ended = self._ended[target.label]
+        return ended.done() and ended.exception() is None
+
+    def _deliver(self, target: Target) -> None:
         """Deliver the images of one target. Every future of the target has a result or an error afterwards."""
         ended = self._ended[target.label]
         try:

@@ -10,11 +10,11 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from goldenami.events import Emit, Event
-from goldenami.report.plain import Lines, Stream, facts_of_operation, facts_of_test
+from goldenami.report.combining import tee
+from goldenami.report.plain import Lines, Stream, facts_of_operation, facts_of_test, lines_of_test
 from goldenami.report.state import BuildState
-from goldenami.report.tee import tee
 from goldenami.report.terminal import Drawing
-from goldenami.report.text import duration, first_line
+from goldenami.report.text import about, duration, first_line
 
 
 class Overview(Drawing):
@@ -54,7 +54,8 @@ class Overview(Drawing):
             case "operation.finished" if fields.get("status") == "failed":
                 return self._told("bad", recipe, *facts_of_operation(fields))
             case "test.finished" if fields.get("outcome") == "failed":
-                return self._told("bad", recipe, *facts_of_test(fields))
+                line = self._told("bad", recipe, *facts_of_test(fields))
+                return line.append("".join(f"\n      {text}" for text in lines_of_test(fields)))
             case "note" if fields.get("level") == "warning":
                 return self._told("warning", recipe, first_line(str(fields.get("message", ""))))
         return None
@@ -74,25 +75,32 @@ class Overview(Drawing):
             return Group(*rows, Text(f"  {len(running)} running, {', '.join(words)}", style="dim"))
 
     def _row(self, recipe: str, state: BuildState, now: float) -> RenderableType:
-        parts = [stage.label for stage in state.stages.values()]
-        parts += [f"{tests.label} {tests.done}/{tests.total}" for tests in state.tests.values()]
+        tests = {(f"test {one.gate}", one.architecture): one for one in state.tests.values()}
+        parts = []
+        for key, stage in state.stages.items():
+            of = tests.get(key)
+            parts.append(stage.label if of is None else f"{stage.label} {of.done}/{of.total}")
         if state.targets:
             states = Counter(row.state for row in state.targets.values())
             parts.append(", ".join(f"{count} {word}" for word, count in sorted(states.items())))
+        left = state.left(now)
+        outlook = f"{about(left)} left · " if left is not None else ""
         took = duration(now - (state.started if state.started is not None else now))
-        return self._spinning(Text.assemble((recipe, "bold"), (f"  {took:>12}  ", "dim"), " · ".join(parts)), now)
+        head = Text.assemble((recipe, "bold"), (f"  {took:>12}  {outlook}", "dim"), " · ".join(parts))
+        return self._spinning(head.append(f" · {state.build_id}" if state.build_id else "", style="dim"), now)
 
 
 class NamedLines:
     """Prints the lines of ``Lines`` for several builds. Each line begins with the name of the recipe."""
 
-    def __init__(self, stream: Stream, names: list[str]) -> None:
+    def __init__(self, stream: Stream, names: list[str], *, colours: bool = False) -> None:
         self._stream = stream
+        self._colours = colours
         self._width = max(map(len, names), default=0)
 
     def of(self, recipe: str) -> Emit:
         """Return the Emit for the events of a recipe's build."""
-        return tee(Lines(_Named(self._stream, f"{recipe:<{self._width}}  ")))
+        return tee(Lines(_Named(self._stream, f"{recipe:<{self._width}}  "), colours=self._colours))
 
 
 class _Named:

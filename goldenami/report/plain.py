@@ -17,12 +17,21 @@ from typing import Any, Protocol
 
 from goldenami.events import Event
 from goldenami.printable import escaped
-from goldenami.report.state import BuildState, Stage, TargetRow, Tests
-from goldenami.report.text import counts, duration, elapsed, first_line
+from goldenami.report.state import OPERATION_ORDER, TEST_ORDER, BuildState, Stage, TargetRow, Tests, summary_of
+from goldenami.report.text import about, clean_lines, counts, duration, elapsed, first_line
 
-OPERATION_ORDER = ("failed", "changed", "ok", "skipped")
-TEST_ORDER = ("failed", "passed", "flaky", "skipped")
 _STEP = 25  # percent of progress between two lines about the same target
+_MANY = 8  # targets; of more, there is a line with the counts from time to time
+_PAUSE = 30.0  # seconds between two of these lines
+# By the first word of a line, as in the live view. Codes of ECMA-48, "Select Graphic Rendition".
+_COLOURS = {
+    **dict.fromkeys(("failed", "interrupted"), "1;31"),
+    **dict.fromkeys(("ok", "released"), "32"),
+    **dict.fromkeys(("warning", "flaky"), "33"),
+    "changed": "36",
+    "build": "1",
+    "note": "2",
+}
 
 
 class Stream(Protocol):
@@ -40,7 +49,7 @@ class Lines:
 
     ``clock``: seconds, monotonic. ``sections``: mark stages as sections of GitLab's log, with the time of
     ``wall_clock`` (seconds since the epoch). ``everything``: also print the output of operations, operations that
-    changed nothing, tests that passed, and calls that change the cloud.
+    changed nothing, tests that passed, and calls that change the cloud. ``colours``: mark results with colors.
     """
 
     def __init__(
@@ -51,20 +60,23 @@ class Lines:
         sections: bool = False,
         wall_clock: Callable[[], float] = time.time,
         everything: bool = False,
+        colours: bool = False,
     ) -> None:
         self._stream = stream
+        self._colours = colours
         self._everything = everything
         self._clock = clock
         self._sections = sections
         self._wall_clock = wall_clock
         self._state = BuildState()
         self._printed: dict[tuple[str, str], tuple[str, float]] = {}  # target -> state and percent of its last line
+        self._summed: float | None = None  # when the counts of many targets were printed
         self._section: str | None = None  # GitLab's sections must be nested, so only one is open at a time
 
     def __call__(self, event: Event) -> None:
         now = self._clock()
         subject = self._state.apply(event, now)
-        line = self._line(event.kind, event.fields, subject)
+        line = self._line(event.kind, event.fields, subject, now)
         if line is None and self._everything:
             line = _detail(event.kind, event.fields)
         if event.kind == "stage.started" and isinstance(subject, Stage):
@@ -72,7 +84,13 @@ class Lines:
         if line is not None:
             word, parts = line
             margin = elapsed(now - (self._state.started or now))
-            self._stream.write(f"{margin}  {word:<8} {' · '.join(part for part in parts if part)}\n")
+            shown = f"{word:<8}"
+            if self._colours and word in _COLOURS:
+                shown = f"\x1b[{_COLOURS[word]}m{shown}\x1b[0m"
+            self._stream.write(f"{margin}  {shown} {' · '.join(part for part in parts if part)}\n")
+        if event.kind == "test.finished":
+            for text in lines_of_test(event.fields):
+                self._stream.write(f"{'':15}| {text}\n")
         if event.kind == "stage.finished" and isinstance(subject, Stage):
             self._close_section(subject)
         self._stream.flush()
@@ -85,11 +103,12 @@ class Lines:
             self._stream.flush()
 
     def _line(
-        self, kind: str, fields: Mapping[str, Any], subject: Stage | Tests | TargetRow | None
+        self, kind: str, fields: Mapping[str, Any], subject: Stage | Tests | TargetRow | None, now: float
     ) -> tuple[str, list[str]] | None:
         match kind:
             case "build.started":
                 self._printed.clear()
+                self._summed = None
                 return "build", headline(fields)
             case "build.skipped":
                 return "skipped", [_get(fields, "reason"), _get(fields, "release")]
@@ -98,7 +117,8 @@ class Lines:
                 reason = first_line(_get(fields, "error")).rstrip(":")  # the list after a colon is not shown here
                 return _get(fields, "status") or "finished", [f"after {took}", reason]
             case "stage.started" if isinstance(subject, Stage):
-                return "stage", [subject.label]
+                left = self._state.left(now)
+                return "stage", [subject.label, f"{about(left)} left" if left is not None else ""]
             case "stage.finished" if isinstance(subject, Stage):
                 return _get(fields, "status"), facts_of_stage(subject, fields)
             case "operation.finished" if fields.get("status") in ("changed", "failed", None):
@@ -108,24 +128,36 @@ class Lines:
             case "tests.finished" if isinstance(subject, Tests):
                 return "failed" if fields.get("failed") else "ok", facts_of_tests(subject, fields)
             case "target.progress" if isinstance(subject, TargetRow):
-                return self._target(subject)
+                return self._target(subject, now)
             case "note":
                 return "warning" if fields.get("level") == "warning" else "note", [first_line(_get(fields, "message"))]
         return None
 
-    def _target(self, row: TargetRow) -> tuple[str, list[str]] | None:
-        """Return a line if the state changed or another 25 percent are done, otherwise None."""
+    def _target(self, row: TargetRow, now: float) -> tuple[str, list[str]] | None:
+        """Return a line if the state changed or another 25 percent are done, otherwise None.
+
+        Of many targets, only those that failed or are tried again have lines of their own."""
         key = (row.target, row.architecture)
         state, percent = self._printed.get(key, ("", -1.0))
-        now = row.percent if row.percent is not None else -1.0
-        if row.state == state and not (now > percent and now // _STEP > percent // _STEP):
+        done = row.percent if row.percent is not None else -1.0
+        if row.state == state and not (done > percent and done // _STEP > percent // _STEP):
             return None
-        self._printed[key] = (row.state, now)
+        self._printed[key] = (row.state, done)
+        if len(self._state.targets) > _MANY and not row.failed and row.state != "retrying":
+            return self._counts(now)
         shown = f"{row.state} {row.percent:.0f} %" if row.percent is not None and row.percent < 100 else row.state
-        return "target", [target_label(row), shown, row.image_id, first_line(row.detail)]
+        return "target", [row.label, shown, row.image_id, first_line(row.detail)]
+
+    def _counts(self, now: float) -> tuple[str, list[str]] | None:
+        """Return the counts of all targets, if the last such line is some time ago or no target moves any more."""
+        rows = self._state.targets.values()
+        if self._summed is not None and now - self._summed < _PAUSE and any(row.moving for row in rows):
+            return None
+        self._summed = now
+        return "targets", [summary_of(rows)]
 
     def _open_section(self, stage: Stage) -> None:
-        if self._sections and self._section is None:
+        if self._sections and self._section is None and not stage.beside:
             self._section = "".join(c if c.isalnum() else "_" for c in stage.label)
             self._write_section("start", self._section)
 
@@ -155,18 +187,20 @@ def _detail(kind: str, fields: Mapping[str, Any]) -> tuple[str, list[str]] | Non
 
 
 def headline(fields: Mapping[str, Any]) -> list[str]:
-    """Return recipe, version, environment and number of targets from the event build.started."""
+    """Return recipe, version, environment, number of targets and id from the event build.started."""
     targets = fields.get("targets") or ()
     count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}" if targets else ""
     environment = _get(fields, "environment")
     what = f"{_get(fields, 'recipe')} {_get(fields, 'version')}".strip()
-    return [what, f"environment {environment}" if environment else "", count]
+    build = _get(fields, "build_id")
+    return [what, f"environment {environment}" if environment else "", count, f"build {build}" if build else ""]
 
 
 def facts_of_stage(stage: Stage, fields: Mapping[str, Any]) -> list[str]:
     """Return the parts of the line of a finished stage."""
     took = duration(float(fields.get("seconds") or 0))
-    return [stage.label, took, counts(stage.operations, OPERATION_ORDER), first_line(_get(fields, "detail"))]
+    numbers = counts(stage.operations, OPERATION_ORDER), counts(stage.tests, TEST_ORDER)
+    return [stage.label, took, stage.instance, *numbers, first_line(_get(fields, "detail"))]
 
 
 def facts_of_operation(fields: Mapping[str, Any]) -> list[str]:
@@ -178,19 +212,20 @@ def facts_of_operation(fields: Mapping[str, Any]) -> list[str]:
 
 
 def facts_of_test(fields: Mapping[str, Any]) -> list[str]:
-    """Return the parts of the line of one finished test."""
-    return [_get(fields, "name"), _get(fields, "place"), first_line(_get(fields, "message"))]
+    """Return the parts of the line of one finished test. ``lines_of_test`` has the message of a failed one."""
+    message = "" if fields.get("outcome") == "failed" else first_line(_get(fields, "message"))
+    return [_get(fields, "name"), _get(fields, "place"), message]
+
+
+def lines_of_test(fields: Mapping[str, Any]) -> list[str]:
+    """Return the lines below the line of a failed test: its message. The error at the end does not repeat them."""
+    return clean_lines(str(fields.get("message") or "")) if fields.get("outcome") == "failed" else []
 
 
 def facts_of_tests(tests: Tests, fields: Mapping[str, Any]) -> list[str]:
     """Return the parts of the line of a finished run of tests."""
     numbers = {name: int(fields.get(name) or 0) for name in TEST_ORDER}
     return [tests.label, duration(float(fields.get("seconds") or 0)), counts(numbers, TEST_ORDER)]
-
-
-def target_label(row: TargetRow) -> str:
-    """Return the name of a target with its architecture."""
-    return f"{row.target} ({row.architecture})" if row.architecture else row.target
 
 
 def _get(fields: Mapping[str, Any], name: str) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
@@ -31,6 +32,7 @@ from goldenami.errors import (
     OperationFailed,
     Problem,
     TargetsFailed,
+    TestsFailed,
 )
 from goldenami.printable import escaped
 
@@ -52,16 +54,24 @@ _SIZE = re.compile(r"[1-9][0-9]{0,3}")
 def stderr_console() -> Console:
     """Return the console of progress and errors. Rich supports NO_COLOR, TERM=dumb and a stderr without a terminal.
 
-    COLUMNS and LINES count only if they are numbers from 1 to 9999.
+    FORCE_COLOR gives a stderr without a terminal colors, but nothing that moves: it is not interactive. COLUMNS and
+    LINES count only if they are numbers from 1 to 9999.
     """
     useless = {name for name in ("COLUMNS", "LINES") if not _SIZE.fullmatch(os.environ.get(name, ""))}
     environment = {name: value for name, value in os.environ.items() if name not in useless}
     console = Console(stderr=True, highlight=False, _environ=environment)
-    if not console.is_terminal and "COLUMNS" in useless:
+    if sys.stderr is None or not sys.stderr.isatty():
+        console.is_interactive = False
+    if not console.is_interactive and "COLUMNS" in useless:
         console.width = _LOG_WIDTH
     if console.width < _LEAST_WIDTH:
         console.width = _LEAST_WIDTH
     return console
+
+
+def has_colours(console: Console) -> bool:
+    """Return whether texts for a console have colors."""
+    return console.color_system is not None and not console.no_color
 
 
 def read_source(file: str) -> str | None:
@@ -69,14 +79,18 @@ def read_source(file: str) -> str | None:
     return reading.read_again(shipped.path_of(file))
 
 
-def render_error(error: GoldenAmiError, console: Console | None = None, *, read: ReadSource = read_source) -> None:
-    """Print an error with its details and hint, by default to stderr. Any text is accepted; none raises an error."""
+def render_error(
+    error: GoldenAmiError, console: Console | None = None, *, read: ReadSource = read_source, tests: bool = True
+) -> None:
+    """Print an error with its details and hint, by default to stderr. Any text is accepted; none raises an error.
+    ``tests`` False: the failed tests were printed while they ran, so only their number is."""
     console = console or stderr_console()
     if isinstance(error, InvalidInput):
         render_problems(error.problems, console, read=read)
         _print(console, _line((error.message, "bold red")))
     else:
-        first, _, rest = error.message.partition("\n")
+        message = error.headline if isinstance(error, TestsFailed) and not tests else error.message
+        first, _, rest = message.partition("\n")
         _print(console, _line(("error: ", "bold red"), (first, "bold"), f"\n{rest}" if rest else ""))
         for line in _details(error, read):
             _print(console, line)

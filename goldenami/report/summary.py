@@ -11,8 +11,8 @@ from rich.text import Text
 
 from goldenami.errors import GoldenAmiError
 from goldenami.model import ImageManifest, ManifestImage
-from goldenami.report.plain import TEST_ORDER
 from goldenami.report.problems import ReadSource, read_source, render_error
+from goldenami.report.state import TEST_ORDER
 from goldenami.report.text import counts, duration
 
 _WIDE = 150  # cells; from this width on, whole key ARNs fit
@@ -34,9 +34,11 @@ def render_release(
     accounts: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
     seconds: float | None = None,
+    tests: bool = True,
 ) -> None:
     """Print a release and its images. ``accounts``: the environment's account names by account id. ``notes``: a text
     before the key of an image, by the mode of its target. ``seconds``: the duration of the build; None: not shown.
+    ``tests`` False: leave them out, since they were shown while they ran.
     """
     took = f" · {duration(seconds)}" if seconds is not None else ""
     facts = f" · {manifest.digest[:12]}{took}"
@@ -45,7 +47,7 @@ def render_release(
     console.print(title, soft_wrap=True, highlight=False)
     for row in images_table(manifest.images, accounts or {}, console.width, notes or {}):
         console.print(row, soft_wrap=True, highlight=False)
-    for report in manifest.tests:
+    for report in manifest.tests if tests else ():
         numbers = {name: getattr(report, name) for name in TEST_ORDER}
         line = f"tests at gate {report.gate} ({report.architecture}): {counts(numbers, TEST_ORDER)}"
         console.print(Text(line), soft_wrap=True, highlight=False)
@@ -60,6 +62,22 @@ def render_release(
         against = counts(numbers, ("added", "updated", "removed")) or "no change"
         line = f"packages ({architecture}): {total}, against the base image {against}"
         console.print(Text(line), soft_wrap=True, highlight=False)
+
+
+def render_next(
+    console: Console, *, channel: str = "", parameters: Sequence[str] = (), next_steps: Mapping[str, str] | None = None
+) -> None:
+    """Print what a build means for the users of its images. ``channel``: its move, "candidate: 1.0.1 → 1.0.2".
+    ``parameters``: the names of those with the image ids. ``next_steps``: the command by its purpose."""
+    lines = [Text.assemble("channel ", (channel, "bold"))] if channel else []
+    lines += [Text.assemble("parameter ", (name, "cyan")) for name in parameters]
+    lines += _commands(next_steps or {})
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _commands(steps: Mapping[str, str]) -> list[Text]:
+    return [Text.assemble(f"to {purpose}: ", (command, "bold cyan")) for purpose, command in steps.items()]
 
 
 def images_table(
@@ -104,12 +122,13 @@ def render_failure(
     leftovers: Sequence[Leftover] = (),
     next_steps: Mapping[str, str] | None = None,
     read: ReadSource = read_source,
+    tests: bool = True,
 ) -> None:
     """Print an error, the resources that are left behind, and the next commands. ``next_steps``: the command by its
-    purpose ("continue", "clean up").
+    purpose ("continue", "clean up"). ``tests``: as in ``render_error``.
     """
     console.print()
-    render_error(error, console, read=read)
+    render_error(error, console, read=read, tests=tests)
     if leftovers:
         console.print(Text(f"left behind ({len(leftovers)}):", style="bold"), highlight=False)
         table = Table.grid(padding=(0, 2))
@@ -118,6 +137,5 @@ def render_failure(
         console.print(table)
     elif next_steps is not None:
         console.print(Text("nothing is left behind"), highlight=False)
-    for purpose, command in (next_steps or {}).items():
-        line = Text.assemble(f"to {purpose}: ", (command, "bold cyan"))
+    for line in _commands(next_steps or {}):
         console.print(line, soft_wrap=True, highlight=False)

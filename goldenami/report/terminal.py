@@ -21,28 +21,27 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live as RichLive
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from goldenami.events import Event
 from goldenami.report.plain import (
-    OPERATION_ORDER,
-    TEST_ORDER,
     facts_of_operation,
     facts_of_stage,
     facts_of_test,
     facts_of_tests,
     headline,
-    target_label,
+    lines_of_test,
 )
-from goldenami.report.state import BuildState, Stage, TargetRow, Tests
-from goldenami.report.text import counts, duration, first_line
+from goldenami.report.state import OPERATION_ORDER, READY, TEST_ORDER, BuildState, Stage, TargetRow, Tests
+from goldenami.report.text import about, counts, duration, first_line
 
 REDRAWS_PER_SECOND = 8
 _BAR_CELLS = 20
-_FAILED_STATES = ("failed", "error", "invalid")
-_READY_STATES = ("available", "ready", "done", "shared", "verified", "released", "completed")
+_PERCENT_CELLS = 5
+_NARROW = 70  # cells of a terminal that has no room for bars
 
 
 class Drawing:
@@ -135,8 +134,12 @@ class Live(Drawing):
         super().__init__(console, clock=clock, refresh=refresh)
 
     def __call__(self, event: Event) -> None:
+        self.take(event, self._clock())
+
+    def take(self, event: Event, now: float) -> None:
+        """Show an event that happened at a time of the clock."""
         with self._lock:
-            subject = self._state.apply(event, self._clock())
+            subject = self._state.apply(event, now)
             line = self._result_line(event.kind, event.fields, subject)
         if line is not None:
             self.print(line)
@@ -167,11 +170,12 @@ class Live(Drawing):
             case "test.finished" if fields.get("outcome") in ("failed", "flaky"):
                 mark = self._mark("bad" if fields.get("outcome") == "failed" else "warning")
                 flaky = ["flaky"] if fields.get("outcome") == "flaky" else []
-                return _join(Text.assemble("  ", mark), flaky + facts_of_test(fields))
+                line = _join(Text.assemble("  ", mark), flaky + facts_of_test(fields))
+                return line.append("".join(f"\n      {text}" for text in lines_of_test(fields)))
             case "tests.finished" if isinstance(subject, Tests):
                 return _join(self._mark("bad" if fields.get("failed") else "ok"), facts_of_tests(subject, fields))
-            case "target.progress" if isinstance(subject, TargetRow) and subject.state in _FAILED_STATES:
-                return _join(self._mark("bad"), [target_label(subject), subject.state, first_line(subject.detail)])
+            case "target.progress" if isinstance(subject, TargetRow) and subject.failed:
+                return _join(self._mark("bad"), [subject.label, subject.state, first_line(subject.detail)])
             case "note":
                 warning = fields.get("level") == "warning"
                 message = first_line(str(fields.get("message", "")))
@@ -184,15 +188,33 @@ class Live(Drawing):
         with self._lock:
             now = self._clock()
             rows: list[RenderableType] = []
-            for stage in self._state.stages.values():
-                rows += self._stage(stage, now)
-            rows += [self._tests(tests, now) for tests in self._state.tests.values()]
-            if self._state.targets:
-                rows.append(self._targets(list(self._state.targets.values())))
-            return Group(*rows)
+            stages = dict(self._state.stages)
+            for tests in self._state.tests.values():
+                rows.append(self._tests(tests, stages.pop((f"test {tests.gate}", tests.architecture), None), now))
+            rows[:0] = [row for stage in stages.values() for row in self._stage(stage, now)]
+            rows += self._targets()
+            return Group(*rows, *self._outlook(now))
+
+    def _outlook(self, now: float) -> list[RenderableType]:
+        """Return what follows, how long the build has taken, and how long it probably takes still."""
+        state = self._state
+        if not state.build_id:
+            return []
+        names = list(dict.fromkeys(one.name for one in state.upcoming))
+        rows = [Text(f"  next: {', '.join(names)}", style="dim")] if names else []
+        left = state.left(now)
+        parts = [duration(max(0.0, now - (state.started or now)))]
+        parts += [f"{about(left)} left"] if left is not None else []
+        parts += [f"{purpose} {instance}" for (purpose, _), instance in state.instances.items()]
+        rows.append(Text(f"  {' · '.join([*parts, f'build {state.build_id}'])}", style="dim"))
+        return [_cut(row) for row in rows]
+
+    @staticmethod
+    def _head(stage: Stage, now: float) -> Text:
+        return Text.assemble((stage.label, "bold"), (f"  {duration(max(0.0, now - stage.started))}", "dim"))
 
     def _stage(self, stage: Stage, now: float) -> list[RenderableType]:
-        head = Text.assemble((stage.label, "bold"), (f"  {duration(now - stage.started)}", "dim"))
+        head = self._head(stage, now)
         operation = stage.operation
         if operation is None:
             done = counts(stage.operations, OPERATION_ORDER)
@@ -204,25 +226,34 @@ class Live(Drawing):
             rows.append(_cut(Text(f"    {first_line(operation.line)}", style="dim")))
         return rows
 
-    def _tests(self, tests: Tests, now: float) -> RenderableType:
+    def _tests(self, tests: Tests, stage: Stage | None, now: float) -> RenderableType:
+        """Return the row of a run of tests. ``stage``: the one that it is the work of."""
         total = f"/{tests.total}" if tests.total else ""
         unusual = counts({k: v for k, v in tests.outcomes.items() if k != "passed"}, TEST_ORDER)
         numbers, warning = (f"  {tests.done}{total}", "cyan"), (f"  {unusual}" if unusual else "", "yellow")
-        return self._spinning(Text.assemble((tests.label, "bold"), numbers, warning, f"  {tests.running}"), now)
+        head = Text(tests.label, style="bold") if stage is None else self._head(stage, now)
+        return self._spinning(Text.assemble(head, numbers, warning, f"  {tests.running}"), now)
 
-    def _targets(self, rows: list[TargetRow]) -> RenderableType:
+    def _targets(self) -> list[RenderableType]:
+        shown = self._state.shown_targets()
         table = Table.grid(padding=(0, 2))
-        for _ in range(3):
-            table.add_column(no_wrap=True, overflow="ellipsis")
-        for row in rows:
-            failed, ready = row.state in _FAILED_STATES, row.state in _READY_STATES
-            style = "red" if failed else "green" if ready else "cyan"
-            moving = row.percent is not None and not failed and not ready
-            last = self._bar(row.percent or 0.0) if moving else Text(first_line(row.detail) or row.image_id)
-            table.add_row(Text(f"  {target_label(row)}"), Text(row.state, style=style), last)
-        return table
+        widest = max((len(row.state) for row in shown.rows), default=0)
+        for least in (None, widest, _PERCENT_CELLS):  # on a narrow terminal, names and ids are cut first
+            table.add_column(no_wrap=True, overflow="ellipsis", min_width=least)
+        for row in shown.rows:
+            style = "red" if row.failed else "green" if row.state in READY else "cyan"
+            has_bar = row.percent is not None and row.moving
+            id = "" if self._console.width < _NARROW else row.image_id
+            last = self._progress(row.percent or 0.0) if has_bar else Text(first_line(row.detail) or id)
+            table.add_row(Text(f"  {row.label}"), Text(row.state, style=style), last)
+        lines: list[RenderableType] = [Padding(Text(shown.summary), (0, 0, 0, 2))] if shown.summary else []
+        lines += [table] if shown.rows else []
+        return lines + ([_cut(Text(f"  and {shown.more} more", style="dim"))] if shown.more else [])
 
-    def _bar(self, percent: float) -> Text:
+    def _progress(self, percent: float) -> Text:
+        """Return a bar with the percentage, or on a narrow terminal the percentage."""
+        if self._console.width < _NARROW:
+            return Text(f"{percent:3.0f} %")
         full, empty = self._bar_cells
         done = round(percent / 100 * _BAR_CELLS)
         return Text.assemble((full * done, "cyan"), (empty * (_BAR_CELLS - done), "dim"), f" {percent:3.0f} %")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 
@@ -15,6 +16,18 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def about(seconds: float) -> str:
+    """Format an estimate as coarsely as it is true: a few seconds · about 40 s · about 3 min · about 1 h 10 min."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 55:
+        return f"about {round(seconds / 10) * 10} s"
+    minutes = max(1, round(seconds / 60))
+    if minutes < 60:
+        return f"about {minutes} min"
+    return f"about {minutes // 60} h {minutes % 60 // 5 * 5:02d} min"
 
 
 def elapsed(seconds: float) -> str:
@@ -31,5 +44,23 @@ def counts(numbers: Mapping[str, int], order: tuple[str, ...]) -> str:
 
 def first_line(text: str) -> str:
     """Return the first line of a message, with a space for each character that cannot be printed."""
-    line = text.strip().split("\n", 1)[0]
+    return _printable(text.strip().split("\n", 1)[0])
+
+
+def clean_lines(text: str) -> list[str]:
+    """Return the lines of a message, with a space for each character that cannot be printed."""
+    return [_printable(line.rstrip()) for line in text.strip("\n").split("\n") if line.strip()]
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """Break a line that is wider than a terminal between words, so that no name or id is split. The further lines are
+    indented by four more."""
+    indent = line[: len(line) - len(line.lstrip())]
+    further = f"{indent}    "
+    return textwrap.wrap(
+        line, max(width, 20), subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    ) or [line]
+
+
+def _printable(line: str) -> str:
     return "".join(c if c.isprintable() else " " for c in line)

@@ -3,6 +3,7 @@
 ``build``       the context that every stage gets: the plan, the ledger, the host work
 ``facts``       the facts that a plan needs from the cloud
 ``opening``     opens a new build, with its journal, version, tags and secrets; and reopens a build for a resume
+``expected``    the stages that a build will run, and how long they took in past builds
 ``hosts``       launches temporary instances, connects to them with a pinned host key, terminates them
 ``candidate``   base image -> prepared builder -> captured candidate
 ``proof``       gate 2: boots the final, encrypted image and runs the tests

@@ -34,7 +34,9 @@ _R = TypeVar("_R")
 _REUSABLE = frozenset({"image", "snapshot", "grant", "parameter"})
 
 
-def to_the_end(build: BuildContext, tools: Tools, project: Path, work: Callable[[], _R]) -> _R:
+def to_the_end(
+    build: BuildContext, tools: Tools, project: Path, work: Callable[[], _R], *, exit_code: Callable[[_R], int]
+) -> _R:
     """Run the work of a build, clean up after it, and return its result.
 
     After an error of the recipe or its tests, all resources of the build are deleted. After an error of the cloud, a
@@ -42,11 +44,13 @@ def to_the_end(build: BuildContext, tools: Tools, project: Path, work: Callable[
     deletes nothing, and emits how to log in. A function as ``on_failure`` decides; after "retry" the work runs again in
     this process, which skips what is done, as a resume does. Nothing is deleted either if the credentials expired or
     the journal cannot be written, because a clean-up would be incomplete then. ``project``: its directory.
+    ``exit_code``: returns the exit code of a command that ends with a result.
     """
     started = time.monotonic()
 
-    def finished(status: str, error: str | None = None) -> None:
-        emit(build.emit, "build.finished", status=status, seconds=round(time.monotonic() - started, 1), error=error)
+    def finished(status: str, code: int, error: Exception | None = None) -> None:
+        seconds, reason = round(time.monotonic() - started, 1), str(error) if error is not None else None
+        emit(build.emit, "build.finished", status=status, seconds=seconds, exit_code=code, error=reason)
 
     while True:
         try:
@@ -57,7 +61,7 @@ def to_the_end(build: BuildContext, tools: Tools, project: Path, work: Callable[
             complete = _delete(build, tools.catalog, keep_images=False)
             notices.failed(build, None)
             _finish(build, "cleaned" if complete else "failed")
-            finished("interrupted")
+            finished("interrupted", Interrupted.exit_code)
             what = "everything it made is deleted" if complete else "not everything it made could be deleted"
             hint = None if complete else f"{step('clean', build.journal.build_id)} deletes the rest."
             raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
@@ -66,7 +70,7 @@ def to_the_end(build: BuildContext, tools: Tools, project: Path, work: Callable[
                 # An incomplete clean-up would make a resume impossible, so all resources are kept.
                 _tell(build, tools, error)
                 _finish(build, "failed", error=str(error))
-                finished("failed", str(error))
+                finished("failed", error.exit_code, error)
                 error.hint = f"{error.hint or ''} Then: {step('resume', build.journal.build_id)}".strip()
                 raise
             choice = (
@@ -85,9 +89,10 @@ def to_the_end(build: BuildContext, tools: Tools, project: Path, work: Callable[
             _tell(build, tools, error)
             hopeless = isinstance(error, GoldenAmiError) and not error.can_resume
             _finish(build, "failed", error=str(error), **({"can_resume": False} if hopeless else {}))
-            finished("failed", str(error))
+            code = error.exit_code if isinstance(error, GoldenAmiError) else GoldenAmiError.exit_code
+            finished("failed", code, error)
             raise
-        finished("released")
+        finished("released", exit_code(result))
         return result
 
 

@@ -19,6 +19,7 @@ from goldenami.provision import outputs as script_outputs
 from goldenami.provision.shell import Script
 from goldenami.recipe import Recipe
 from goldenami.recipe.project import shown
+from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import is_secret
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
@@ -91,7 +92,7 @@ def _provision(
 
 def _volumes(build: BuildContext, host: Host) -> tuple[Stage, ...]:
     """Return the stage that makes the file systems of the data volumes. The ids of the volumes are known now."""
-    wanted = [volume for volume in build.recipe.image.volumes if volume.filesystem is not None]
+    wanted = _data_volumes(build.recipe)
     if not wanted:
         return ()
     instance = instances.find(build.ledger, build.home, host.instance_id)
@@ -114,21 +115,39 @@ def _volumes(build: BuildContext, host: Host) -> tuple[Stage, ...]:
     return (provision.data_volume_stage(made, build.recipe.volumes_mark),)
 
 
+def _data_volumes(recipe: Recipe) -> list[VolumeSpec]:
+    """Return the data volumes that get a file system."""
+    return [volume for volume in recipe.image.volumes if volume.filesystem is not None]
+
+
 def stages_of(
     recipe: Recipe, architecture: Architecture, secrets: Mapping[str, str], volumes: tuple[Stage, ...] = ()
 ) -> list[Stage]:
     """Return all stages of a recipe in their order, with the values of its secrets. ``volumes``: the stage of the data
     volumes, which only a builder has."""
+    return [fill_stage(stage, secrets) for stage in _stages(recipe, architecture, volumes)]
+
+
+def stage_names(recipe: Recipe, architecture: Architecture) -> tuple[str, ...]:
+    """Return the names of the stages that a builder runs for a recipe, without those that have nothing to do."""
+    volumes = _data_volumes(recipe)
+    return tuple(
+        stage.name
+        for stage in _stages(recipe, architecture, (provision.data_volume_stage((), recipe.volumes_mark),))
+        if stage.operations or (volumes and stage.name == provision.DATA_VOLUMES)
+    )
+
+
+def _stages(recipe: Recipe, architecture: Architecture, volumes: tuple[Stage, ...]) -> tuple[Stage, ...]:
     spec, mark = recipe.patches[architecture], recipe.patches_mark
     provisioning = recipe.provisioning[architecture]
-    stages = (
+    return (
         provision.patch_stage(spec, mark, os=recipe.os),
         *volumes,
         *(stage for stage in provisioning if stage.name not in LAST),
         provision.closing_stage(spec, mark, os=recipe.os),
         *(stage for stage in provisioning if stage.name in LAST),  # they read the final state
     )
-    return [fill_stage(stage, secrets) for stage in stages]
 
 
 def run_gate(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from goldenami import lifetime, ssh
 from goldenami.aws import instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
+from goldenami.events import emit
 from goldenami.model import Architecture, SshEndpoint
 from goldenami.stages.build import BuildContext, Host
 from goldenami.stages.watch import watched
@@ -74,6 +75,7 @@ def launch(
     )
     instance = instances.launch_running(ledger, key, home, spec, warn=lambda text: build.note(text, "warning"))
     instance_id = instance.id
+    emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance_id)
     endpoint = SshEndpoint(
         address=instances.address(instance, build.environment.network),
         user=wanted.ssh_user,

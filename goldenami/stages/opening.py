@@ -29,7 +29,7 @@ from goldenami.recipe.secrets import read as read_secrets
 from goldenami.recipe.words import seconds
 from goldenami.release import availability
 from goldenami.release.catalog import Catalog
-from goldenami.stages import transports
+from goldenami.stages import expected, transports
 from goldenami.stages.build import BuildContext
 from goldenami.stages.tools import Tools
 from goldenami.stages.transports import HostTransport
@@ -256,6 +256,7 @@ def _begin(
         build_id=journal.build_id,
         caller=plan.facts.caller_arn,
         targets=[t.label for t in plan.targets],
+        expected=expected.expected(plan, tools.catalog, tools.journals.storage),
     )
     return BuildContext(
         plan=plan,

@@ -157,11 +157,13 @@ def require(report: TestReport) -> None:
             hint="A gate needs at least one test that passes.",
         )
     total = report.failed + report.passed + report.flaky + report.skipped
-    lines = [f"{report.failed} of {total} tests failed at gate {report.gate} ({report.architecture}):"]
+    headline = f"{report.failed} of {total} tests failed at gate {report.gate} ({report.architecture})"
+    lines: list[str] = []
     for failure in report.failures:
         lines.append(f"  {failure.name} ({failure.place})" if failure.place else f"  {failure.name}")
         lines += [f"      {line}" for line in failure.message.splitlines()]
-    raise TestsFailed("\n".join(lines), hint=f"The JUnit report is {report.junit}." if report.junit else None)
+    hint = f"The JUnit report is {report.junit}." if report.junit else None
+    raise TestsFailed(headline, details=lines, hint=hint)
 
 
 def _resolve(tests: Sequence[TestPath | str | os.PathLike[str]]) -> tuple[TestPath, ...]:

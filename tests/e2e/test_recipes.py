@@ -52,6 +52,7 @@ def test_reboot_in_the_middle(workspace: Workspace) -> None:
     assert done.status == 0, done.stderr
     finished = [e for e in events_of(events) if e["kind"] == "operation.finished" and "reboots.yaml" in e["place"]]
     assert [(e["title"], e["status"], e["place"]) for e in finished] == [
+        ("wait for the end of the boot", "ok", "recipes/reboots.yaml:4:10"),
         ("reboot", "changed", "recipes/reboots.yaml:4:10"),
         ("file /etc/written-after", "changed", "recipes/reboots.yaml:6:5"),
         ("service ssh restarted", "changed", "recipes/reboots.yaml:7:5"),

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import struct
-from fcntl import ioctl
-from termios import TIOCSWINSZ
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.worlds.terminal import Screen
+from tests.worlds.terminal import Screen, Terminal
 
 if TYPE_CHECKING:
     from tests.worlds.machines import Cloud, Workspace
 
 pytestmark = pytest.mark.root
 
-ROWS, COLUMNS = 40, 100
 RECIPE = "software:\n  - file: {dest: /etc/greeting, content: hello, mode: '0644'}\n  - command: {shell: sleep 1.2}\n"
 KINDS = {
     "build.started",
     "build.finished",
+    "host.launched",
     "stage.started",
     "stage.finished",
     "operation.started",
@@ -42,29 +37,14 @@ KINDS = {
 
 def on_a_terminal(workspace: Workspace, *arguments: str, **variables: str) -> tuple[int, Screen, str]:
     """Run the program with its stderr on a terminal; its exit status, the screen at the end, and its stdout."""
-    terminal, inside = pty.openpty()
-    ioctl(inside, TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     output = workspace.root / "stdout"
+    environment = workspace.variables(TERM="xterm-256color", LANG="C.UTF-8", **variables)
     with output.open("wb") as stdout:
-        environment = workspace.variables(TERM="xterm-256color", LANG="C.UTF-8", **variables)
-        process = workspace.start(*arguments, variables=environment, stdout=stdout, stderr=inside)
-    os.close(inside)
-    screen, data = Screen(), b""
-    try:
-        while True:
-            try:
-                chunk = os.read(terminal, 65536)
-            except OSError:  # the other side is closed
-                break
-            if not chunk:
-                break
-            data += chunk
-        screen.feed(data.decode())
-        return process.wait(timeout=60), screen, output.read_text()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)
+        terminal = Terminal(
+            lambda stderr: workspace.start(*arguments, variables=environment, stdout=stdout, stderr=stderr)
+        )
+    status, screen = terminal.end(timeout=600)
+    return status, screen, output.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +143,7 @@ def check_events(events: list[dict[str, object]], manifest: dict[str, object]) -
     assert {e["status"] for e in of("stage.finished")} == {"ok"}
     operations = [(e["index"], e["total"], e["status"], e["place"]) for e in of("operation.finished") if e["place"]]
     assert operations == [
+        (1, 1, "ok", "recipes/lines.yaml:4:10"),  # the patches: that the host has booted
         (1, 2, "changed", "recipes/lines.yaml:6:5"),
         (2, 2, "changed", "recipes/lines.yaml:7:5"),
     ]

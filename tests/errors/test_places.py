@@ -120,6 +120,7 @@ NONE = {
     "history": "the catalog",
     "ci": "files of the project, and one merge request of GitLab",
     "export": "the catalog",
+    "graph": "the catalog",
     "harden": "files of the project, and a host over SSH",
     "iam": "goldenami.yaml",
     "images history": "the catalog",
@@ -141,6 +142,7 @@ NONE = {
     "unpin": "the catalog",
     "validate": "files of the project",
     "version": "this program",
+    "watch": "a log and a journal",
 }
 SCHEDULES = """
     schedules:

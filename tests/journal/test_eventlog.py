@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -145,3 +147,44 @@ def test_old_logs_of_ended_builds_are_deleted_and_journals_stay(tmp_path: Path) 
     assert [s.build_id for s in journals.newest()] == sorted(ids.values(), reverse=True)
     assert [s.build_id for s in journals.newest(before)] == [ids["recent"]]
     assert journals.storage.events(ids["failed"]).runs()
+
+
+def test_another_machine_follows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sees what was shared so far, and at the end the rest, each event once. Output comes with the complete file."""
+    monkeypatch.setattr(module, "_LIVE_SECONDS", 0.01)
+    store = DirectoryStore(tmp_path / "shared", error=JournalError)
+    clock = Clock()
+    one, two = (Storage(store, IN_A_BUCKET, tmp_path / name, now=clock).events(BUILD) for name in ("one", "two"))
+    recording = one.recording(lambda _: None)
+    emit = recording.__enter__()
+    steps: list[Callable[[], object]] = [
+        lambda: (emit(note("1")), emit(Event("operation.output", {"line": "a"})), emit(note("2"))),
+        lambda: emit(note("3")),
+        lambda: (emit(Event("operation.output", {"line": "b"})), emit(note("4")), recording.__exit__(None, None, None)),
+    ]
+    counts = [2, 3]
+
+    def shared() -> int:
+        names = store.names(f"events/{BUILD}")
+        live = [store.read(f"events/{BUILD}/{name}") for name in names if name.endswith(".live")]
+        return sum(found.data.count(b"\n") for found in live if found is not None)
+
+    def pause() -> None:
+        steps.pop(0)()
+        if steps:
+            wanted = counts.pop(0)
+            while shared() < wanted:
+                time.sleep(0.005)
+
+    found = [recorded.event for recorded in two.follow(lambda: bool(steps), pause)]
+    assert [event.fields.get("message") or event.fields["line"] for event in found] == ["1", "2", "3", "b", "4"]
+    assert len(two.runs()) == 1
+    assert [name for name in store.names(f"events/{BUILD}") if name.endswith(".live")] == []
+
+
+def test_only_some_kinds_are_read(tmp_path: Path) -> None:
+    storage = Storage.in_directory(tmp_path, now=Clock())
+    with storage.events(BUILD).recording(lambda _: None) as emit:
+        emit(note("x"))
+        emit(Event("stage.started", {"stage": "copy"}))
+    assert [recorded.event.kind for recorded in storage.events(BUILD).read(("stage.started",))] == ["stage.started"]

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import struct
+import subprocess
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from fcntl import ioctl
+from termios import TIOCSWINSZ
 
 import pytest
 
@@ -57,3 +65,44 @@ class Screen:
     @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.lines).rstrip()
+
+
+class Terminal:
+    """A process whose stderr is a terminal. ``start`` gets the file descriptor of it."""
+
+    def __init__(self, start: Callable[[int], subprocess.Popen[bytes]], rows: int = 40, columns: int = 100) -> None:
+        self._leader, inside = pty.openpty()
+        ioctl(inside, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._data = bytearray()
+        self.process = start(inside)
+        os.close(inside)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._leader, 65536)
+            except OSError:  # the other side is closed
+                return
+            if not chunk:
+                return
+            self._data += chunk
+
+    @property
+    def text(self) -> str:
+        """Everything that was written so far."""
+        return self._data.decode(errors="replace")
+
+    def end(self, timeout: float = 60) -> tuple[int, Screen]:
+        """Wait for the end of the process. Return its exit status, and the screen."""
+        try:
+            status = self.process.wait(timeout)
+            self._reader.join(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            os.close(self._leader)
+        screen = Screen()
+        screen.feed(self.text)
+        return status, screen

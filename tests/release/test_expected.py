@@ -1,0 +1,78 @@
+"""The stages of a build are told at its start, with the times of past builds; copies are a stage beside the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from goldenami.events import Event
+from goldenami.report.state import BuildState
+from tests.worlds.builds import PaperHostWork, World
+
+# What a host would do is not done on paper.
+ON_HOSTS = {"patches", "software", "test builder", "seal", "test image"}
+
+
+def begun(events: list[Event]) -> Event:
+    return next(event for event in events if event.kind == "build.started")
+
+
+def ran(events: list[Event]) -> list[str]:
+    return [event.fields["stage"] for event in events if event.kind == "stage.started"]
+
+
+@pytest.fixture
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
+
+
+@pytest.mark.parametrize("bucket", [False, True])
+def test_the_stages_of_a_build_are_told_with_the_times_of_the_last_ones(build_world: World, bucket: bool) -> None:
+    world = build_world
+    world.fresh(bucket=bucket)
+    world.build()
+    first: list[dict[str, Any]] = begun(world.events).fields["expected"]
+    names = [stage["stage"] for stage in first]
+    assert [name for name in names if name not in ON_HOSTS] == ran(world.events)
+    assert set(names) >= ON_HOSTS
+    assert not any("seconds" in stage for stage in first)
+
+    world.change_recipe("again")
+    world.events.clear()
+    world.build()
+    again: list[dict[str, Any]] = begun(world.events).fields["expected"]
+    timed = [stage for stage in again if "seconds" in stage]
+    assert [stage["stage"] for stage in timed] == ran(world.events)
+    assert all(stage["left"] >= stage["seconds"] >= 0 for stage in timed)
+
+
+def test_copies_are_told_while_the_image_is_tested(world: World) -> None:
+    class Watching(PaperHostWork):
+        def prove(self, *given: Any) -> Any:
+            world.events.append(Event("proved"))
+            return super().prove(*given)
+
+    world.host_work = Watching()
+    world.build()
+    kinds = [(event.kind, event.fields.get("stage")) for event in world.events]
+    start, end = kinds.index(("stage.started", "copy")), kinds.index(("stage.finished", "copy"))
+    assert start < kinds.index(("stage.started", "boot image")) < kinds.index(("proved", None))
+    assert world.events[start].fields["beside"] is True
+    assert world.events[end].fields["status"] == "ok"
+    moves = [number for number, event in enumerate(world.events) if event.kind == "target.progress"]
+    assert start < moves[0]
+    assert max(n for n in moves if world.events[n].fields["state"] == "available") < end
+
+
+def test_the_ids_of_instances_and_the_exit_code_are_told(world: World) -> None:
+    world.build()
+    launched = {e.fields["purpose"]: e.fields["instance_id"] for e in world.events if e.kind == "host.launched"}
+    assert launched == {"builder": world.host_work.prepared[0], "proof": world.host_work.proved[0]}
+    assert world.events[-1].fields["exit_code"] == 0
+    state = BuildState()
+    for number, event in enumerate(world.events):
+        state.apply(event, float(number))
+    assert state.upcoming == []
+    assert set(state.instances) == {("proof", "x86_64")}  # on paper the stage that uses it last does not run
