@@ -35,6 +35,7 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 
 .PHONY: test
 test: setup-test ## Run static checks, build the documentation, and run unit and sandbox tests
+	@echo "Static checks and the documentation, side by side; each prints at its end"
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 lint docs bytecode
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
