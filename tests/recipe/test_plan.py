@@ -313,8 +313,10 @@ def test_graviton_boots_by_uefi_without_a_boot_mode(write_project: Write) -> Non
 
 
 def test_the_number_of_own_tags_is_that_of_the_constants() -> None:
-    own = [name for name, value in vars(tags).items() if name.isupper() and str(value).startswith("goldenami:")]
-    assert len([*own, tags.NAME]) - own.count("PREFIX") == limits.OWN_TAGS
+    names = {name for name, value in vars(tags).items() if name.isupper() and str(value).startswith("goldenami:")}
+    # Two are beginnings of names; the last is on exchanged volumes only, which have no tags of a recipe.
+    own = names - {"PREFIX", "KEPT_TAG", "REPLACES"}
+    assert len(own | {"NAME"}) == limits.OWN_TAGS
 
 
 def test_what_a_plan_says(write_project: Write) -> None:
