@@ -132,6 +132,10 @@ $(GITLAB_VENV)/.done: Makefile
 bench: setup-test ## Measure the sandbox and a whole build, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: bench-many
+bench-many: setup-test ## Measure validate and plan with 1,000 recipes, and print the results
+	$(BIN)/python -m benchmarks.many $(ARGS)
+
 # The other tools are not dependencies of goldenami, so they are installed in a separate environment.
 BENCH_VENV     := .venv-bench
 BENCH_PACKAGES := ansible-core mitogen pyinfra

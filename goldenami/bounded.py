@@ -66,6 +66,8 @@ def call(budget: Budget, function: Callable[P, R], *args: P.args, **kwargs: P.kw
             used, (succeeded, answer) = _ask(seconds, request)
         except TooMuch as error:
             used, succeeded, answer = seconds, False, error
+        if isinstance(answer, TooMuch):
+            used = max(used, seconds)  # the timer of the child may end a little early
     budget.spend(used)
     if not succeeded:
         raise cast(Exception, answer)
@@ -73,14 +75,26 @@ def call(budget: Budget, function: Callable[P, R], *args: P.args, **kwargs: P.kw
 
 
 def matches(budget: Budget, pattern: str, text: str, flags: int = 0) -> bool:
-    """Return whether a regular expression that a recipe gives matches a whole text. Raises TooMuch."""
-    return call(budget, _matches, pattern, text, flags)
+    """Return whether a regular expression that a recipe gives matches a whole text. Raises TooMuch.
+
+    The answers for short texts are kept, because many recipes have the same values.
+    """
+    asked = pattern, text, flags
+    if asked in _MATCHES:
+        return _MATCHES[asked]
+    answer = call(budget, _matches, pattern, text, flags)
+    if len(pattern) + len(text) <= _SHORT and len(_MATCHES) < _MOST:
+        _MATCHES[asked] = answer
+    return answer
 
 
 def _matches(pattern: str, text: str, flags: int) -> bool:
     return re.fullmatch(pattern, text, flags) is not None
 
 
+_SHORT = 500  # characters
+_MOST = 4096  # answers
+_MATCHES: dict[tuple[str, str, int], bool] = {}
 _LOCK = threading.Lock()
 
 

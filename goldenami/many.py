@@ -143,11 +143,21 @@ def choose(
     return Work(ordered(steps), tuple(notes))
 
 
-def with_missing_bases(work: Work, project: Project, environment: Environment, catalog: Catalog) -> Work:
-    """Add the bases without a release, which would be built first anyway. Raises NotFound as ``pipeline.build``."""
+def with_missing_bases(
+    work: Work,
+    project: Project,
+    environment: Environment,
+    catalog: Catalog,
+    loaded: dict[str, Recipe] | None = None,
+) -> Work:
+    """Add the bases without a release, which would be built first anyway. Raises NotFound as ``pipeline.build``.
+
+    ``loaded``: as in ``pipeline.unreleased_parents``; by default the recipes of ``work``.
+    """
     steps = {step.name: step for step in work.steps}
+    loaded = {step.name: step.recipe for step in work.steps} if loaded is None else loaded
     for step in work.steps:
-        for base in pipeline.unreleased_parents(project, environment, catalog, step.recipe):
+        for base in pipeline.unreleased_parents(project, environment, catalog, step.recipe, loaded):
             steps.setdefault(base.name, Step(base, base.name, why=f"{step.name} is built on it, and it has no release"))
     return replace(work, steps=ordered(steps))
 

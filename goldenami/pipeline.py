@@ -414,12 +414,21 @@ def plan_for(
     )
 
 
-def unreleased_parents(project: Project, environment: Environment, catalog: Catalog, recipe: Recipe) -> list[Recipe]:
+def unreleased_parents(
+    project: Project,
+    environment: Environment,
+    catalog: Catalog,
+    recipe: Recipe,
+    loaded: dict[str, Recipe] | None = None,
+) -> list[Recipe]:
     """Return the base recipes without a release in the channel that their child uses; the lowest base is first.
+
+    ``loaded``: recipes by name, which are not loaded again. Others are added to it.
 
     Raises NotFound if builds of such a recipe move another channel than the one that its child uses.
     """
     found: list[Recipe] = []
+    loaded = {} if loaded is None else loaded
     current = recipe
     while True:
         bases = {ref.value: ref.channel for ref in current.base.values() if ref.kind == "recipe"}
@@ -429,7 +438,9 @@ def unreleased_parents(project: Project, environment: Environment, catalog: Cata
         name, channel = next(iter(bases.items()))
         if channel is not None and catalog.channel(name, channel) is not None:
             return found
-        current = recipes.load(project, name, environment)
+        if name not in loaded:
+            loaded[name] = recipes.load(project, name, environment)
+        current = loaded[name]
         if current.distribution.channel != channel:
             raise NotFound(
                 f"the base {name}@{channel} of {recipe.name} does not exist: the channel has no release",

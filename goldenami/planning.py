@@ -15,9 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from bisect import bisect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 from goldenami.errors import GoldenAmiError, UsageError
 from goldenami.hardening import Hardening
@@ -168,10 +169,31 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 hint="Set builder.instance_profile in the recipe, or for all recipes in the environment.",
             )
     bases = {architecture: facts.base[architecture].image_id for architecture in recipe.architectures}
-    material = {**_material(recipe, environment, bases, facts.kms_keys), **facts.freshness.due}
-    inputs = {label: _sha256(part) for label, part in material.items()} | dict(facts.freshness.carried)
-    inputs = dict(sorted(inputs.items()))
-    return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
+    inputs = {label: _sha256(part) for label, part in _material(recipe, environment, bases).items()}
+    return _with_inputs(BuildPlan(recipe, environment, facts, ""), inputs)
+
+
+def completed(plan: BuildPlan, freshness: Freshness) -> BuildPlan:
+    """Return a plan that was made without a freshness, with one."""
+    made = replace(plan, facts=replace(plan.facts, freshness=freshness))
+    if not freshness.due and not freshness.carried:
+        return made
+    return _with_inputs(made, {label: one for label, one in plan.inputs.items() if not label.startswith(_TARGET)})
+
+
+def _with_inputs(plan: BuildPlan, inputs: Mapping[str, str]) -> BuildPlan:
+    """Return a plan with its inputs, also those of its freshness and its targets, and its digest. ``inputs``: the
+    others, as label -> hash."""
+    fresh = plan.facts.freshness
+    due = {label: _sha256(part) for label, part in fresh.due.items()}
+    others = sorted({**inputs, **due, **fresh.carried}.items())
+    # The labels of the targets follow each other in the sorted inputs, and many plans have the same ones.
+    at = bisect(others, (_TARGET,))
+    before, after = dict(others[:at]), dict(others[at:])
+    targets = _of_targets(plan.targets, plan.facts.kms_keys)
+    parts = [canonical(before)[1:-1], targets.text, canonical(after)[1:-1]]
+    digest = hashlib.sha256(b"{" + b",".join(filter(None, parts)) + b"}").hexdigest()
+    return replace(plan, inputs={**before, **targets.inputs, **after}, digest=digest)
 
 
 def inputs_with(
@@ -179,7 +201,8 @@ def inputs_with(
 ) -> dict[str, str]:
     """Return the inputs of a plan without its facts, by label, and without updates. ``bases``: the image id of the base
     of each architecture, or what stands for it. ``keys``: the ARN of each target's key, by label."""
-    return {label: _sha256(part) for label, part in _material(recipe, environment, bases, keys).items()}
+    inputs = {label: _sha256(part) for label, part in _material(recipe, environment, bases).items()}
+    return {**inputs, **_of_targets(recipe.distribution.targets, keys).inputs}
 
 
 def written_inputs(recipe: Recipe, environment: Environment) -> dict[str, str]:
@@ -273,11 +296,9 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def _material(
-    recipe: Recipe, environment: Environment, bases: Mapping[Architecture, Any], keys: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the parts that the digest covers, by label. ``bases``: what stands for the base of each architecture.
-    ``keys``: the key of each target, by its label."""
+def _material(recipe: Recipe, environment: Environment, bases: Mapping[Architecture, Any]) -> dict[str, Any]:
+    """Return the parts that the digest covers, by label, without the targets. ``bases``: what stands for the base of
+    each architecture."""
     parts: dict[str, Any] = {
         "recipe": {
             "name": recipe.name,
@@ -299,14 +320,6 @@ def _material(
         parts["secrets"] = {ref.name: [ref.source, _key_of(ref, recipe)] for ref in recipe.secrets}
     for test in recipe.tests:
         parts[f"test:{test.name}"] = test.sha256
-    for target in recipe.distribution.targets:
-        parts[f"target:{target.label}"] = [
-            target.account.id,
-            target.mode,
-            target.required,
-            # A best-effort target may be unavailable now. The key as written does not depend on that.
-            keys.get(target.label) if target.required else target.kms_key,
-        ]
     for architecture in recipe.architectures:
         parts[f"base:{architecture}"] = bases[architecture]
         parts[f"patches:{architecture}"] = recipe.patches[architecture].model_dump(mode="json")
@@ -326,6 +339,43 @@ def _key_of(ref: SecretRef, recipe: Recipe) -> str:
     """Return the name of a secret at its source. That of a file does not depend on where the project was checked
     out."""
     return os.path.relpath(ref.key, recipe.source.parent) if ref.source == "file" else ref.key
+
+
+_TARGET: Final = "target:"
+
+
+class _Hashes(NamedTuple):
+    """The hashes of targets by label, sorted, and the same as the inside of a canonical mapping."""
+
+    targets: tuple[Target, ...]
+    keys: Mapping[str, str]
+    inputs: Mapping[str, str]
+    text: bytes
+
+
+_last: list[_Hashes] = []  # of the last plans: recipes of one environment have the same targets and keys
+
+
+def _of_targets(targets: tuple[Target, ...], keys: Mapping[str, str]) -> _Hashes:
+    """Return the hashes of targets. ``keys``: label -> ARN of the key."""
+    for one in tuple(_last):
+        if one.targets is targets and one.keys is keys:
+            return one
+    found = {
+        f"{_TARGET}{target.label}": _sha256(
+            [
+                target.account.id,
+                target.mode,
+                target.required,
+                # A best-effort target may be unavailable now. The key as written does not depend on that.
+                keys.get(target.label) if target.required else target.kms_key,
+            ]
+        )
+        for target in targets
+    }
+    made = _Hashes(targets, keys, dict(sorted(found.items())), canonical(found)[1:-1])
+    _last[:] = [made, *_last[:3]]
+    return made
 
 
 def variables(recipe: Recipe) -> dict[str, Any]:

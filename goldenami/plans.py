@@ -127,10 +127,11 @@ def _with_bases(
     project: Project, environment: Environment, work: Work, catalog: Catalog, failures: Failures[str]
 ) -> tuple[Step, ...]:
     steps = {step.name: step for step in work.steps}
+    loaded = {step.name: step.recipe for step in work.steps}
     for step in work.steps:
         with failures.of(step.name):
             alone = replace(work, steps=(step,))
-            for base in many.with_missing_bases(alone, project, environment, catalog).steps:
+            for base in many.with_missing_bases(alone, project, environment, catalog, loaded).steps:
                 steps.setdefault(base.name, base)
     return many.ordered(steps)
 

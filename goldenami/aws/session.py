@@ -121,6 +121,7 @@ class Cloud:
         self.room = Room()
         self.shares = Shares()
         self._answers: Answers | None = None
+        self._known_regions: frozenset[str] | None = None
         self._reach = Reach(clock, retry.unreachable)
         self._accounts = {a.id: a for a in accounts.values()}
         self._timeouts = timeouts
@@ -425,8 +426,12 @@ class Cloud:
 
     def known_regions(self) -> frozenset[str]:
         """Return the regions in the list of this version of botocore, of all partitions. Makes no call."""
-        partitions = self._caller.get_available_partitions()
-        return frozenset(r for p in partitions for r in self._caller.get_available_regions("ec2", partition_name=p))
+        if self._known_regions is None:
+            partitions = self._caller.get_available_partitions()
+            self._known_regions = frozenset(
+                r for p in partitions for r in self._caller.get_available_regions("ec2", partition_name=p)
+            )
+        return self._known_regions
 
     def partition(self, region: str) -> str:
         """Return the partition of a region: "aws", "aws-cn", "aws-us-gov". Makes no call. A region that is newer than

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import gc
 import io
 import os
 import sys
@@ -141,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``arguments``: None for those of this process, whose stdout and stderr are then protected (see ``output``).
     """
     if arguments is None:
+        # A command ends soon, and most of what it makes lives until then: to look for garbage seldom is enough.
+        gc.set_threshold(50_000, 20, 50)
         streams = output.protect()
         return streams.finish(_run(sys.argv[1:]))
     return _run(arguments)

@@ -79,11 +79,9 @@ def validate(
 
         render_error(InvalidInput(found))
     else:
-        count = len(names)
-        shown = ", ".join(Path(name).name.removesuffix(".yaml") for name in names)
-        click.echo(f"{count} recipe{'s' if count != 1 else ''} valid: {shown}", err=True)
         for line in (*inspection.notes, *lookup.describe(inspection.lookups)):
             click.echo(line, err=True)
+        click.echo(f"{len(names)} recipe{'s' if len(names) != 1 else ''} valid", err=True)
     return InvalidInput.exit_code if found else 0
 
 

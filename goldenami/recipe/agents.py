@@ -18,7 +18,8 @@ from goldenami.recipe.params import Given, ParamSpec, checked, declared, default
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
-from goldenami.recipe.rendering import Namespace, Renderer, suggestion
+from goldenami.recipe.remembered import remembered
+from goldenami.recipe.rendering import Namespace, Renderer, contents, suggestion
 from goldenami.recipe.schema import AgentSpec, AgentUse
 from goldenami.recipe.scope import Scope, condition, render_tree
 from goldenami.recipe.testfiles import read_test
@@ -130,12 +131,35 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
             scope.problems.add(
                 scope.document.key_mark((*path, "params", key)), f"the agent {use.name} has no parameter {key!r}", hint
             )
+    if _has_documents(known, use.params):  # their paths are relative to the recipe
+        one = _bound(scope, document, use, path, os)
+    else:
+        base = scope.renderer.context["base"]
+        given = ("agent", document.path, use.name, contents(use.params), bool(path), os, base["os"])
+        one = remembered(scope, given, lambda: _bound(scope, document, use, path, os))
+    if one is None:
+        return
+    found.params.update(one.params)
+    found.names += one.names
+    found.operations += one.operations
+    found.handlers += one.handlers
+    found.tests += one.tests
+
+
+def _has_documents(declared: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Return whether a parameter is given as the path of a document."""
+    kinds = {key: value["type"] for key, value in declared.items() if isinstance(value, dict) and "type" in value}
+    return any(kinds.get(key) == "json" and isinstance(value, str) for key, value in given.items())
+
+
+def _bound(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None) -> Agents | None:
+    """Return one agent with its expressions rendered; None after a problem with its file."""
     params = _params(scope, document, use, path, os)
     inner = _inside(scope, document, params)
     spec = agent_spec(inner, document)
     if spec is None or os is None:
-        return
-    found.params[use.name] = params
+        return None
+    found = Agents(params={use.name: params})
     family = serving(os, spec.operations)
     if family is None:
         scope.problems.add(
@@ -143,23 +167,24 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
             f"the agent {use.name} has no operations for {os}",
             f"It has operations for {', '.join(spec.operations)}. Add operations for {os}, or leave it out with when.",
         )
-        return
+        return found
     path = ("operations", family)
     bound, handlers = operations.read_with_handlers(inner, document.value["operations"][family], path)
     found.names.append(use.name)
     # All agents share one stage, so the names of their handlers get the name of the agent as a prefix.
-    found.operations += tuple(replace(o, notify=tuple(f"{use.name}/{n}" for n in o.notify)) for o in bound)
-    found.handlers += tuple(replace(handler, name=f"{use.name}/{handler.name}") for handler in handlers)
+    found.operations = tuple(replace(o, notify=tuple(f"{use.name}/{n}" for n in o.notify)) for o in bound)
+    found.handlers = tuple(replace(handler, name=f"{use.name}/{handler.name}") for handler in handlers)
     for index, name in enumerate(spec.tests):
         ref = read_test(name, scope.project, document, ("tests", index), scope.problems, origin=use.name)
         if ref is not None:
             found.tests.append(ref)
+            inner.renderer.used.update(filter(None, [ref.path]))
+    return found
 
 
 def _inside(scope: Scope, document: Document, params: dict[str, Any]) -> Scope:
     """Return the scope of the agent's file: expressions use the recipe's context without ``vars``, and ``params``."""
-    outer = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
-    return scope.within(document, Renderer({**outer, "params": Namespace("params", params)}))
+    return scope.within(document, scope.renderer.inside({"params": Namespace("params", params)}))
 
 
 def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
@@ -201,6 +201,14 @@ class Profile:
         )
 
 
+class _Kept(NamedTuple):
+    """A profile without problems, all files that the library has read after it, and where its parts were found."""
+
+    profile: Profile | None
+    files: dict[str, dict[str, Written]]
+    lookups: dict[tuple[Kind, str], Found]
+
+
 @dataclass
 class Library:
     """The profiles and controls of the project, and the shipped ones. Each file is read once, and its problems are
@@ -213,6 +221,7 @@ class Library:
     problems: Problems
     lookups: dict[tuple[Kind, str], Found] = field(default_factory=dict)
     _files: dict[str, dict[str, Written]] = field(default_factory=dict)
+    _asked: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -230,11 +239,28 @@ class Library:
     def file_names(self) -> list[str]:
         return self.project.names("controls")
 
-    def profile(self, name: str, mark: Mark, above: tuple[str, ...] = ()) -> Profile | None:
+    def profile(self, name: str, mark: Mark) -> Profile | None:
         """Return a profile by name, or None if it does not exist or is wrong. The problem is reported.
 
-        ``mark``: where a name that does not exist is reported. ``above``: the profiles that extend this one.
+        ``mark``: where a name that does not exist is reported. Nobody may change the result, because it is kept for
+        other libraries of the same project, unless there was a problem.
         """
+        self._asked = (*self._asked, name)  # two files with a control of the same id are reported in this order
+        kept: dict[tuple[str, ...], _Kept] = self.project.kept.setdefault("profiles", {})
+        if self._asked in kept:
+            profile, files, lookups = kept[self._asked]
+            self._files.update(files)
+            self.lookups.update(lookups)
+            return profile
+        before, found = len(self.problems.found), Library(self.project, self.problems, _files=self._files)
+        profile = found._profile(name, mark, ())
+        self.lookups.update(found.lookups)
+        if len(self.problems.found) == before:
+            kept[self._asked] = _Kept(profile, dict(self._files), found.lookups)
+        return profile
+
+    def _profile(self, name: str, mark: Mark, above: tuple[str, ...]) -> Profile | None:
+        """``above``: the profiles that extend this one."""
         if name in above:
             self.problems.add(mark, f"the profiles extend each other: {'→'.join((*above, name))}")
             return None
@@ -257,7 +283,7 @@ class Library:
             )
         found = Profile(spec.name, spec.title, spec.systems, spec.level, document.mark(()))
         if spec.extends is not None:
-            base = self.profile(spec.extends, document.mark(("extends",)), (*above, name))
+            base = self._profile(spec.extends, document.mark(("extends",)), (*above, name))
             if base is not None:
                 found.controls, found.choices = dict(base.controls), dict(base.choices)
                 found.variables, found.others = dict(base.variables), dict(base.others)

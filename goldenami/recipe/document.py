@@ -27,7 +27,26 @@ from goldenami.reading import Files, describe, hint_of
 
 NodePath = tuple[str | int, ...]
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml: the same grammar, slower
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml: the same grammar, slower
+_RESOLVER: Any = yaml.resolver.Resolver()
+
+
+class _Loader(_BASE):  # type: ignore[misc]
+    """PyYAML's loader, which looks at a short text only once: the same keys and values come in many files."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is not yaml.ScalarNode:
+            return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
+        if not implicit[0]:
+            return _TEXT
+        return _plain_tag(value) if len(value) <= _SHORT else _plain_tag.__wrapped__(value)
+
+
+@lru_cache(maxsize=4096)
+def _plain_tag(text: str) -> Any:
+    """Return the tag of a plain scalar, as PyYAML resolves it."""
+    return _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
+
 
 # Aliases and << multiply what a small file holds ("billion laughs"); a real recipe has far less.
 MAXIMUM_NODES = 20_000
@@ -36,8 +55,10 @@ MAXIMUM_DEPTH = 50
 LARGEST = 1 << 63  # whole numbers are less than this
 OUT_OF_RANGE = "the number is out of range: expected less than 2 to the power of 63"
 _FIND = 2000  # characters of a line that are searched for a name
+_SHORT = 64  # characters of a scalar that is remembered
 
 _TAG = "tag:yaml.org,2002:"
+_TEXT = _TAG + "str"
 _SURPRISING = re.compile(r"[-+]?(0[0-7_]+$|[0-9][0-9_]*:)")  # numbers of base 8 and base 60
 _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge"})
 
@@ -52,14 +73,18 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One parsed file. ``file``: its name in messages. ``path``: where it was read."""
+    """One parsed file. ``file``: its name in messages. ``path``: where it was read.
+
+    ``marks`` and ``keys``: line and column, from 1, of each node, and of its key if it has one. ``scalars``: those
+    that are not simply the text that was written.
+    """
 
     file: str
     path: Path
     value: Any
     text: str
-    marks: dict[NodePath, Mark] = field(default_factory=dict)
-    keys: dict[NodePath, Mark] = field(default_factory=dict)
+    marks: dict[NodePath, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[NodePath, tuple[int, int]] = field(default_factory=dict)
     scalars: dict[NodePath, Scalar] = field(default_factory=dict)
     broken: set[NodePath] = field(
         default_factory=set
@@ -67,6 +92,8 @@ class Document:
 
     def known(self, path: NodePath) -> NodePath:
         """Return the longest part of ``path`` that is in the file. Entries that pydantic inserted are skipped."""
+        if path in self.marks:
+            return path
         found: NodePath = ()
         for entry in path:
             if (*found, entry) in self.marks:
@@ -75,12 +102,17 @@ class Document:
 
     def mark(self, path: NodePath) -> Mark:
         """Return the start of a node, or of its nearest parent if the node is not in the file."""
-        return self.marks[self.known(path)]
+        return Mark(self.file, *self.marks[self.known(path)])
 
     def key_mark(self, path: NodePath) -> Mark:
         """Return the place of the node's key, or the start of the node if it has no key (list items, the document)."""
         found = self.known(path)
-        return self.keys.get(found, self.marks[found])
+        return Mark(self.file, *(self.keys.get(found) or self.marks[found]))
+
+    def text_of(self, path: NodePath) -> str:
+        """Return the text of a scalar as it was written, without quotes."""
+        scalar = self.scalars.get(path)
+        return str(_at(self.value, path)) if scalar is None else scalar.text
 
     def surprise(self, path: NodePath) -> str | None:
         """Return the written text of a plain scalar that YAML did not read as a string, else None."""
@@ -164,7 +196,7 @@ def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Pr
     Raises InvalidInput only for a syntax error.
     """
     try:
-        root = yaml.compose(text, Loader=_LOADER)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise InvalidInput([_syntax_problem(error, file, text)]) from None
     except yaml.reader.ReaderError as error:
@@ -174,7 +206,6 @@ def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Pr
         message = f"found a character that YAML does not allow (U+{code:04X})"
         raise InvalidInput([Problem(file, line, 0, message)]) from None
     if root is None:
-        document = Document(file, path, {}, text, {(): Mark(file, 1, 1)})
         raise InvalidInput([Problem(file, 1, 1, "the file is empty")])
     builder = _Builder(Document(file, path, None, text), file)
     value = builder.build(root, ())
@@ -198,6 +229,7 @@ class _Builder:
 
     def __init__(self, document: Document, file: str) -> None:
         self.document = document
+        self._marks, self._keys = document.marks, document.keys
         self.file = file
         self.problems: list[Problem] = []
         self._count = 0
@@ -215,12 +247,17 @@ class _Builder:
         self._expand(node)
         if len(path) > MAXIMUM_DEPTH:
             self._stop(node, f"the values are nested more than {MAXIMUM_DEPTH} levels deep, which is the limit")
+        start = node.start_mark
+        if type(node) is yaml.ScalarNode:
+            self._marks[path] = start.line + 1, start.column + 1
+            text: str = node.value
+            if node.tag == _TEXT and node.style not in ("|", ">") and text.isascii() and "\0" not in text:
+                return text  # as nearly every value
+            return self._scalar(node, path)
         if id(node) in self._open:
             self.problem(node, "an anchor contains itself")
             return None
-        self.document.marks[path] = self.mark(node)
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
+        self._marks[path] = start.line + 1, start.column + 1
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -235,24 +272,25 @@ class _Builder:
     def _expand(self, node: yaml.Node) -> None:
         """Count a node, each time that an alias or << refers to it."""
         self._count += 1
-        if isinstance(node, yaml.ScalarNode):
+        if type(node) is yaml.ScalarNode:
             self._characters += len(node.value)
-        if self._count > MAXIMUM_NODES:
-            self._stop(
-                node, f"found more than {MAXIMUM_NODES} values after the aliases were expanded, which is the limit"
-            )
-        if self._characters > MAXIMUM_TEXT:
-            self._stop(
-                node,
-                f"found more than {MAXIMUM_TEXT >> 20} MiB of text after the aliases were expanded, which is the limit",
-            )
+        if self._count <= MAXIMUM_NODES and self._characters <= MAXIMUM_TEXT:
+            return
+        most = f"{MAXIMUM_NODES} values" if self._count > MAXIMUM_NODES else f"{MAXIMUM_TEXT >> 20} MiB of text"
+        self._stop(node, f"found more than {most} after the aliases were expanded, which is the limit")
 
     def _stop(self, node: yaml.Node, message: str) -> NoReturn:
         mark = self.mark(node)
         raise InvalidInput([*self.problems, Problem(self.file, mark.line, mark.column, message)])
 
     def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> Any:
-        self.document.scalars[path] = Scalar(node.value, node.style or None)  # libyaml returns "" for a plain scalar
+        text: str = node.value
+        style = node.style or None  # libyaml returns "" for a plain scalar
+        if node.tag == _TEXT and text.isascii() and "\0" not in text:
+            if style in ("|", ">"):
+                self.document.scalars[path] = Scalar(text, style)
+            return text
+        self.document.scalars[path] = Scalar(text, style)
         if node.tag.removeprefix(_TAG) not in _SCALARS:
             self.problem(node, f"the tag {_short(node.tag)} is not supported", "Remove the tag.")
             return node.value
@@ -291,22 +329,26 @@ class _Builder:
                 continue
             key = self._key(key_node, path)
             if key in value:
-                first = self.document.keys[(*path, key)]
+                first, _ = self._keys[(*path, key)]
                 self.problem(
                     key_node,
                     f"the key {key!r} is given twice",
-                    f"It is given first in line {first.line}. Remove one of the two.",
+                    f"It is given first in line {first}. Remove one of the two.",
                 )
                 continue
-            self.document.keys[(*path, key)] = self.mark(key_node)
-            value[key] = self.build(value_node, (*path, key))
+            start, below = key_node.start_mark, (*path, key)
+            self._keys[below] = start.line + 1, start.column + 1
+            value[key] = self.build(value_node, below)
         for key, key_node, value_node in merged:
             if key not in value:
-                self.document.keys[(*path, key)] = self.mark(key_node)
-                value[key] = self.build(value_node, (*path, key))
+                start, below = key_node.start_mark, (*path, key)
+                self._keys[below] = start.line + 1, start.column + 1
+                value[key] = self.build(value_node, below)
         return value
 
     def _key(self, node: yaml.Node, path: NodePath = ()) -> str:
+        if type(node) is yaml.ScalarNode and node.tag == _TEXT:
+            return str(node.value)
         if not isinstance(node, yaml.ScalarNode):
             self.problem(node, "a key must be a string", 'Quote a value that starts with {{ or [: "{{ name }}".')
             return f"<{self.mark(node)}>"

@@ -33,7 +33,7 @@ class Written(str):
     def at(cls, document: Document, path: NodePath, value: Any) -> Written:
         """Return the value at a place of a document."""
         composed = isinstance(value, (list, dict))
-        text = json.dumps(value, ensure_ascii=False, default=str) if composed else document.scalars[path].text
+        text = json.dumps(value, ensure_ascii=False, default=str) if composed else document.text_of(path)
         made = cls(text)
         made.key, made.value = document.key_mark(path), document.mark(path)
         made.kind = ("list" if isinstance(value, list) else "mapping") if composed else ""

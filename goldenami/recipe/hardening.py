@@ -21,9 +21,11 @@ from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
 from goldenami.recipe.controls import CheckSpec, ControlSpec, Library, Profile, Written
 from goldenami.recipe.document import NodePath
+from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import Namespace, Renderer, nearest, suggestion
+from goldenami.recipe.remembered import remembered
+from goldenami.recipe.rendering import Namespace, Renderer, contents, nearest, suggestion
 from goldenami.recipe.schema import HardeningSpec, WaiverSpec
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.words import OsId
@@ -36,10 +38,24 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
     written = scope.document.value.get(SECTION)
     if written is None:
         return Hardening()
-    spec = _spec(render_tree(scope, written, (SECTION,)))
-    if spec is None:
-        return Hardening()
-    library = Library(scope.project, scope.problems, scope.lookups)
+    rendered = render_tree(scope, written, (SECTION,))
+    base = scope.renderer.context.get("base")
+    key = (SECTION, contents(rendered), os, base["os"] if base is not None else None, today)
+    found, lookups = remembered(scope, key, lambda: _read(scope, rendered, os, today))
+    scope.lookups.update(lookups)
+    return found
+
+
+def _read(
+    scope: Scope, rendered: Any, os: OsId | None, today: datetime.date
+) -> tuple[Hardening, Mapping[tuple[Kind, str], Found]]:
+    """Return the hardening, and where its profiles and files of controls were found."""
+    library = Library(scope.project, scope.problems)
+    spec = _spec(rendered)
+    return Hardening() if spec is None else _of_spec(scope, library, spec, os, today), library.lookups
+
+
+def _of_spec(scope: Scope, library: Library, spec: HardeningSpec, os: OsId | None, today: datetime.date) -> Hardening:
     found = {index: _profile(library, scope, index, name, os) for index, name in enumerate(spec.profiles)}
     profiles = {index: profile for index, profile in found.items() if profile is not None}
     if not profiles:
@@ -49,9 +65,9 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
     union = union.within(system)
     _choose(scope, library, union, spec.choices)
     waivers = _waivers(scope, library, union, spec, today)
-    values = _values(scope, union, spec.variables)
+    site = Namespace("site", _values(scope, union, spec.variables))
     waived = {waiver.control for waiver in waivers}
-    controls = [bind_control(scope, c, values, system) for id, c in union.controls.items() if id not in waived]
+    controls = [bind_control(scope, c, site, system) for id, c in union.controls.items() if id not in waived]
     chosen = tuple(control for control in controls if control is not None)
     return Hardening(union.systems, tuple(spec.profiles), chosen, tuple(waivers))
 
@@ -70,9 +86,9 @@ def of_profile(
         return Hardening()
     system = os or profile.systems[0]
     profile = profile.within(system)
-    values = {**_defaults(profile), **profile.variables}
+    site = Namespace("site", {**_defaults(profile), **profile.variables})
     controls = [
-        bind_control(Scope(project, c.document, Renderer({}), problems), c, values, system)
+        bind_control(Scope(project, c.document, Renderer({}), problems), c, site, system)
         for c in {**profile.controls, **(profile.others if choices else {})}.values()
     ]
     return Hardening(profile.systems, (name,), tuple(c for c in controls if c is not None))
@@ -88,11 +104,11 @@ def check(project: Project, problems: Problems) -> None:
         profile = library.profile(name, Mark(name, 0, 0))
         if profile is None:
             continue
-        values = {**_defaults(profile), **profile.variables}
+        site = Namespace("site", {**_defaults(profile), **profile.variables})
         for os in profile.systems:
             own = profile.within(os)
             for written in (*own.controls.values(), *own.others.values()):
-                bind_control(Scope(project, written.document, Renderer({}), problems), written, values, os)
+                bind_control(Scope(project, written.document, Renderer({}), problems), written, site, os)
     library.own_controls()
 
 
@@ -225,17 +241,25 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "a mapping")
 
 
-def bind_control(scope: Scope, written: Written, values: Mapping[str, Any], os: OsId) -> Control | None:
+def bind_control(scope: Scope, written: Written, site: Namespace, os: OsId) -> Control | None:
     """Return a control with its expressions rendered; None after a problem with it.
 
     Expressions can use ``site`` (the variables), ``os``, ``package_manager`` (of that system) and, in a recipe, the
     names of the recipe's expressions except ``vars``.
     """
-    context = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
-    site = Namespace("site", values, f"Declare it under variables: of {written.id} or of its file.")
+    site = site.advising(f"Declare it under variables: of {written.id} or of its file.")
     manager = SYSTEMS[os].manager.name
-    inner = scope.within(written.document, Renderer({**context, "site": site, "os": os, "package_manager": manager}))
+    names = {"site": site, "os": os, "package_manager": manager}
+    inner = scope.within(written.document, scope.renderer.inside(names))
+    base = scope.renderer.context.get("base")
+    key = ("control", written.document.path, written.path, os, base["os"] if base is not None else None)
+    return remembered(inner, key, lambda: _bound(inner, written, site, os))
+
+
+def _bound(inner: Scope, written: Written, site: Namespace, os: OsId) -> Control | None:
     spec = ControlSpec.model_validate(written.value)
+    if spec.variables:
+        inner.renderer.used.add("site")  # the result has their values
     found = _operations(inner, written, spec, os)
     checks = _checks(inner, written)
     applies = render_tree(inner, spec.applies.when if spec.applies else "", (*written.path, "applies", "when"))
@@ -258,7 +282,7 @@ def bind_control(scope: Scope, written: Written, values: Mapping[str, Any], os: 
         reboot="reboot" in spec.needs,
         last=spec.last,
         exclusive=spec.exclusive or "",
-        site={name: values[name] for name in spec.variables if name in values},
+        site={name: site[name] for name in spec.variables if name in site},
     )
 
 

@@ -142,8 +142,9 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *((Stage("agents", found.operations, found.handlers),) if found.operations else ()),
             *operations.stage(scope, "software", value.get("software"), ("software",)),
         )
-        check_conflicts(problems, software, hardened[architecture].controls)
-        stages[architecture] = (*software, *hardening_stages(hardened[architecture].controls))
+        if hardened[architecture].controls:
+            check_conflicts(problems, software, hardened[architecture].controls)
+        stages[architecture] = (*software, *_hardening_stages(loading.project, hardened[architecture]))
         problems.extend(check_compiles(stages[architecture], loading.project))
         for mark, name, other in outputs.duplicate_outputs(stages[architecture]):
             problems.add_once(mark, f"outputs: {name} is already declared at {other}", "Choose another name.")
@@ -208,6 +209,15 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         hardening=hardened,
         lookups=tuple(outer.lookups[key] for key in sorted(outer.lookups)),
     )
+
+
+def _hardening_stages(project: Project, hardened: Hardening) -> tuple[Stage, ...]:
+    """Return the stages of controls. Recipes with the same controls share them."""
+    kept: dict[tuple[int, ...], tuple[Hardening, tuple[Stage, ...]]] = project.kept.setdefault("hardening stages", {})
+    key = tuple(map(id, hardened.controls))  # the kept value has the controls, so the ids stay theirs
+    if key not in kept:
+        kept[key] = hardened, hardening_stages(hardened.controls)
+    return kept[key][1]
 
 
 def _render(scope: Scope, keys: list[str]) -> dict[str, Any]:
@@ -285,8 +295,11 @@ def _os(loading: _Loading) -> OsId | None:
     """Return the os of the recipe, or of its base recipe, or found from the base's name. Reports a problem if it is not
     known."""
     seen: set[Path] = set()
+    known: dict[Path, OsId] = loading.project.kept.setdefault("os", {})
     document: Document | None = loading.document
     while document is not None and document.path not in seen:
+        if document.path in known:
+            return known[document.path]
         seen.add(document.path)
         written = document.value.get("os")
         if written is not None:
@@ -300,9 +313,11 @@ def _os(loading: _Loading) -> OsId | None:
                     "os is missing, and the name of the base does not show it",
                     f"Add os: {_join_or(list(SYSTEMS))} (the ID in /etc/os-release).",
                 )
+            if found is not None:
+                known.update(dict.fromkeys(seen, found.id))
             return found.id if found is not None else None
         parent = loading.project.recipes / f"{value}.yaml"
-        document = loading.project.document(parent, Problems()) if value in loading.project.recipe_names() else None
+        document = loading.project.document(parent, Problems()) if loading.project.has_recipe(value) else None
     return None
 
 
@@ -316,7 +331,9 @@ def _check_base(loading: _Loading) -> None:
     if kind != "recipe":
         return
     mark = document.mark(("base", "recipe"))
-    edges = dict(graph(project)) | {document.path.stem: parent}
+    edges = graph(project)
+    if edges.get(document.path.stem) != parent:  # a recipe that is outside the directory of recipes
+        edges = {**edges, document.path.stem: parent}
     if parent not in edges:
         problems.add(mark, f"base: there is no recipe {parent!r}", project.recipe_hint(parent, list(edges)))
         return

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from goldenami.model import Mark
 from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
-from goldenami.reading import TEXT_BYTES, describe, hint_of
+from goldenami.reading import TEXT_BYTES, Files, describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.rendering import suggestion
@@ -154,12 +154,11 @@ def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -
 def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, render: bool) -> Payload | None:
     hint = f"Paths are relative to {scope.document.file}."
     files = scope.project.files
+    scope.renderer.used.add(path)
     try:
         if not render:
-            return Payload.read(path, files)
-        with files.open(path, TEXT_BYTES) as stream:
-            mode = os.fstat(stream.fileno()).st_mode & 0o777
-        source = files.read_bytes(path).decode("utf-8")
+            return scope.project.of_file("payload", path, lambda path: Payload.read(path, files))
+        source, mode = scope.project.of_file("template", path, lambda path: _template(path, files))
     except OSError as error:
         scope.problems.add(mark, f"{field}: {describe(error, written)}", hint_of(error, hint))
         return None
@@ -170,6 +169,13 @@ def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, ren
         return None
     rendered = scope.template(path, source)
     return None if rendered is None else Payload.of(rendered.encode(), mode, path)
+
+
+def _template(path: Path, files: Files) -> tuple[str, int]:
+    """Return the text of a template, and the permission bits of its file. Raises OSError and UnicodeDecodeError."""
+    with files.open(path, TEXT_BYTES) as stream:
+        mode = os.fstat(stream.fileno()).st_mode & 0o777
+    return files.read_bytes(path).decode("utf-8"), mode
 
 
 def _shown(item: Any) -> str:

@@ -187,6 +187,7 @@ def _json(name: str, spec: ParamSpec, given: Given) -> Any:
         _report(given, (), f"{name}: expected {_WORDS['json']}, not {_shown(given.value)}", spec.description)
         return {}
     path = given.scope.resolve(given.value)
+    given.scope.renderer.used.add(path)
     try:
         source = given.scope.project.files.read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:

@@ -160,7 +160,7 @@ def _end(document: Document, path: NodePath) -> int:
     """Return the last line of a value, as far as its values show it."""
     if isinstance(_value(document.value, path), (dict, list)):
         depth = len(path)
-        return max(mark.line for other, mark in document.marks.items() if other[:depth] == path)
+        return max(line for other, (line, _) in document.marks.items() if other[:depth] == path)
     return document.mark(path).line
 
 

@@ -7,10 +7,10 @@ packages and from the shipped files.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from goldenami import shipped
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
@@ -25,6 +25,8 @@ from goldenami.recipe.rendering import nearest
 
 FILE = "goldenami.yaml"
 ALLOW_OUTSIDE = "allow_outside"
+_SMALL = 64 << 10  # bytes of a file that is kept
+T = TypeVar("T")
 
 _ALLOW = f"Copy the file into the project, or add its folder to {ALLOW_OUTSIDE} in {FILE}."
 
@@ -101,9 +103,33 @@ class Project:
         problems.extend(mistakes)
         return document_or_none
 
+    def of_file(self, what: str, path: Path, read: Callable[[Path], T]) -> T:
+        """Return what ``read`` makes of a file, or what it made of it before if the file is the same.
+
+        ``what``: the name of the result. Raises what ``read`` raises.
+        """
+        known: dict[tuple[str, Path], tuple[tuple[int, ...], T]] = self.kept.setdefault("files by content", {})
+        same = state_of(path)
+        if (what, path) in known and known[what, path][0] == same:
+            return known[what, path][1]
+        made = read(path)
+        if same is not None and same[0] <= _SMALL:
+            known[what, path] = same, made
+        return made
+
     def recipe_names(self) -> list[str]:
-        """Return the names of all recipes: the YAML files directly in the recipes directory."""
-        return _stems(self.recipes)
+        """Return the names of all recipes: the YAML files directly in the recipes directory. They are read once."""
+        return list(self._recipe_names())
+
+    def has_recipe(self, name: str) -> bool:
+        """Return whether there is a recipe of a name."""
+        return name in self._recipe_names()
+
+    def _recipe_names(self) -> Mapping[str, None]:
+        if "recipes" not in self.kept:
+            self.kept["recipes"] = dict.fromkeys(_stems(self.recipes))
+        found: Mapping[str, None] = self.kept["recipes"]
+        return found
 
     def agent_names(self) -> list[str]:
         """Return the names of all agents: the project's own, installed and shipped ones."""
@@ -118,9 +144,15 @@ class Project:
         return lookup.names(self.root, kind) if self.exists else []
 
     def find(self, kind: Kind, name: str) -> Found | None:
-        """Find a definition by name: the project's own, else of an installed package, else shipped, else None."""
-        found = lookup.find(self.root if self.exists else None, self.shipped, kind, name, self.files)
-        return self._installed(kind).get(name, found) if found is None or found.shipped else found
+        """Find a definition by name: the project's own, else of an installed package, else shipped, else None.
+
+        It is looked up once.
+        """
+        known: dict[tuple[Kind, str], Found | None] = self.kept.setdefault("found", {})
+        if (kind, name) not in known:
+            found = lookup.find(self.root if self.exists else None, self.shipped, kind, name, self.files)
+            known[kind, name] = self._installed(kind).get(name, found) if found is None or found.shipped else found
+        return known[kind, name]
 
     def _installed(self, kind: Kind) -> Mapping[str, Found]:
         """Return the definitions of installed packages by name. They are read once."""
@@ -142,7 +174,16 @@ class Project:
 
     def recipe_path(self, ref: str) -> Path:
         """The file of a recipe given by path (with a slash or .yaml) or by name. Raises NotFound
-        with a hint."""
+        with a hint. A file that was found is not looked up again."""
+        known: dict[str, Path] = self.kept.setdefault("recipe paths", {})
+        if ref in known:
+            return known[ref]
+        path = self._recipe_path(ref)
+        if path.name == f"{ref}.yaml" or ref.startswith("/"):  # other references depend on the working directory
+            known[ref] = path
+        return path
+
+    def _recipe_path(self, ref: str) -> Path:
         if "/" in ref or ref.endswith((".yaml", ".yml")):
             path = Path(ref).absolute()
             if not _may_be_file(path):
@@ -168,6 +209,15 @@ class Project:
         if near:
             return f"Did you mean {near}? It is shipped. Copy it into the project: {command('recipes copy', near)}"
         return f"Recipes here: {', '.join(known)}." if known else f"Create a project with a recipe: {command('init')}"
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """Return the size of a file, and what differs after each change of it; None if there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev, status.st_mode
 
 
 def shown(path: Path) -> str:
@@ -215,13 +265,17 @@ def _project(root: Path, consent: Consent, *, exists: bool = True) -> Project:
 
 
 def graph(project: Project) -> Mapping[str, str | None]:
-    """Return the base recipe of each recipe that can be read; None if the base is not a recipe."""
+    """Return the base recipe of each recipe that can be read; None if the base is not a recipe. It is read once."""
+    if "graph" in project.kept:
+        known: Mapping[str, str | None] = project.kept["graph"]
+        return known
     edges: dict[str, str | None] = {}
     for name in project.recipe_names():
         document = project.document(project.recipes / f"{name}.yaml", Problems())
         base = document.value.get("base") if document else None
         parent = base.get("recipe") if isinstance(base, dict) else None
         edges[name] = parent if isinstance(parent, str) else None
+    project.kept["graph"] = edges
     return edges
 
 
@@ -243,4 +297,8 @@ def _may_be_file(path: Path) -> bool:
 
 
 def _stems(directory: Path) -> list[str]:
-    return sorted(path.stem for path in directory.glob("*.yaml")) if directory.is_dir() else []
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - of names only, in projects with many recipes
+    except OSError:  # it does not exist, or cannot be read
+        return []
+    return sorted(os.path.splitext(name)[0] for name in names if name.endswith(".yaml"))  # noqa: PTH122

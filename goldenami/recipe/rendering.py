@@ -18,13 +18,15 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from types import CodeType, FrameType
+from pathlib import Path
+from types import FrameType
 from typing import Any, overload
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2 import filters as jinja_filters
 from jinja2 import tests as jinja_tests
 from jinja2.exceptions import SecurityError
@@ -51,6 +53,20 @@ class Namespace(Mapping[str, Any]):
         self._name = name
         self.advice = advice  # the hint for an undefined name
         self._values = dict(values)
+        self._contents: Hashable = None
+
+    def advising(self, advice: str) -> Namespace:
+        """Return the same values with another hint for an undefined name."""
+        made = Namespace(self._name, {}, advice)
+        made._values, made._contents = self._values, self.contents
+        return made
+
+    @property
+    def contents(self) -> Hashable:
+        """The values, as ``contents`` returns them."""
+        if self._contents is None:
+            self._contents = contents(self._values)
+        return self._contents
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -63,6 +79,20 @@ class Namespace(Mapping[str, Any]):
 
     def __str__(self) -> str:
         return str(self._values)
+
+
+def contents(value: Any) -> Hashable:
+    """Return the contents of a value of a recipe, such that only equal values of the same types are equal."""
+    kind = type(value)
+    if kind is str or kind is int:
+        return kind, value
+    if kind is Namespace:
+        return kind, value.contents
+    if isinstance(value, Mapping):
+        return "mapping", tuple((key, contents(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return "list", tuple(map(contents, value))
+    return kind, value
 
 
 class _Environment(SecretsKeptWhole):
@@ -92,63 +122,62 @@ def suggestion(word: str, known: Mapping[str, Any] | list[str], otherwise: str |
     return f"Did you mean {near}?" if near else otherwise
 
 
-def _undefined_class(context: Mapping[str, Any], report: Report) -> type[Undefined]:
-    class Collecting(Undefined):
-        """Reports each use, and then acts as empty text. ``is defined`` and ``default()`` are not reported."""
+class _Collecting(Undefined):
+    """Reports each use, and then acts as empty text. ``is defined`` and ``default()`` are not reported."""
 
-        __slots__ = ()
+    __slots__ = ()
 
-        def _note(self) -> None:
-            report(
-                _line_of_caller(), *_explain(self._undefined_obj, self._undefined_name, context, self._undefined_hint)
-            )
+    def _note(self) -> None:
+        run = _run.get()
+        run.notes(
+            _line_of_caller(),
+            *_explain(self._undefined_obj, self._undefined_name, run.context, self._undefined_hint),
+        )
 
-        def _fail_with_undefined_error(self, *_args: Any, **_kwargs: Any) -> Any:
-            self._note()
-            return self
+    def _fail_with_undefined_error(self, *_args: Any, **_kwargs: Any) -> Any:
+        self._note()
+        return self
 
-        def __getattr__(self, name: str) -> Any:
-            if name[:2] == name[-2:] == "__":
-                raise AttributeError(name)
-            self._note()
-            return self
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == name[-2:] == "__":
+            raise AttributeError(name)
+        self._note()
+        return self
 
-        def __str__(self) -> str:
-            self._note()
-            return ""
+    def __str__(self) -> str:
+        self._note()
+        return ""
 
-        def __iter__(self) -> Iterator[Any]:
-            self._note()
-            return iter(())
+    def __iter__(self) -> Iterator[Any]:
+        self._note()
+        return iter(())
 
-        def __len__(self) -> int:
-            self._note()
-            return 0
+    def __len__(self) -> int:
+        self._note()
+        return 0
 
-        def __bool__(self) -> bool:
-            self._note()
-            return False
+    def __bool__(self) -> bool:
+        self._note()
+        return False
 
-        def __eq__(self, other: object) -> bool:
-            self._note()
-            return False
+    def __eq__(self, other: object) -> bool:
+        self._note()
+        return False
 
-        def __ne__(self, other: object) -> bool:
-            self._note()
-            return True
+    def __ne__(self, other: object) -> bool:
+        self._note()
+        return True
 
-        def __contains__(self, item: object) -> bool:
-            self._note()
-            return False
+    def __contains__(self, item: object) -> bool:
+        self._note()
+        return False
 
-        __hash__ = Undefined.__hash__
-        __add__ = __radd__ = __sub__ = __rsub__ = _fail_with_undefined_error
-        __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _fail_with_undefined_error
-        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _fail_with_undefined_error
-        __pos__ = __neg__ = __call__ = __getitem__ = _fail_with_undefined_error
-        __lt__ = __le__ = __gt__ = __ge__ = _fail_with_undefined_error
-
-    return Collecting
+    __hash__ = Undefined.__hash__
+    __add__ = __radd__ = __sub__ = __rsub__ = _fail_with_undefined_error
+    __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _fail_with_undefined_error
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _fail_with_undefined_error
+    __pos__ = __neg__ = __call__ = __getitem__ = _fail_with_undefined_error
+    __lt__ = __le__ = __gt__ = __ge__ = _fail_with_undefined_error
 
 
 def _line_of_caller() -> int:
@@ -258,10 +287,17 @@ def _plain(value: Any, notes: _Reporter) -> Any:
 class Renderer:
     """Renders templates and values with one context: the names that expressions can use.
 
-    ``budget``, in all methods: the time and the text that all expressions of one recipe may take together.
+    ``budget``, in all methods: the time and the text that all expressions of one recipe may take together. ``used``:
+    the names that the rendered templates have, and the files that were read. What was rendered depends on no others.
     """
 
     context: Mapping[str, Any]
+    used: set[str | Path] = field(default_factory=set, compare=False)
+
+    def inside(self, names: Mapping[str, Any]) -> Renderer:
+        """Return a renderer for other files: with the names of this one except ``vars``, and more names. What it uses
+        is also used by this renderer."""
+        return Renderer({**{key: value for key, value in self.context.items() if key != "vars"}, **names}, self.used)
 
     def text(self, source: str, report: Report, budget: Budget | None = None) -> str | None:
         """Render a template. After a problem the result is None, and every problem was reported."""
@@ -286,9 +322,10 @@ class Renderer:
         try:
             budget.spend(0)
             if is_cheap(source):
-                result, problems = _render(source, self.context, whole)
+                result, problems, names = _render_named(source, self.context, whole)
             else:
-                result, problems = bounded.call(budget, _render, source, self.context, whole)
+                result, problems, names = bounded.call(budget, _render_named, source, self.context, whole)
+            self.used.update(names)
             budget.spend(time.thread_time() - start, _characters(result))
         except bounded.TooMuch as error:
             problems = [(1, "", _too_much(error), _SIMPLIFY)]
@@ -297,26 +334,37 @@ class Renderer:
         return None if problems else result
 
 
-def _render(source: str, context: Mapping[str, Any], whole: bool) -> tuple[Any, list[tuple[int, str, str, str | None]]]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One rendering. ``results``: what the filter ``_keep`` got."""
+
+    context: Mapping[str, Any]
+    notes: _Reporter
+    results: list[Any] = field(default_factory=list)
+
+
+_run: ContextVar[_Run] = ContextVar("the rendering that is running")
+
+
+_Reported = list[tuple[int, str, str, str | None]]
+
+
+def _render_named(source: str, context: Mapping[str, Any], whole: bool) -> tuple[Any, _Reported, frozenset[str]]:
+    """Return what ``_render`` returns, and the names in the template."""
+    result, problems = _render(source, context, whole)
+    return result, problems, frozenset() if problems else _names(source)
+
+
+def _render(source: str, context: Mapping[str, Any], whole: bool) -> tuple[Any, _Reported]:
     """Return the result of a template, or of its only expression if ``whole``, and the problems."""
-    problems: list[tuple[int, str, str, str | None]] = []
+    problems: _Reported = []
     notes = _Reporter(lambda *problem: problems.append(problem))
-    results: list[Any] = []
-
-    @pass_context  # without it, Jinja would call the filter of a constant once, when it compiles
-    def keep(_: Context, value: Any) -> str:
-        results.append(_plain(value, notes))
-        return ""
-
-    environment = _environment(_undefined_class(context, notes))
-    if whole:
-        environment.filters["_keep"] = keep
+    run = _Run(context, notes)
+    before = _run.set(run)
     try:
-        code = _compiled(source, whole)
-        template = environment.template_class.from_code(environment, code, environment.make_globals(None))
-        rendered = template.render(dict(context))
+        rendered = _template(source, whole).render(context)
         if not whole:
-            results = [_plain(rendered, notes)]
+            run.results.append(_plain(rendered, notes))
     except TemplateSyntaxError as error:
         notes(error.lineno, "", f"template syntax: {error.message}", None)
     except (bounded.TooMuch, MemoryError, RecursionError) as error:
@@ -325,7 +373,16 @@ def _render(source: str, context: Mapping[str, Any], whole: bool) -> tuple[Any, 
         # An undefined name became empty text, which is probably the cause of this error. It was reported already.
         if not problems:
             notes(_raised_at(error), "", _message(error), None)
-    return (results[0] if results and not problems else None), problems
+    finally:
+        _run.reset(before)
+    return (run.results[0] if run.results and not problems else None), problems
+
+
+@pass_context  # without it, Jinja would call the filter of a constant once, when it compiles
+def _keep(_: Context, value: Any) -> str:
+    run = _run.get()
+    run.results.append(_plain(value, run.notes))
+    return ""
 
 
 _SIMPLIFY = "Write the value itself, or compute it in fewer steps."
@@ -378,7 +435,15 @@ def is_cheap(source: str) -> bool:
     return True
 
 
-def _environment(undefined: type[Undefined]) -> _Environment:
+@lru_cache(maxsize=4096)
+def _names(source: str) -> frozenset[str]:
+    """Return all names of a template that can be rendered, also those that it defines itself."""
+    return frozenset(node.name for node in _environment(Undefined).parse(source).find_all(nodes.Name))
+
+
+@cache
+def _environment(undefined: type[Undefined], *, keeps: bool = False) -> _Environment:
+    """Return the environment of a class of undefined names. ``keeps``: the filter ``_keep`` is allowed."""
     environment = _Environment(
         undefined=undefined,
         trim_blocks=True,
@@ -388,6 +453,8 @@ def _environment(undefined: type[Undefined]) -> _Environment:
     )
     filters, tests = _filters_and_tests()
     environment.filters, environment.tests = dict(filters), dict(tests)
+    if keeps:
+        environment.filters["_keep"] = _keep
     for unwanted in ("lipsum", "cycler", "joiner"):
         environment.globals.pop(unwanted, None)
     return environment
@@ -402,14 +469,13 @@ def _filters_and_tests() -> tuple[Mapping[str, Callable[..., Any]], Mapping[str,
 
 
 @lru_cache(maxsize=4096)
-def _compiled(source: str, keeps: bool) -> CodeType:
-    """Return the code of a template. It does not depend on the context, and the same expressions come many times:
-    controls are bound for each recipe that uses them. ``keeps``: the filter ``_keep`` is allowed."""
+def _template(source: str, keeps: bool) -> Template:
+    """Return a template. It does not depend on the context, and the same expressions come many times: controls are
+    bound for each recipe that uses them. ``keeps``: the filter ``_keep`` is allowed."""
     # With Undefined, Jinja computes '' for a wrong constant when it compiles.
-    environment = _environment(StrictUndefined)
-    if keeps:
-        environment.filters["_keep"] = pass_context(lambda *_: "")
-    return environment.compile(source, name=_NAME, filename=_NAME)
+    code = _environment(StrictUndefined, keeps=keeps).compile(source, name=_NAME, filename=_NAME)
+    environment = _environment(_Collecting, keeps=keeps)
+    return environment.template_class.from_code(environment, code, environment.make_globals(None))
 
 
 def has_expression(text: str) -> bool:

@@ -25,34 +25,42 @@ def read_test(
     mark = document.mark(at)
     if name == "base":
         return TestRef(name, None, "", mark)
-    suite = _installed(name, mark, problems)
+    suite = _installed(name, project, mark, problems)
     path = suite or document.path.parent / name
     try:
-        source = (Files([path.parent]) if suite else project.files).read_bytes(path)
+        files = Files([path.parent]) if suite else project.files
+        digest = project.of_file("tests", path, lambda path: _digest(path, files))
     except OSError as error:
         suites = ", ".join(("base", *extensions.installed(extensions.CHECKS)))
         hint = f"Write the name of a suite ({suites}), or a path relative to {document.file}."
         problems.add(mark, f"tests: {describe(error, name)}", hint_of(error, hint))
         return None
-    try:
-        tree = ast.parse(source, str(path))
     except SyntaxError as error:
         problems.add(Mark(shown(path), error.lineno or 0, error.offset or 0), f"not valid Python: {error.msg}")
         return None
-    if not any(_is_test(node) for node in ast.walk(tree)):
+    if digest is None:
         problems.add(mark, f"tests: {name} has no test", "Add a test: a function whose name starts with test.")
         return None
     if suite is not None:
-        return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin, installed=True)
+        return TestRef(name, path, digest, mark, origin, installed=True)
     if origin:  # relative to the directory of recipes: the name is the same for a shipped agent and its copy
         folder = f"agents/{origin}" if document.path.name == AGENT_FILE else document.path.parent.name
         name = os.path.normpath(f"{folder}/{name}")
-    return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin)
+    return TestRef(name, path, digest, mark, origin)
 
 
-def _installed(name: str, mark: Mark, problems: Problems) -> Path | None:
+def _digest(path: Path, files: Files) -> str | None:
+    """Return the digest of a file of tests; None if it has no test. Raises OSError, and SyntaxError."""
+    source = files.read_bytes(path)
+    tree = ast.parse(source, str(path))
+    return hashlib.sha256(source).hexdigest() if any(_is_test(node) for node in ast.walk(tree)) else None
+
+
+def _installed(name: str, project: Project, mark: Mark, problems: Problems) -> Path | None:
     """Return the file of a suite of an installed package; None if no package has a suite of this name."""
-    entry = extensions.installed(extensions.CHECKS).get(name) if "/" not in name else None
+    if extensions.CHECKS not in project.kept:
+        project.kept[extensions.CHECKS] = extensions.installed(extensions.CHECKS)
+    entry = project.kept[extensions.CHECKS].get(name) if "/" not in name else None
     if entry is None:
         return None
     try:

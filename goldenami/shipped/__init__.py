@@ -23,7 +23,7 @@ def name_of(path: Path) -> str | None:
     if Path.cwd().is_relative_to(ROOT) or not path.is_relative_to(ROOT):
         return None
     below = path.relative_to(ROOT)
-    return f"{_PREFIX}{below.as_posix()}" if below.parts[0] in ("recipes", "hardening") else None
+    return f"{_PREFIX}{below.as_posix()}" if below.parts[:1] in (("recipes",), ("hardening",)) else None
 
 
 def path_of(name: str) -> Path:

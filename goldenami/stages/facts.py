@@ -35,10 +35,12 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True, slots=True)
 class _Targets:
-    """The keys of the targets that own an image, and the reasons why best-effort targets cannot be used; by label."""
+    """The keys of the targets that own an image, and the reasons why best-effort targets cannot be used; by label.
+    ``arns``: of the keys."""
 
     keys: Mapping[str, Key]
     unavailable: Mapping[str, str]
+    arns: Mapping[str, str]
 
 
 class Shared:
@@ -47,7 +49,8 @@ class Shared:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._commits: dict[Path, str | None] = {}
-        self._targets: dict[tuple[Target, ...], _Targets] = {}
+        # By identity: recipes that name no targets share those of the environment, and a hash of many takes long.
+        self._targets: dict[int, tuple[tuple[Target, ...], _Targets]] = {}
 
     def commit(self, directory: Path) -> str | None:
         """Return :func:`git_commit` of a directory."""
@@ -56,12 +59,17 @@ class Shared:
                 self._commits[directory] = git_commit(directory)
             return self._commits[directory]
 
+    def has(self, targets: tuple[Target, ...]) -> bool:
+        """Return whether :meth:`targets` has returned for these targets."""
+        return id(targets) in self._targets
+
     def targets(self, cloud: Cloud, environment: Environment, targets: tuple[Target, ...]) -> _Targets:
         """Return what is known about targets. Raises as ``gather`` does, for each caller again."""
         with self._mutex:
-            if targets not in self._targets:
-                self._targets[targets] = _read_targets(cloud, environment, targets)
-            return self._targets[targets]
+            if id(targets) not in self._targets:
+                same = next((found for given, found in self._targets.values() if given == targets), None)
+                self._targets[id(targets)] = targets, same or _read_targets(cloud, environment, targets)
+            return self._targets[id(targets)][1]
 
 
 def gather(
@@ -84,15 +92,18 @@ def gather(
     """
     home = environment.home_place
     regions.check_home(cloud)
-    regions.check_partitions(cloud, [home, *(t.place for t in recipe.distribution.targets)])
-    caller = cloud.check_caller()
     given, shared = bases or {}, shared or Shared()
+    is_first = not shared.has(recipe.distribution.targets)
+    if is_first:
+        regions.check_partitions(cloud, [home, *(t.place for t in recipe.distribution.targets)])
+    caller = cloud.check_caller()
     targets, found, defaults = _at_once(
         lambda: shared.targets(cloud, environment, recipe.distribution.targets),
         lambda: _bases(
             recipe, lambda a: given.get(a) or find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
         ),
         lambda: encryption.read_defaults(cloud, home),
+        threads=3 if is_first else 1,  # later plans find most answers in the memory of the cloud
     )
     base = dict(zip(recipe.architectures, found, strict=True))
     sources = source_snapshots(cloud, home, recipe)
@@ -102,7 +113,7 @@ def gather(
     choices = volume_keys.choose(recipe, home, targets.keys, keys, defaults)
     return Facts(
         base=base,
-        kms_keys={label: key.arn for label, key in targets.keys.items()},
+        kms_keys=targets.arns,
         caller_arn=caller.arn,
         git_commit=shared.commit(recipe.source.parent),
         volume_keys=choices,
@@ -126,10 +137,13 @@ def source_snapshots(cloud: Cloud, home: Place, recipe: Recipe) -> dict[str, Sou
 
 
 def _at_once(
-    targets: Callable[[], _Targets], bases: Callable[[], list[BaseImage]], defaults: Callable[[], EbsDefaults]
+    targets: Callable[[], _Targets],
+    bases: Callable[[], list[BaseImage]],
+    defaults: Callable[[], EbsDefaults],
+    threads: int,
 ) -> tuple[_Targets, list[BaseImage], EbsDefaults]:
     reads: dict[str, Callable[[], object]] = {"targets": targets, "bases": bases, "defaults": defaults}
-    answers = each(reads, lambda name: reads[name]())
+    answers = each(reads, lambda name: reads[name](), at_once=threads)
     _refuse_all(answers.errors)
     first, second, third = answers.results.values()
     assert isinstance(first, _Targets)
@@ -199,9 +213,11 @@ def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Targ
     # A required target needs the target whose image it uses.
     needed |= {str(modes.get_mode(by_label[label]).source(by_label[label])) for label in needed} & by_label.keys()
     _refuse({label: error for label, error in answers.errors.items() if label in needed}, len(needed))
+    keys = {label: key for label, key in answers.results.items() if key is not None}
     return _Targets(
-        {label: key for label, key in answers.results.items() if key is not None},
+        keys,
         {label: error.message for label, error in answers.errors.items()},
+        {label: key.arn for label, key in keys.items()},
     )
 
 

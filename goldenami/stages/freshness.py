@@ -38,7 +38,7 @@ def complete(plan: BuildPlan, catalog: Catalog, indices: Memory, *, now: datetim
     releases = catalog.with_inputs(plan.recipe.name, plan.inputs)
     last = next((release for release in releases if planning.lasting(release.inputs) == plan.inputs), None)
     found = _since(plan, last, catalog, indices, now) if last is not None else _differences(plan, catalog)
-    return planning.make(plan.recipe, plan.environment, replace(plan.facts, freshness=found))
+    return planning.completed(plan, found)
 
 
 def _since(plan: BuildPlan, last: ImageManifest, catalog: Catalog, indices: Memory, now: datetime) -> Freshness:

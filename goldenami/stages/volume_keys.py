@@ -125,8 +125,10 @@ def _shared_under_managed(recipe: Recipe, keys: Mapping[str, Key]) -> list[str]:
     problems = []
     for target in recipe.distribution.targets:
         key = keys.get(target.label)
+        if key is None or not key.aws_managed:
+            continue
         users = _users(recipe, target, recipe.distribution.targets)
-        if key is not None and key.aws_managed and users:
+        if users:
             problems.append(
                 f"{target.label}: kms_key is {target.kms_key}, the AWS managed key of EBS, expected a customer managed "
                 f"key: {', '.join(users)} use{'s' if len(users) == 1 else ''} this image"

@@ -193,7 +193,7 @@ def test_from_nothing_to_two_images(installed: Installed) -> None:
     recipe.write_text(text)
     (installed.folder / "recipes/child.yaml").write_text(CHILD)
     said = installed.run("validate").stderr
-    assert "2 recipes valid: child, first-image" in said
+    assert said.splitlines()[-1] == "2 recipes valid"
     assert "agents: chrony (shipped)" in said
 
     installed.run("sandbox", "up")

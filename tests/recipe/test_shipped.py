@@ -223,7 +223,8 @@ def test_validate_says_what_was_used(root: Path, capsys: pytest.CaptureFixture[s
     assert "osquery" not in lookups
 
 
-def test_a_checkout_hides_nothing_of_its_own() -> None:
+def test_a_checkout_hides_nothing_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     project = recipe.load_project(ROOT)
     inspection = recipe.inspect(project, project.recipe_names(), all_agents=True)
     assert {one.origin for one in inspection.lookups} == {"project"}
