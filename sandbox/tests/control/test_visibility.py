@@ -31,6 +31,7 @@ class Lab:
             "ImageId"
         ]
         self.volume = self.ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
+        self.settle()  # a volume that is being created cannot be snapshotted
         self.snapshot = self.ec2.create_snapshot(VolumeId=self.volume)["SnapshotId"]
         self.settle()
         self.instance = self.run()
