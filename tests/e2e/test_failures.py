@@ -45,7 +45,8 @@ def mutations(calls: list[dict[str, object]]) -> list[str]:
                 targets="[{account: home, regions: [eu-central-1, eu-west-1], kms_key: alias/nobody-made-this}]"
             ),
             3,
-            r"error: KMS key alias/nobody-made-this does not exist in region eu-central-1 of account 111111111111",
+            r"(?s)goldenami.yaml:4:76: KMS key alias/nobody-made-this does not exist in region eu-central-1 of account "
+            r"111111111111.*goldenami.yaml:4:76: KMS key alias/nobody-made-this does not exist in region eu-west-1",
             id="missing KMS key",
         ),
         pytest.param(
@@ -54,7 +55,7 @@ def mutations(calls: list[dict[str, object]]) -> list[str]:
                 "{account: home, regions: [eu-wset-1], kms_key: alias/golden-ami}]"
             ),
             3,
-            r"error: region eu-wset-1 does not exist\n.*Did you mean eu-west-1\?",
+            r"error: goldenami.yaml:4:110: region eu-wset-1 does not exist\n.*Did you mean eu-west-1\?",
             id="no such region",
         ),
         pytest.param(
