@@ -38,7 +38,7 @@ SLEEPS = {
 # Loops that go on after an error of code that is not goldenami's, with the reason.
 NO_ITEMS = {
     "recipe/extensions.py": "what a file with operations raises is a problem of that file",
-    "report/tee.py": "what a consumer of events raises does not keep the others from the event",
+    "report/combining.py": "what a consumer of events raises does not keep the others from the event",
 }
 # Threads for many items that each.py cannot start, with the reason.
 ORDERED = {"many.py": "starts the build of a recipe when that of its base has ended"}
