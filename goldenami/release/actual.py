@@ -129,21 +129,26 @@ def _parameters(
 def _surplus(
     catalog: Catalog, releases: Iterable[Declared], owner: Owner, grants: Mapping[str, Iterable[Grant]]
 ) -> dict[str, dict[str, str]]:
-    """Return the grants that a build or `distribute` made for accounts that no release shares its images with any more.
+    """Return the grants that goldenami made and that nobody needs, because no release shares its images with their
+    account any more: those of a build or of `distribute` for an account, and those of the account's consumers.
 
     Key -> id of the grant -> principal. The other releases are read only if there is a candidate.
     """
     needed: set[tuple[str, str]] = set()
+    allowed: set[tuple[str, str]] = set()  # key, account
     for declared in releases:
         for one in declared.images:
             needed |= {(one.kms_key, account_root(one.kms_key, account)) for account in one.users}
+            allowed |= {(one.kms_key, account) for account in one.users}
         needed |= {(need.key, need.principal) for need in declared.needs}
+        allowed |= {(need.key, need.place.account) for need in declared.needs}
     candidates = [
         (key, grant)
         for key, found in grants.items()
         for grant in found
-        if str(grant.get("GranteePrincipal", "")).endswith(":root")
+        if account_of(grant) not in ("", key.split(":")[4])
         and (key, grant.get("GranteePrincipal")) not in needed
+        and (str(grant["GranteePrincipal"]).endswith(":root") or (key, account_of(grant)) not in allowed)
         and owner.of_grant(str(grant.get("Name", ""))).is_ours
     ]
     if not candidates:
@@ -154,14 +159,25 @@ def _surplus(
         for row in manifest.images:
             key = key_of(row)
             users = set(row.shared_with) if modes.owns(row) else {row.account}
-            needed |= {(key, account_root(key, account)) for account in users if key and not account.startswith("arn:")}
+            users = {account for account in users if key and not account.startswith("arn:")}
+            needed |= {(key, account_root(key, account)) for account in users}
+            allowed |= {(key, account) for account in users}
     prefixes = tuple(grant_prefix(id, owner.catalog) for manifest in every for id in makers(manifest))
+    of_consumers = consumers.grant_prefix(owner.catalog, owner.environment) if owner.catalog else None
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for key, grant in candidates:
-        principal = str(grant["GranteePrincipal"])
-        if (key, principal) not in needed and str(grant["Name"]).startswith(prefixes):
+        principal, name = str(grant["GranteePrincipal"]), str(grant["Name"])
+        of_account = name.startswith(prefixes) and (key, principal) not in needed
+        of_consumer = of_consumers is not None and name.startswith(of_consumers)
+        if of_account or (of_consumer and (key, account_of(grant)) not in allowed):
             found[key][str(grant["GrantId"])] = principal
     return dict(found)
+
+
+def account_of(grant: Grant) -> str:
+    """Return the account of a grant's principal; empty for a service of AWS."""
+    parts = str(grant.get("GranteePrincipal", "")).split(":")
+    return parts[4] if len(parts) > 5 else ""
 
 
 def makers(manifest: ImageManifest) -> tuple[str, ...]:

@@ -126,10 +126,11 @@ def live(catalog: Catalog) -> list[ImageManifest]:
 
 def grant_name(catalog: str, environment: str, principal: str) -> str:
     """Return the name of a consumer's grants. KMS returns the same grant for the same name and parameters."""
-    return _prefix(catalog, environment) + hashlib.sha256(principal.encode()).hexdigest()[:16]
+    return grant_prefix(catalog, environment) + hashlib.sha256(principal.encode()).hexdigest()[:16]
 
 
-def _prefix(catalog: str, environment: str) -> str:
+def grant_prefix(catalog: str, environment: str) -> str:
+    """Return how the names of the grants of all consumers of an environment begin."""
     return f"goldenami-{catalog}-consumer-{hashlib.sha256(environment.encode()).hexdigest()[:8]}-"
 
 
@@ -160,7 +161,7 @@ def survey(cloud: Cloud, environment: Environment, catalog: Catalog) -> Survey:
     keys = {(Place(key.split(":")[4], image.region), key) for image in every for key in _keys(image)}
     readable = sorted(pair for pair in keys if pair[0].account in known)
     identity = catalog.identity()
-    prefix = _prefix(identity, environment.name) if identity is not None else None
+    prefix = grant_prefix(identity, environment.name) if identity is not None else None
     answers = each(readable, lambda pair: _read_key(cloud, *pair, prefix))
     managed = {key for (_, key), (aws_managed, _) in answers.results.items() if aws_managed}
     granted = {(key, principal) for (_, key), (_, grants) in answers.results.items() for principal, _ in grants}
@@ -309,7 +310,7 @@ def unneeded(environment: Environment, catalog: Catalog, gone: ImageManifest) ->
         return Unneeded(None, frozenset())
     others = [m for m in live(catalog) if (m.recipe, m.version) != (gone.recipe, gone.version)]
     wanted = frozenset((need.key, need.principal) for need in needs(environment.consumers, others))
-    return Unneeded(_prefix(identity, environment.name), wanted)
+    return Unneeded(grant_prefix(identity, environment.name), wanted)
 
 
 # --- for people of other accounts -------------------------------------------------------------------------------------

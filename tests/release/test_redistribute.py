@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from goldenami_sandbox.protocol import Call
 from goldenami import recipe
 from goldenami.aws.guard import reads_only
 from goldenami.errors import TargetsFailed
-from goldenami.model import ImageManifest, Place
-from goldenami.release import rebuild, redistribute
+from goldenami.model import ImageManifest, ManifestImage, Place
+from goldenami.release import consumers, rebuild, redistribute
 from goldenami.release.difference import Difference
 from goldenami.release.parameters import parameter_name
 from goldenami.release.retention import Rules
@@ -211,6 +212,117 @@ def launch(world: World, place: Place, image_id: str) -> str:
     world.behind.settle()
     found = ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"][0]
     return str(found["State"]["Name"])
+
+
+STRANGER = "444444444444"
+UNIT = f"arn:aws:organizations::{HOME}:ou/o-abcdefghij/ou-ab12-11111111"
+REFUSALS = {"AuthFailure", "InvalidAMIID.NotFound", "InvalidSnapshot.NotFound", "AccessDeniedException"}
+EVERYTHING = {"see the image", "launch", "see the snapshot", "make a volume", "copy the snapshot", "use the key"}
+
+
+@pytest.fixture
+def neighbours(build_world: World) -> Iterator[World]:
+    """A cloud with two accounts that the environment does not name. One of them is in an organizational unit."""
+    before = build_world.accounts
+    build_world.accounts = {**before, "third": THIRD, "stranger": STRANGER}
+    build_world.fresh()
+    members = {STRANGER: "ou-ab12-11111111"}
+    build_world.paper.set(organizations=[{"id": "o-abcdefghij", "management": HOME, "accounts": members}])
+    yield build_world
+    build_world.accounts = before
+    build_world.fresh()
+
+
+def able(world: World, place: Place, row: ManifestImage) -> set[str]:
+    """What plain clients of an account can do with an image, its snapshot and their key."""
+    ec2, kms = world.client("ec2", place), world.client("kms", place)
+    (snapshot,) = row.snapshots
+
+    def see_snapshot() -> bool:
+        return bool(ec2.describe_snapshots(SnapshotIds=[snapshot.snapshot_id])["Snapshots"])
+
+    def make_volume() -> bool:
+        zone = f"{place.region}a"
+        id = ec2.create_volume(SnapshotId=snapshot.snapshot_id, AvailabilityZone=zone)["VolumeId"]
+        world.behind.settle()
+        return bool(ec2.describe_volumes(Filters=[{"Name": "volume-id", "Values": [id]}])["Volumes"])
+
+    def copy_snapshot() -> bool:
+        source = {"SourceSnapshotId": snapshot.snapshot_id, "SourceRegion": place.region}
+        id = ec2.copy_snapshot(**source, Encrypted=True)["SnapshotId"]
+        world.behind.settle()
+        return bool(ec2.describe_snapshots(SnapshotIds=[id])["Snapshots"][0]["State"] == "completed")
+
+    attempts: dict[str, Callable[[], bool]] = {
+        "see the image": lambda: bool(ec2.describe_images(ImageIds=[row.image_id])["Images"]),
+        "launch": lambda: launch(world, place, row.image_id) == "running",
+        "see the snapshot": see_snapshot,
+        "make a volume": make_volume,
+        "copy the snapshot": copy_snapshot,
+        "use the key": lambda: bool(
+            kms.generate_data_key_without_plaintext(KeyId=snapshot.kms_key_id, KeySpec="AES_256")
+        ),
+    }
+    found = set()
+    for what, attempt in attempts.items():
+        try:
+            if attempt():
+                found.add(what)
+        except ClientError as error:
+            assert error.response["Error"]["Code"] in REFUSALS, (what, error)
+    return found
+
+
+def test_an_account_and_a_unit_that_are_taken_out_can_do_nothing(neighbours: World) -> None:
+    world, place = neighbours, PLACES[0]
+    shares = f', share: {{accounts: ["{THIRD}"], organizational_units: ["{UNIT}"]}}'
+    rewrite(world, "channel: stable}", f"channel: stable{shares}}}")
+    (only,) = releases(world, 1)
+    row = next(r for r in only.images if r.place == place)
+    kms = world.client("kms", place)
+    key = str(row.snapshots[0].kms_key_id)
+    policy = json.loads(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    policy["Statement"].append(consumers.policy_statement(UNIT))
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(policy))
+    account, member = (Place(id, place.region) for id in (THIRD, STRANGER))
+    assert able(world, account, row) == EVERYTHING
+    assert able(world, member, row) == {"see the image", "launch", "use the key"}, "snapshots have no units"
+    rewrite(world, shares, "")
+    distribute(world, only)
+    assert able(world, account, row) == set()
+    assert able(world, member, row) == {"use the key"}, "by the policy, which is not goldenami's"
+    assert drift(world)[0].in_sync
+
+
+def test_a_target_that_is_taken_out_loses_its_parameters_and_the_grants_of_its_consumers(world: World) -> None:
+    rewrite(
+        world,
+        "    tags: {owner",
+        "    consumers: [{account: home, services: [autoscaling]}, {account: apps, services: [autoscaling]}]\n"
+        "    tags: {owner",
+        "goldenami.yaml",
+    )
+    old, only = releases(world, 2)
+    row = next(r for r in only.images if r.place == PLACES[1])
+    key = str(row.snapshots[0].kms_key_id)
+    assert able(world, PLACES[3], row) == EVERYTHING
+    assert {p.split(":")[4] for p in principals(world, PLACES[1], key)} == {HOME, APPS}
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home]}")
+    distribute(world, only)
+    assert able(world, PLACES[3], row) == {"use the key"}, "the older release is still shared with the account"
+    assert len(world.client("ssm", PLACES[3]).describe_parameters()["Parameters"]) == 1, "of the older version"
+    distribute(world, old)
+    assert able(world, PLACES[3], row) == set()
+    assert able(world, PLACES[3], next(r for r in old.images if r.place == PLACES[1])) == set()
+    assert world.client("ssm", PLACES[3]).describe_parameters()["Parameters"] == []
+    assert {p.split(":")[4] for p in principals(world, PLACES[1], key)} == {HOME}, "its service-linked role has none"
+    assert drift(world)[0].in_sync
+    forget(world)
+    assert (distribute(world, only).task_id, made(world)) == (None, [])
+
+
+def principals(world: World, place: Place, key: str) -> set[str]:
+    return {grant["GranteePrincipal"] for grant in world.client("kms", place).list_grants(KeyId=key)["Grants"]}
 
 
 def test_the_manifest_of_the_build_is_kept(world: World) -> None:
