@@ -23,8 +23,7 @@ _CHUNK = 256 << 10
 
 def sudo(connection: Connection, script: str) -> str:
     """Return the command that runs a script as root on this connection."""
-    command = f"sh -c {shlex.quote(script)}"
-    return command if connection.endpoint.user == "root" else f"sudo -n {command}"
+    return connection.as_root(f"sh -c {shlex.quote(script)}")
 
 
 class Follower:
@@ -92,6 +91,7 @@ if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
 exec >>{work}/log 2>&1
 $apart sh {work}/program {work} {mark} {arguments} &
 echo $! >{work}/pid
+trap '' HUP # of a terminal that sudo asked for
 wait $!
 printf '\\n{mark} gone\\n'
 exec >/dev/null 2>&1

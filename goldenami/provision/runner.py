@@ -146,6 +146,8 @@ class _Run:
             except ConnectionLost:
                 return self._attach(work, follower)
         if not follower.ended:
+            if self._connection.asks_for_terminal(done):
+                return self._attempt(first)
             raise self._did_not_start(done)
         if not follower.whole:
             raise self._was_ended()

@@ -13,6 +13,7 @@ from goldenami.ssh.handover import ConnectionClient, ConnectionServer
 from goldenami.ssh.identity import Identity, ask_on_terminal, default_identity, plain_key, read_identity
 from goldenami.ssh.keys import KeyPair, generate_keypair
 from goldenami.ssh.knownhosts import key_with_fingerprint, known_host_key
+from goldenami.ssh.loginshell import with_terminal
 from goldenami.ssh.relay import relay
 from goldenami.ssh.transport import NotReachable, Refused
 from goldenami.ssh.tunnel import TunnelSocket, open_process
@@ -42,4 +43,5 @@ __all__ = [
     "plain_key",
     "read_identity",
     "relay",
+    "with_terminal",
 ]

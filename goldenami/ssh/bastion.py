@@ -93,10 +93,10 @@ class Bastion:
             channel = transport.open_session(timeout=ATTEMPT_SECONDS)
             with contextlib.closing(channel):
                 channel.settimeout(ATTEMPT_SECONDS)
-                channel.exec_command("echo $SSH_CONNECTION")
+                channel.exec_command("echo goldenami: $SSH_CONNECTION")  # the login shell may print a banner first
                 while data := channel.recv(1 << 12):
                     output += data
-        words = output.decode(errors="replace").split()
+        words = output.decode(errors="replace").rpartition("goldenami: ")[2].split()
         try:
             return str(ipaddress.ip_address(words[2]))
         except (IndexError, ValueError):

@@ -19,6 +19,7 @@ import paramiko
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
 from goldenami.polling import Interval, poll
+from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_terminal, wrapped
 from goldenami.ssh.output import Lines, Tail
 from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, Refused, open_transport, translated
 
@@ -27,6 +28,7 @@ Clock = Callable[[], float]
 Check = Callable[[], None]
 
 _RETRY = Interval.every(0.25)
+_SESSION = Interval(0.05, 1.3, 1.0)
 _SHORTEST_SECONDS = 2.0  # minimum for one attempt, even if less time is left
 _PATIENCE_SECONDS = 30.0  # between two calls of ``on_wait`` during a reboot; limit for one attempt to connect
 # A host that refuses the login is tried again for this time. At boot, sshd may run before cloud-init has installed keys
@@ -37,6 +39,11 @@ _CHUNK = 256 << 10
 _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept
 _POLL_SECONDS = 0.2
 _OPEN_SECONDS = 30.0
+_START_SECONDS = 60.0  # limit for the login shell: from a command's request to its start
+# sshd refuses a session beyond its MaxSessions. The first limit is for a session while commands of this connection run,
+# the second one for a session that would be the only one.
+_SESSION_SECONDS = 300.0
+_ONLY_SESSION_SECONDS = 5.0
 # After a command has ended, a background child may keep its output open. All output of the command itself has arrived
 # long before this time.
 _LINGER_SECONDS = 2.0
@@ -122,8 +129,8 @@ def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock
 
 
 class Connection:
-    """An open SSH connection, created by ``connect``. Several threads may run commands at the same time (sshd allows
-    ten: MaxSessions).
+    """An open SSH connection, created by ``connect``. Several threads may run commands at the same time. A command
+    waits while the host's sshd allows no further session (MaxSessions, ten by default).
     """
 
     def __init__(
@@ -142,6 +149,9 @@ class Connection:
         self._clock = clock
         self._unfinished: list[paramiko.Channel] = []  # of commands that were not waited for
         self._opening = threading.Lock()
+        self._sessions = 0  # commands that run
+        self.sudo_needs_terminal = False  # found when sudo refused a command; see ``as_root``
+        self._counting = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -166,14 +176,32 @@ class Connection:
         self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock, self._check)
 
     def run(self, command: str, stdin: bytes | None = None, timeout: float | None = None) -> Completed:
-        """Run a command in the login user's shell, without a terminal, and wait for its end.
+        """Run a command without a terminal, and wait for its end. bash runs it if it is the login shell, else sh.
 
-        Raises ConnectionLost if the connection ends first; the outcome of the command is then unknown. Raises
-        CommandTimeout after ``timeout`` seconds.
+        What the login shell itself prints is not part of the output. Raises ConnectionLost if the connection ends
+        first; the outcome of the command is then unknown. Raises CommandTimeout after ``timeout`` seconds, and Refused
+        if the host does not run commands.
         """
         output: list[bytes] = []
         status, stderr = self._execute(command, stdin, output.append, timeout)
         return Completed(status, b"".join(output), stderr)
+
+    def as_root(self, command: str) -> str:
+        """Return the command that runs a command for sh as root: with sudo, unless the login user is root."""
+        if self.endpoint.user == "root":
+            return command
+        asked = f"sudo -n {command}"
+        return with_terminal(asked) if self.sudo_needs_terminal else asked
+
+    def asks_for_terminal(self, done: Completed) -> bool:
+        """Return whether sudo refused to start this command of ``as_root`` for lack of a terminal.
+
+        The command can then be sent again: ``as_root`` gives commands a terminal from now on.
+        """
+        if self.sudo_needs_terminal or not needs_terminal(done.status, done.stderr):
+            return False
+        self.sudo_needs_terminal = True
+        return True
 
     def stream(
         self,
@@ -241,46 +269,109 @@ class Connection:
         until: Callable[[], bool] | None = None,
     ) -> tuple[int, bytes]:
         deadline = Deadline(timeout, self._clock) if isinstance(timeout, int | float) else timeout
-        with translated(self.name):
-            channel, is_unfinished = self._open(), False
+        mark = new_mark()
+        head, errors = Head(mark), Tail(_STDERR_BYTES)
+        errors_head = Head(mark)
+        with translated(self.name), self._session() as opened:
+            channel, is_unfinished = opened, False
             try:
-                _send_request(channel, command)
-                errors = Tail(_STDERR_BYTES)
-                threading.Thread(target=_drain, args=(channel, errors), daemon=True).start()
+                _send_request(channel, wrapped(command, mark))
+                threading.Thread(target=_drain, args=(channel, errors, errors_head), daemon=True).start()
                 sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
                 sender.start()
-                for data in self._output(channel, deadline, command):
+                for piece in self._output(channel, deadline, command, head):
+                    if not (data := head.feed(piece)):
+                        continue
                     on_output(data)
                     if until is not None and until():
                         sender.join(_OPEN_SECONDS)
                         is_unfinished = True
                         self._unfinished.append(channel)
                         return 0, errors.so_far()
-                return self._status(channel), errors.finish()
+                status, said = self._status(channel), errors.finish()
+                if not head.found or head.on_terminal:
+                    raise self._not_run(head, errors_head)
+                return status, said
             finally:
                 if not is_unfinished:
                     channel.close()
 
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[paramiko.Channel]:
+        """Open a channel for a command, and count it until the end of the block."""
+        with self._counting:
+            self._sessions += 1
+        try:
+            yield self._open()
+        finally:
+            with self._counting:
+                self._sessions -= 1
+
     def _open(self) -> paramiko.Channel:
         """Open a channel for a command, after waiting for the end of unfinished commands."""
         if not self._unfinished:
-            return self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
+            return self._open_session()
         # Other threads wait for the lock, because sshd counts unfinished commands against its MaxSessions.
         with self._opening:
-            channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
+            channel = None
+            with contextlib.suppress(paramiko.ChannelException):
+                channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
             until = time.monotonic() + _LEFT_SECONDS
             while self._unfinished:
                 self._unfinished[0].status_event.wait(until - time.monotonic())
                 self._unfinished.pop(0).close()
-        return channel
+            return channel or self._open_session()
 
-    def _output(self, channel: paramiko.Channel, deadline: Deadline | None, command: str) -> Iterator[bytes]:
-        """Yield the stdout of a command until its end. Raises CommandTimeout, ConnectionLost."""
+    def _open_session(self) -> paramiko.Channel:
+        """Open a channel. If sshd refuses it, try again while other commands of this connection may free their session.
+
+        Raises Refused: the connection is not lost, and the instance is well.
+        """
+        last = ""
+        for elapsed in poll(self._clock, self._sleep, timeout=_SESSION_SECONDS, interval=_SESSION, check=self._check):
+            try:
+                return self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
+            except paramiko.ChannelException as error:
+                last = error.text
+                if self._sessions <= 1 and elapsed >= _ONLY_SESSION_SECONDS:
+                    break
+        raise Refused(
+            f"{self.name} accepts the login, and refuses a session for a command: {last}",
+            hint="Check MaxSessions of sshd in the base image: at least 1. Restrictions of the key, and a host without "
+            "free memory or processes, are other causes.",
+        )
+
+    def _not_run(self, head: Head, errors_head: Head) -> Refused:
+        """Return the error for a command that the login shell has not run."""
+        if head.on_terminal:
+            return Refused(
+                f"{self.name} runs commands on a terminal that was not requested",
+                hint="A program that records sessions does that, as ForceCommand of sshd or as the login shell. Exempt "
+                "the login user of builders from it in the base image.",
+            )
+        printed = "; ".join(text for text in (head.printed, errors_head.printed) if text)
+        return Refused(
+            f"{self.name} does not run commands" + (f"; it prints: {printed}" if printed else " and prints nothing"),
+            hint="Check ssh_user, its login shell with the start-up files, and ForceCommand of sshd in the base image.",
+        )
+
+    def _output(
+        self, channel: paramiko.Channel, deadline: Deadline | None, command: str, head: Head
+    ) -> Iterator[bytes]:
+        """Yield the stdout of a command until its end. Raises CommandTimeout, ConnectionLost, and Refused if the login
+        shell does not start the command."""
         channel.settimeout(_POLL_SECONDS)
+        start = Deadline(_START_SECONDS, self._clock)
         quiet_since: float | None = None
         while True:
             if deadline is not None and deadline.over:
                 raise CommandTimeout(f"{self.name}: a command did not end in time: {command.split(None, 1)[0]} …")
+            if not head.found and start.over:
+                raise Refused(
+                    f"{self.name}: the login shell did not start a command within {_START_SECONDS:.0f} s"
+                    + (f"; it prints: {head.printed}" if head.printed else ""),
+                    hint="Check the login shell of ssh_user and its start-up files: they may wait for an answer.",
+                )
             try:
                 data = channel.recv(_CHUNK)
             except TimeoutError:
@@ -322,7 +413,7 @@ def _send_request(channel: paramiko.Channel, command: str) -> None:
     channel.exec_command(command)
 
 
-def _drain(channel: paramiko.Channel, errors: Tail) -> None:
+def _drain(channel: paramiko.Channel, errors: Tail, head: Head) -> None:
     try:
         while True:
             try:
@@ -333,7 +424,7 @@ def _drain(channel: paramiko.Channel, errors: Tail) -> None:
                 continue
             if not data:
                 return
-            errors.feed(data)
+            errors.feed(head.feed(data))
     except OSError:
         return
     finally:

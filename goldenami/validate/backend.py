@@ -12,7 +12,7 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 
 from goldenami.errors import ConnectionLost
-from goldenami.ssh import Connection
+from goldenami.ssh import Connection, with_terminal
 
 
 class Result(CommandResult):
@@ -56,7 +56,10 @@ class ConnectionBackend(BaseBackend):
         text = self.get_command(command, *args)
         connection = self.connection
         try:
-            done = connection.run(text)
+            with_sudo = text.startswith("sudo ")
+            done = connection.run(with_terminal(text) if with_sudo and connection.sudo_needs_terminal else text)
+            if with_sudo and connection.asks_for_terminal(done):
+                done = connection.run(with_terminal(text))
         except ConnectionLost:
             self.close()
             self._connection = self._connect()  # raises BuilderError if the host is unreachable

@@ -1,0 +1,159 @@
+"""Hosts that are not like ours: login shells that print or have another syntax, few sessions, sudo that asks for a
+terminal, keys of other types, commands that never run. Each works, or one sentence tells what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from goldenami import ssh
+from goldenami.errors import ConnectionLost
+from goldenami.provision import Stage, run_stage
+from goldenami.ssh.transport import Refused
+from goldenami.validate.backend import ConnectionBackend
+from tests.provision.container import container
+from tests.provision.examples import bind
+
+pytestmark = pytest.mark.root
+
+BANNER = "echo '*** ACME: all sessions are recorded ***'; echo 'recorded too' >&2; "
+SUDO = "echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin; "
+ODD = "printf '%s|%s\\n' 'a\\b!c' \"it's\"\necho \"$HOME\" | tr a-z A-Z; echo oops >&2; exit 3"
+
+
+@contextlib.contextmanager
+def connected(folder: Path, *, user: str = "root", **options: object) -> Iterator[ssh.Connection]:
+    with (
+        container(folder, user=user, **options) as endpoint,  # type: ignore[arg-type]
+        ssh.connect(endpoint, timeout=20) as connection,
+    ):
+        yield connection
+
+
+def installed(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"NOT PROVEN: {name} is not installed")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shell", "start_up"),
+    [
+        ("bash", ".bashrc"),
+        ("dash", ".profile"),
+        ("zsh", ".zshenv"),
+        ("tcsh", ".cshrc"),
+        ("fish", ".config/fish/config.fish"),
+    ],
+)
+def test_every_login_shell_runs_the_same_commands_and_its_banner_is_not_output(
+    tmp_path: Path, shell: str, start_up: str
+) -> None:
+    program = installed(shell)
+    # csh has no redirection of stderr alone.
+    banner = "echo '*** ACME: all sessions are recorded ***'\n" if shell == "tcsh" else BANNER
+    setup = (
+        f"{SUDO}chsh -s {program} admin 2>/dev/null || usermod -s {program} admin; cd ~admin; "
+        f"mkdir -p $(dirname {start_up}); touch {start_up}; "
+        f"{{ printf %s {shlex.quote(banner)}; cat {start_up}; }} >new; mv new {start_up}; chown -R admin ."
+    )
+    with connected(tmp_path, user="admin", setup=setup) as connection:
+        done = connection.run(ODD)
+        assert (done.status, done.text, done.stderr) == (3, "a\\b!c|it's\n/HOME/ADMIN", b"oops\n")
+        assert connection.run("cat", stdin=b"x" * 100_000).stdout == b"x" * 100_000
+        long = "x'!\\ y" * 700
+        assert connection.run(f"printf %s {shlex.quote(long)}").text == long
+        assert connection.run("kill -9 $$").status == -1
+        lines: list[str] = []
+        connection.stream("echo one; echo two", b"", lines.append)
+        assert lines == ["one", "two"]
+        if shutil.which("sudo") is not None:
+            result = run_stage(connection, Stage("s", (bind("file", dest="/srv/made", content="x"),)))
+            assert result.changed == 1
+
+
+def test_the_syntax_of_bash_stays_where_it_is_the_login_shell(tmp_path: Path) -> None:
+    with connected(tmp_path) as connection:
+        assert connection.run("[[ a == a* ]] && echo yes").text == "yes"
+
+
+@pytest.mark.parametrize(
+    ("setup", "found"),
+    [
+        ("usermod -s /usr/sbin/nologin admin", "it prints: This account is currently not available."),
+        ("printf 'echo choose a server:\\nexit 0\\n' >~admin/.bashrc", "it prints: choose a server:"),
+        (
+            "sed -i 's/^/command=\"echo Please login as the user core rather than root.\" /' /etc/ssh/keys.admin",
+            "Please login as the user core",
+        ),
+    ],
+    ids=["nologin", "a start-up file that exits", "a forced command"],
+)
+def test_a_host_that_does_not_run_commands_is_told_with_what_it_prints(tmp_path: Path, setup: str, found: str) -> None:
+    start = time.monotonic()
+    with connected(tmp_path, user="admin", setup=setup) as connection:
+        for _ in range(2):  # it is the same for every command
+            with pytest.raises(Refused, match=r"does not run commands; .*" + found) as caught:
+                connection.run("true")
+    assert caught.value.hint is not None
+    assert "\n" not in caught.value.message
+    assert time.monotonic() - start < 20
+
+
+def test_a_terminal_that_nobody_requested_is_told(tmp_path: Path) -> None:
+    """As of a program that records sessions."""
+    installed("script")
+    recorded = 'exec script -qefc "$SSH_ORIGINAL_COMMAND" /dev/null'
+    with (
+        connected(tmp_path, sshd={"ForceCommand": recorded}) as connection,
+        pytest.raises(Refused, match="runs commands on a terminal that was not requested"),
+    ):
+        connection.run("touch /srv/made")
+
+
+# --- few sessions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_few_sessions_are_enough(tmp_path: Path, most: int) -> None:
+    with connected(tmp_path, sshd={"MaxSessions": str(most)}) as connection:
+        seen: list[str] = []
+        connection.stream("echo known; read -r _; sleep 0.5", b"go\n", seen.append, until=lambda: bool(seen))
+        with ThreadPoolExecutor(4) as threads:
+            done = list(threads.map(connection.run, [f"sleep 0.2; echo {n}" for n in range(4)]))
+        assert [d.text for d in done] == ["0", "1", "2", "3"]
+
+
+def test_a_host_without_sessions_is_not_a_lost_host(tmp_path: Path) -> None:
+    with connected(tmp_path, sshd={"MaxSessions": "0"}) as connection:
+        start = time.monotonic()
+        with pytest.raises(Refused, match="accepts the login, and refuses a session") as caught:
+            connection.run("true")
+        assert not isinstance(caught.value, ConnectionLost)
+        assert time.monotonic() - start < 15
+
+
+# --- sudo that asks for a terminal ------------------------------------------------------------------------------------
+
+
+def test_sudo_may_ask_for_a_terminal(tmp_path: Path) -> None:
+    installed("sudo")
+    setup = f"{SUDO}echo 'Defaults requiretty' >/etc/sudoers.d/00-tty"
+    with connected(tmp_path, user="admin", setup=setup) as connection:
+        data = bytes(range(256)) * 300
+        seen = bind("command", shell="id -u; tty || :; [ -t 0 ] || echo none")
+        made = bind("file", dest="/srv/data", content=data.decode("latin-1"))
+        result = run_stage(connection, Stage("s", (seen, made)))
+        assert result.changed == 2
+        backend = ConnectionBackend("127.0.0.1", "admin", lambda: connection)
+        for _ in range(2):
+            done = backend.run(backend.get_sudo_command("echo out; echo err >&2; id -u; exit 4", None))
+            assert (done.rc, done.stdout, done.stderr) == (4, "out\n0\n", "err\n")
