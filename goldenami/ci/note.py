@@ -1,6 +1,6 @@
 """One note in a merge request of GitLab, which later runs update instead of adding another one.
 
-The note has a mark, an HTML comment that GitLab does not show. Only notes of the owner of the token are updated.
+The note has one mark (``marks``) in its first line. Only notes of the owner of the token are updated.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
 import goldenami
+from goldenami.ci import marks
 from goldenami.errors import AccessError, GoldenAmiError, NotFound, UsageError
 from goldenami.nextstep import step
 
@@ -25,7 +26,6 @@ _PAGE: Final = 100
 _MOST_PAGES: Final = 100
 _PATIENCE: Final = 30.0  # seconds without an answer
 _PLAIN: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9 ._/:-]{0,199}")
-_MARKED: Final = re.compile(r"<!-- goldenami:[^<>]{1,300} -->")
 
 Posted = Literal["created", "updated", "unchanged"]
 
@@ -43,7 +43,7 @@ class MergeRequest:
     def of_job(cls, variables: Mapping[str, str]) -> MergeRequest | None:
         """Return the merge request of the pipeline of a job; None if the pipeline has none, or there is no token.
 
-        Raises UsageError outside of a job.
+        Raises UsageError outside of a job, and for a token that cannot be in a header: http.client would quote it.
         """
         api, project = variables.get("CI_API_V4_URL", ""), variables.get("CI_PROJECT_ID", "")
         if not api or not project:
@@ -54,32 +54,39 @@ class MergeRequest:
         if urlsplit(api).scheme not in ("http", "https"):
             raise UsageError(f"CI_API_V4_URL is {api}, expected an address with https://")
         iid, token = variables.get("CI_MERGE_REQUEST_IID", ""), variables.get(TOKEN, "")
+        if not (token.isascii() and token.isprintable()):
+            raise UsageError(
+                f"{TOKEN} has a line break or another character that is not printable ASCII",
+                hint="Set the variable again, without a line break at its end. Its value is not shown here.",
+            )
         return cls(api.rstrip("/"), project, iid, token) if iid and token else None
 
 
 def post(where: MergeRequest, text: str, mark: str | None = None) -> Posted:
     """Write a note, or update the one with the same mark. A second call with the same text changes nothing.
 
-    ``mark``: by default the comment in the first line of the text, as the Markdown of plans has one. Raises UsageError
-    if there is none, AccessError if the token is refused, NotFound for an unknown merge request, and GoldenAmiError if
-    GitLab does not answer. No message has the token.
+    ``mark``: takes the place of the mark in the first line of the text, as the Markdown of plans has one. Raises
+    UsageError if there is none, AccessError if the token is refused, NotFound for an unknown merge request, and
+    GoldenAmiError if GitLab does not answer. No message has the token.
     """
-    first = text.partition("\n")[0].strip()
+    found, rest = marks.split(text)
     if mark is not None:
         if not _PLAIN.fullmatch(mark):
             raise UsageError(f"the mark is {mark!r}, expected 1 to 200 letters, digits, spaces and . _ / : -")
-        first = f"<!-- goldenami:{mark} -->"
-        text = f"{first}\n{text}"
-    elif not _MARKED.fullmatch(first):
+        own = marks.mark(mark)
+    elif found:
+        own = found[0]
+    else:
         raise UsageError(
             f"the text does not begin with a mark, as that of {step('plan', '--all', '--markdown')} does",
             hint="Give it one with --mark NAME.",
         )
+    text = f"{own}\n{rest}"
     body = _shortened(text)
     notes = f"/projects/{quote(where.project, safe='')}/merge_requests/{quote(where.iid, safe='')}/notes"
-    own = _call(where, "GET", "/user")["id"]
+    user = _call(where, "GET", "/user")["id"]
     for note in _every(where, notes):
-        if note["author"]["id"] == own and str(note["body"]).startswith(first):
+        if note["author"]["id"] == user and own in marks.split(str(note["body"]))[0]:
             if note["body"].rstrip() == body.rstrip():
                 return "unchanged"
             _call(where, "PUT", f"{notes}/{note['id']}", {"body": body})

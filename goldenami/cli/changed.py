@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from goldenami.ci import marks
 from goldenami.cli import notes
 from goldenami.cli.results import error_json
 
@@ -65,7 +66,7 @@ def _json(one: Changed) -> dict[str, Any]:
 
 def text(environment: str, ref: str, commit: str, made: Sequence[Changed]) -> list[str]:
     """Return the lines of text that ``goldenami plan --diff`` prints."""
-    lines = [f"What changes in the environment {environment} since {ref} ({commit[:12]}):", ""]
+    lines = [f"What changes in the environment {environment} since {_named(ref, commit)}:", ""]
     told = [one for one in made if one.change != "unchanged" or any(_details(one))]
     width = max((len(one.recipe) for one in told), default=0)
     for one in told:
@@ -79,8 +80,8 @@ def markdown(
 ) -> list[str]:
     """Return Markdown for a note: a table, and the places folded up. The same input gives the same text."""
     lines = [
-        notes.marker("changes", environment),
-        f"### Changes in the environment {notes.safe(environment)} since {notes.safe(ref)} ({commit[:12]})",
+        marks.mark("changes", environment),
+        f"### Changes in the environment {notes.safe(environment)} since {notes.safe(_named(ref, commit))}",
         "",
         f"**{_summary(made)}**",
     ]
@@ -94,6 +95,11 @@ def markdown(
         if details := list(_details(one)):
             lines += notes.folded(f"{one.recipe}: {_word(one.change)}", details)
     return [*lines, *notes.listed(remarks)]
+
+
+def _named(ref: str, commit: str) -> str:
+    """Return a commit as people read it: the ref and the short id, or the short id alone if the ref is the id."""
+    return commit[:12] if commit.startswith(ref) else f"{ref} ({commit[:12]})"
 
 
 def _word(change: str) -> str:

@@ -33,11 +33,6 @@ def place_json(place: Place) -> dict[str, Any]:
     }
 
 
-def marker(kind: str, environment: str) -> str:
-    """Return a comment that a page does not show. A pipeline finds its own earlier note by it, and updates it."""
-    return f"<!-- goldenami:{kind}:{environment} -->"
-
-
 def safe(words: str) -> str:
     """Return text of others for one line of Markdown: no HTML, no link, and no end of a cell."""
     line = html.escape(escaped(" ".join(words.split())), quote=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from goldenami.ci import marks
 from goldenami.cli import notes
 from goldenami.cli.results import LONGEST_NAME, error_json
 from goldenami.errors import GoldenAmiError
@@ -167,7 +168,7 @@ def markdown(environment: str, made: Sequence[Planned], remarks: Sequence[str] =
     """Return some plans as Markdown: a table, and the details of what changes, folded up. The same plans give the same
     text."""
     lines = [
-        notes.marker("plan", environment),
+        marks.mark("plan", environment),
         f"### Plan of the environment {notes.safe(environment)}",
         "",
         "; ".join((f"**{_summary(made)}**{_minutes(made)}", *map(notes.safe, _costs(made)))),

@@ -13,7 +13,7 @@ def address_problem(url: str, *, allow_http: bool) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return "is not a URL"
-    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
         return "is not a URL that begins with https://"
     if parts.username is not None or parts.password is not None:
         return "has a user or a password in it, which is not supported: use a header"

@@ -120,6 +120,9 @@ def _webhook(to: Webhook, event: EventDocument, post: Post) -> str:
         "Goldenami-Event-Id": event.id,
         **{name: plain(value) for name, value in to.headers.items()},
     }
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):  # http.client would quote the value
+            raise GoldenAmiError(f"the header {name} has a line break or another character that is not printable ASCII")
     request = urllib.request.Request(url, body.encode(), headers, method="POST")
     handlers: list[Any] = [_NoRedirect]
     if is_loopback(urlsplit(url).hostname or ""):

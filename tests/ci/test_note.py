@@ -164,6 +164,29 @@ def test_a_refused_token_is_not_printed(
     assert "glpat-expired" not in told
 
 
+@pytest.mark.parametrize("token", [f"{TOKEN}\n", f"{TOKEN}\rX-More: 1", f"{TOKEN}\u20ac"])
+def test_a_token_that_no_header_can_have_is_neither_sent_nor_printed(
+    gitlab: GitLab, plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], token: str
+) -> None:
+    monkeypatch.setenv(note.TOKEN, token)
+    assert main(["ci", "note", str(plan)]) == 2
+    told = capsys.readouterr().err
+    assert f"{note.TOKEN} has a line break" in told
+    assert TOKEN[6:] not in told
+    assert gitlab.asked == []
+
+
+def test_a_note_has_one_mark(gitlab: GitLab, plan: Path) -> None:
+    """Also one that has two, as notes had that were written with --mark before."""
+    older = gitlab.add(f"<!-- goldenami:mine -->\n{PLAN}\n### Older plan\n", ME)
+    assert main(["ci", "note", str(plan)]) == 0
+    assert older["body"] == f"{PLAN}\n### Plan\n"
+    assert main(["ci", "note", str(plan), "--mark", "mine"]) == 0
+    assert [one["body"] for one in gitlab.notes] == [older["body"], "<!-- goldenami:mine -->\n### Plan\n"]
+    assert main(["ci", "note", str(plan), "--mark", "plan:production"]) == 0
+    assert len(gitlab.notes) == 2
+
+
 def test_the_token_does_not_follow_a_redirect(gitlab: GitLab, plan: Path) -> None:
     gitlab.redirect = "/api/v4/elsewhere"
     assert main(["ci", "note", str(plan)]) == 1

@@ -363,7 +363,14 @@ def test_secrets_reach_the_receiver_and_nothing_else(world: World, hook: Hook, m
     assert "hunter22" not in written
     assert hook.url not in written
     monkeypatch.setenv("HOOK_TOKEN", "Bearer hunter22\nX-More: 1")
-    assert "hunter22" not in send(world)["hook"].answer
+    refused = send(world)["hook"]
+    assert not refused.sent
+    assert (
+        refused.answer == "the header Authorization has a line break or another character that is not printable ASCII"
+    )
+    monkeypatch.setenv("HOOK", f"{hook.url}\x01hunter22")
+    assert send(world)["hook"].answer == "the address is not a URL that begins with https://"
+    assert len(hook.got) == 1
 
 
 def test_a_template_makes_the_body(world: World, hook: Hook) -> None:
