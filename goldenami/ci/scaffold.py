@@ -35,8 +35,9 @@ variables:
 _PIPELINE = """\
 # The pipeline of golden images:
 #
-#   merge request             validate, and a plan as a note
-#   push to the main branch   validate, plan, and builds; a recipe that did not change is not built
+#   merge request             validate; what the files change and the plan, as notes; the child pipeline, as an artifact
+#   push to the main branch   validate, plan, and a child pipeline that builds what the push changed, and what follows
+#   by hand (New pipeline)    the same, for all recipes; one that did not change is not built
 #   schedules                 set the variable GOLDENAMI_SCHEDULE of a pipeline schedule (Build > Pipeline schedules):
 #                             nightly: build what has updates, delete what lost builds left, look for drift
 #                             weekly: deprecate and delete old releases
@@ -62,6 +63,22 @@ validate:
     reports:
       codequality: gl-code-quality-report.json
 
+# What the files of the merge request change, and where. It needs no role, so merge requests of forks have it, too.
+changes:
+  stage: check
+  interruptible: true
+  rules:
+    - if: $CI_PIPELINE_SOURCE == "merge_request_event"
+  variables:
+    GIT_DEPTH: "0" # the commit to compare with
+  script:
+    # The target branch in pipelines for merged results, otherwise the commit where the branch began.
+    - since="${CI_MERGE_REQUEST_TARGET_BRANCH_SHA:-$CI_MERGE_REQUEST_DIFF_BASE_SHA}"
+    - goldenami plan --diff "$since" --markdown >changes.md
+    - goldenami ci note changes.md
+  artifacts:
+    paths: [changes.md]
+
 # What a build would do now: also updates of packages, new base images, releases that are gone.
 plan:
   stage: plan
@@ -79,33 +96,43 @@ plan:
     - |
       code=0
       goldenami plan --all --markdown >plan.md || code=$?
-      if [ -s plan.md ]; then goldenami ci note plan.md --mark plan; fi
+      if [ -s plan.md ]; then goldenami ci note plan.md; fi
       exit "$code"
   artifacts:
     when: always
     paths: [plan.md]
 
 # The child pipeline: a job for each recipe to build, and manual jobs that promote the new releases.
-.images:
+generate:
+  stage: generate
+  rules:
+    - if: $CI_PIPELINE_SOURCE != "schedule"
+    - if: $GOLDENAMI_SCHEDULE == "nightly"
+  needs:
+    - job: validate
+      optional: true
+  variables:
+    GIT_DEPTH: "0"
+  script:
+    # CI_COMMIT_BEFORE_SHA: the commit before a push. It is zeros if there is none, and that selects all recipes.
+    - |
+      since="$CI_COMMIT_BEFORE_SHA"
+      if [ "$CI_PIPELINE_SOURCE" = merge_request_event ]; then
+        since="${CI_MERGE_REQUEST_TARGET_BRANCH_SHA:-$CI_MERGE_REQUEST_DIFF_BASE_SHA}"
+      fi
+      set -- --changed-since "$since"
+      if [ "$CI_PIPELINE_SOURCE" = schedule ]; then set -- --night; fi
+      goldenami ci generate "$@" --promote-to stable --include %(settings)s --output goldenami-pipeline.yml
+  artifacts:
+    paths: [goldenami-pipeline.yml]
+
+# A merge request builds nothing: only reviewed recipes reach the channels.
+images:
   rules:
     - if: $CI_PIPELINE_SOURCE == "merge_request_event"
       when: never
     - if: $CI_PIPELINE_SOURCE != "schedule"
     - if: $GOLDENAMI_SCHEDULE == "nightly"
-
-generate:
-  extends: .images
-  stage: generate
-  needs:
-    - job: validate
-      optional: true
-  script:
-    - goldenami ci generate --night --promote-to stable --include %(settings)s --output goldenami-pipeline.yml
-  artifacts:
-    paths: [goldenami-pipeline.yml]
-
-images:
-  extends: .images
   stage: images
   needs: [generate]
   trigger:

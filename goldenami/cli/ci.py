@@ -28,6 +28,12 @@ def ci() -> None:
 
 @ci.command()
 @click.option("--night", is_flag=True, help="All recipes that are for the environment.")
+@click.option(
+    "--changed-since",
+    "ref",
+    metavar="REF",
+    help="Recipes that the files change since this commit of Git, and those that follow. Zeros: all recipes.",
+)
 @environment_option
 @click.option(
     "--promote-to",
@@ -49,6 +55,7 @@ def ci() -> None:
 )
 def generate(
     night: bool,
+    ref: str | None,
     environment_name: str | None,
     channel: str,
     no_promote: bool,
@@ -60,22 +67,34 @@ def generate(
     Only reads files: no credentials are needed. A job builds one release with the images of all architectures. Its
     children start when it has ended. A recipe that is built again without a change costs a plan, and no build.
 
+    --changed-since selects what `goldenami plan --diff` shows: recipes with other inputs, and those that follow their
+    base. $CI_COMMIT_BEFORE_SHA of GitLab, the commit before a push, is zeros if there is none: then all recipes are
+    selected.
+
     Without a recipe to build, the pipeline has one job that prints so.
     """
-    if not night:
-        raise UsageError("expected --night", hint="It selects all recipes that are for the environment.")
+    if night == (ref is not None):
+        raise UsageError(
+            "expected either --night or --changed-since REF",
+            hint="--night selects all recipes that are for the environment, --changed-since REF those that changed.",
+        )
     from goldenami.ci import gitlab, selection
     from goldenami.recipe import words
 
     if not re.fullmatch(words.NAME, channel):
         raise UsageError(f"--promote-to {channel}: expected the name of a channel, such as stable")
     project, environment = open_project(environment_name)
-    nodes, notes = selection.every(project, environment)
+    commit = ""
+    if ref is None:
+        nodes, notes = selection.every(project, environment)
+    else:
+        (nodes, notes), commit = selection.changed(project, environment, ref)
     for note in notes:
         click.echo(note, err=True)
+    what = f"recipes that changed since {commit}, and those that follow" if commit else "all recipes"
     settings = gitlab.Settings(
         environment.name,
-        f"all recipes, for the environment {environment.name}",
+        f"{what}, for the environment {environment.name}",
         include=include,
         promote_to=None if no_promote else channel,
     )

@@ -137,11 +137,13 @@ def test_init_writes_a_pipeline_that_gitlab_accepts(tmp_path: Path, capsys: pyte
     assert pipeline["include"] == [{"local": ".gitlab/goldenami.yml"}]
     assert own["variables"]["GOLDENAMI_ENVIRONMENT"] == "images"
     jobs = jobs_of(pipeline)
-    assert list(jobs) == ["validate", "plan", "generate", "images", "clean", "drift", "retire"]
+    assert list(jobs) == ["validate", "changes", "plan", "generate", "images", "clean", "drift", "retire"]
     for job in jobs.values():
         assert job["stage"] in pipeline["stages"]
     assert jobs["images"]["trigger"]["include"] == [{"artifact": "goldenami-pipeline.yml", "job": "generate"}]
-    assert jobs["images"]["rules"] == jobs["generate"]["rules"]
+    merge_request, *others = jobs["images"]["rules"]
+    assert merge_request == {"if": '$CI_PIPELINE_SOURCE == "merge_request_event"', "when": "never"}
+    assert others == jobs["generate"]["rules"]
     assert main(["-C", str(tmp_path), "validate"]) == 0
 
 
@@ -170,6 +172,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def repository(project: Path) -> str:
+    """Commit the files of a project in a new repository. Returns the id of the commit."""
+    git = ["git", "-C", str(project), "-c", "user.name=Author", "-c", "user.email=author@example.com"]
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "First"]):
+        subprocess.run([*git, *command], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
 def test_the_night_has_all_recipes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["ci", "generate", "--night"]) == 0
@@ -181,9 +191,44 @@ def test_the_night_has_all_recipes(project: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == ""
 
 
+def test_what_changed_since_a_commit(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    on = {
+        "web": '{filter: debian-12-amd64-*, owners: ["136693071363"]}',
+        "app": "{recipe: web, channel: candidate}",
+        "shop": "{recipe: web, channel: stable}",
+    }
+    for name, base in on.items():
+        Path(f"recipes/{name}.yaml").write_text(
+            f"name: {name}\nversion: '1.0'\nbase: {base}\ntests: [base]\ndescription: its purpose\n"
+        )
+    commit = repository(project)
+
+    def changed(ref: str) -> list[str]:
+        capsys.readouterr()
+        assert main(["ci", "generate", "--changed-since", ref, "--no-promote"]) == 0
+        return list(jobs_of(check(capsys.readouterr().out)))
+
+    assert changed("HEAD") == ["nothing to build"]
+    (project / "recipes/app.yaml").write_text((project / "recipes/app.yaml").read_text().replace("purpose", "use"))
+    assert changed(commit) == ["nothing to build"]
+    (project / "recipes/web.yaml").write_text((project / "recipes/web.yaml").read_text().replace("1.0", "1.1"))
+    assert changed("main") == ["build web", "build app"]
+    assert main(["ci", "generate", "--changed-since", commit]) == 0
+    out, err = capsys.readouterr()
+    assert f"# recipes that changed since {commit[:12]}, and those that follow, for the environment sandbox\n" in out
+    assert jobs_of(check(out))["build app"]["needs"] == [{"job": "build web", "artifacts": True}]
+    assert "shop: it is built on web@stable, and a build of web moves candidate: it follows after a promotion" in err
+    assert changed("0" * 40) == [f"build {name}" for name in ("web", "app", "first-image", "shop")], "all recipes"
+
+
 def test_wrong_options_are_errors(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ci", "generate"]) == 2
-    assert "expected --night" in capsys.readouterr().err
+    assert main(["ci", "generate"]) == main(["ci", "generate", "--night", "--changed-since", "HEAD"]) == 2
+    assert capsys.readouterr().err.count("expected either --night or --changed-since REF") == 2
+    assert main(["ci", "generate", "--changed-since", ""]) == 2
+    assert main(["ci", "generate", "--changed-since", "HEAD"]) == 2
+    assert "is not in a Git repository" in capsys.readouterr().err
+    repository(project)
+    assert main(["ci", "generate", "--changed-since", "1" * 40]) == 3
     assert main(["ci", "generate", "--night", "--promote-to", "$(id)"]) == 2
     Path("recipes/first-image.yaml").write_text("name: first-image\n")
     assert main(["ci", "generate", "--night"]) == 2
