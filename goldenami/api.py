@@ -280,8 +280,8 @@ def build(
     time. This function waits ``wait`` seconds for another build to end, then raises Busy.
 
     After a failure, the resources of the build are deleted, and the error is raised. With ``on_failure="keep"`` they
-    are kept for inspection, until ``clean`` deletes them. Targets that a release does not require may fail without an
-    error: see ``Outcome.failures``.
+    are kept for inspection, until ``clean`` deletes them. A release is no error if targets that it does not require
+    fail (``Outcome.failures``), or if temporary resources of its build remain (``Outcome.left``).
     """
     from goldenami import pipeline
     from goldenami import recipe as recipes

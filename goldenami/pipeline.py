@@ -80,6 +80,7 @@ class Outcome:
     no build was needed, and the recipe's channel was pointed to that release. "distributed": a task of ``distribute``
     was completed.
     ``failures``: best-effort targets without an image or with an earlier parameter; label -> reason.
+    ``left``: temporary resources that could not be deleted, and places that could not be searched for them -> reason.
     ``unsent``: receivers of notifications that did not get one -> reason.
     """
 
@@ -88,11 +89,12 @@ class Outcome:
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
     unsent: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
         """The exit code of a command that ends with this result."""
-        return TargetsFailed.exit_code if self.failures else 0
+        return TargetsFailed.exit_code if self.failures or self.left else 0
 
     @property
     def images(self) -> tuple[ManifestImage, ...]:
@@ -293,6 +295,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
         "; ".join(build.plan.facts.freshness.reasons),
         failures={**failures, **published.failures},
         unsent=notify.unsent(build.journal),
+        left={**done.left, **done.unreachable},
     )
 
 

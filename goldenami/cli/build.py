@@ -19,7 +19,7 @@ from goldenami.cli.options import environment_option, events_option, json_option
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, TargetsFailed, UsageError
-from goldenami.nextstep import command
+from goldenami.nextstep import command, step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -314,7 +314,8 @@ def _render_failure(result: Result, left: _Left, console: Console, *, alone: boo
 
 
 def _render_success(result: Result, environment: Environment, left: _Left, console: Console, *, table: bool) -> None:
-    """Print the images (``table``), failed best-effort targets, and other unfinished builds of the same inputs."""
+    """Print the images (``table``), failed best-effort targets, what the clean-up left, and other unfinished builds of
+    the same inputs."""
     from goldenami import report
     from goldenami.release import targets as modes
 
@@ -336,6 +337,14 @@ def _render_success(result: Result, environment: Environment, left: _Left, conso
             failures=dict(outcome.failures),
         )
         report.render_failure(failed, console)
+    if outcome.left:
+        build_id = outcome.manifest.build_id
+        left_over = TargetsFailed(
+            f"{outcome.manifest.label} is released, but temporary resources of its build remain",
+            failures=dict(outcome.left),
+            hint=f"{step('clean', build_id)} deletes them.",
+        )
+        report.render_failure(left_over, console)
 
 
 def _print_unfinished(earlier: Sequence[Summary]) -> None:

@@ -54,6 +54,7 @@ def _build(result: Result) -> dict[str, Any]:
         "channel": {"name": result.channel, "before": result.before, "after": result.after},
         "seconds": round(result.seconds, 1),
         "failed_targets": dict(outcome.failures) if outcome is not None else {},
+        "left": dict(outcome.left) if outcome is not None else {},
         "manifest": manifest.to_json(outcome.manifest) if outcome is not None else None,
         "error": error_json(result.error) if result.error is not None else None,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from goldenami.aws import tags, volumes
 from goldenami.aws.session import Cloud
@@ -120,7 +120,13 @@ def undo_choices(cloud: Cloud, place: Place, instance: Item) -> list[Undo]:
             continue
         task = kept.tags.get(KEPT_BY) or now.tags.get(tags.BUILD_ID, "")
         found.setdefault(task, []).append((now, kept))
-    return [Undo(task, tuple(pairs)) for task, pairs in sorted(found.items(), reverse=True)]
+    return sorted((Undo(task, tuple(pairs)) for task, pairs in found.items()), key=_attached, reverse=True)
+
+
+def _attached(one: Undo) -> tuple[datetime, str]:
+    """Return when EC2 attached the volumes of an exchange: the clocks of the machines that did them may differ."""
+    never = datetime.min.replace(tzinfo=UTC)
+    return max(now.attached or never for now, _ in one.pairs), one.task
 
 
 def choose_undo(choices: Sequence[Undo], instance: str, task: str | None, devices: Sequence[str]) -> Undo:

@@ -141,5 +141,5 @@ def test_five_processes_that_share_are_hardly_throttled(world: World) -> None:
     storm = refused(world, parts=1)
     world.clock.sleep(60)
     calm = refused(world, parts=5)
-    assert storm > 30
+    assert storm > 20
     assert calm <= storm / 10, (storm, calm)

@@ -138,15 +138,23 @@ def play(world: World, flow: Flow, patch: pytest.MonkeyPatch, *, keep: Keep = la
 def build_and_release(stage: Stage) -> None:
     """Build, build again without a change, build with a change, list, resolve."""
     world = stage.world
-    world.build()
+    build_whole(world)
     world.cloud.start_process()
-    world.build()
+    build_whole(world)
     world.change_recipe("second")
     world.cloud.start_process()
-    world.build()
+    build_whole(world)
     stage.run("images", "list", "-e", "test")
     stage.run("images", "show", RECIPE, "-e", "test")
     stage.run("resolve", f"{RECIPE}@stable", "-e", "test", "--region", "eu-west-1", "--account", "apps")
+
+
+def build_whole(world: World) -> None:
+    """Build. Raises TargetsFailed if the clean-up left something."""
+    outcome = world.build()
+    if outcome.left:
+        raise TargetsFailed("the clean-up is not complete", failures=dict(outcome.left))
+    assert outcome.exit_code == 0
 
 
 def notify(stage: Stage) -> None:
