@@ -14,13 +14,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from typing import TYPE_CHECKING, Any
 
 from goldenami.errors import ManifestError
 from goldenami.model import MANIFEST_SCHEMA, ImageManifest
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _FAMILY, _, _NUMBER = MANIFEST_SCHEMA.partition("/")
 _PROBLEMS_SHOWN = 5
@@ -56,6 +56,8 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
     """Return the manifest as JSON values, in canonical order. Raises ManifestError if a field has a wrong type."""
     if manifest.schema != MANIFEST_SCHEMA:
         raise ManifestError(f"cannot write a manifest of schema {manifest.schema!r}, only {MANIFEST_SCHEMA!r}")
+    from pydantic_core import PydanticSerializationError
+
     try:
         form = _adapter().dump_python(canonical(manifest), mode="json", warnings="error")
     except PydanticSerializationError as error:
@@ -88,6 +90,8 @@ def loads(text: str | bytes, *, source: str = "manifest") -> ImageManifest:
     except ValueError as error:  # JSONDecodeError, or bytes that are not UTF-8
         raise ManifestError(f"{source}: not JSON: {error}", hint=_damaged(source)) from error
     _check_schema(form, source)
+    from pydantic import ValidationError  # here, because a list of releases reads no manifest
+
     try:
         # From the text, not from ``form``: in strict mode only JSON's arrays may become tuples.
         return _adapter().validate_json(text, strict=True)
@@ -126,4 +130,6 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 @cache
 def _adapter() -> TypeAdapter[ImageManifest]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(ImageManifest)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from goldenami.aws.ownership import Proofs
 from goldenami.errors import CatalogError
 from goldenami.model import Account, Environment, Place
 from goldenami.store import DirectoryStore, SecretKey, Store
 
 if TYPE_CHECKING:
+    from goldenami.aws.ownership import Proofs
     from goldenami.aws.session import Cloud
 
 
@@ -42,24 +42,30 @@ def open_for_consumer(where: str, region: str) -> tuple[Store, Callable[[], str 
     ``where``: a directory or an s3:// URL. ``region``: any region, for the first call. Any account may own the bucket,
     because only reads are made. Sends no request for a directory; for a bucket, one to STS.
     """
+    if not where.startswith("s3://"):
+        return DirectoryStore(Path(where), error=CatalogError), lambda: _caller(region)
+    from goldenami.aws.bucketstore import BucketStore
+    from goldenami.aws.s3 import Bucket
     from goldenami.aws.session import Cloud
 
     cloud = Cloud({}, Place("", region))
-    if not where.startswith("s3://"):
-        return DirectoryStore(
-            Path(where), error=CatalogError
-        ), lambda: cloud.caller().account if cloud.has_credentials() else None
-    from goldenami.aws.bucketstore import BucketStore
-    from goldenami.aws.s3 import Bucket
-
     account = cloud.caller().account
     caller = Cloud({"caller": Account("caller", account)}, Place(account, region))
     return BucketStore(Bucket(caller, caller.home, where, None)), lambda: account
 
 
+def _caller(region: str) -> str | None:
+    from goldenami.aws.session import Cloud
+
+    cloud = Cloud({}, Place("", region))
+    return cloud.caller().account if cloud.has_credentials() else None
+
+
 def open_proofs(environment: Environment, cloud: Cloud) -> Proofs:
     """Return the proofs of what the environment created. The key is read or created when it is first needed, and is
     encrypted in a bucket. Sends no request."""
+    from goldenami.aws.ownership import Proofs  # here, because most commands only read the catalog
+
     store = open_store(environment, cloud)
 
     def key() -> SecretKey:

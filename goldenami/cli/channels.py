@@ -176,12 +176,12 @@ def history(reference: str, environment_name: str | None, as_json: bool) -> None
 
 def print_history(reference: str, environment_name: str | None, *, as_json: bool) -> None:
     """Print what happened to the releases of a reference."""
-    from goldenami.release import channels
+    from goldenami.release.history import history_of
 
     parsed = _parse(reference)
     _, environment = open_project(environment_name)
     catalog = open_catalog(environment).indexed(parsed.name)
-    rows = [asdict(event) for event in channels.history(catalog, parsed)]
+    rows = [asdict(event) for event in history_of(catalog, parsed)]
     if as_json:
         print_json({"schema": HISTORY_SCHEMA, "name": parsed.name, "events": rows})
         return

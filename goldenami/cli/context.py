@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,6 +148,8 @@ def print_lines(lines: Iterable[str]) -> None:
     from goldenami.report.text import wrapped
 
     if sys.stdout.isatty():
+        import shutil
+
         columns = shutil.get_terminal_size().columns
         lines = [part for line in lines for part in (wrapped(line, columns) if len(line) > columns else [line])]
     click.echo("\n".join(lines))

@@ -116,7 +116,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
         if control is not None:
             break
     else:
-        from goldenami.recipe.rendering import suggestion
+        from goldenami.recipe.similar import suggestion
 
         hint = suggestion(control_id, known, f"{step('harden list', 'PROFILE')} prints the controls.")
         raise NotFound(f"there is no control {control_id!r}", hint=hint)
@@ -289,7 +289,7 @@ def _of_profile(project: Project, name: str, *, choices: bool = False, os: str |
     """A profile's controls. Raises NotFound, with the nearest name, or InvalidInput."""
     from goldenami.recipe.hardening import of_profile
     from goldenami.recipe.problems import Problems
-    from goldenami.recipe.rendering import suggestion
+    from goldenami.recipe.similar import suggestion
 
     known = _profile_names(project)
     if name not in known:

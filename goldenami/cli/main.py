@@ -6,14 +6,11 @@ A module with commands is imported only when one of them is called. So ``goldena
 
 from __future__ import annotations
 
-import difflib
 import errno
 import gc
 import io
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -97,6 +94,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # here, as all that only a failure needs
+
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             ctx.fail(f"There is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
@@ -160,6 +159,8 @@ def _run(given: Sequence[str]) -> int:
         return 130
     except Exception as error:
         if "--debug" in arguments:
+            import traceback
+
             traceback.print_exc()
         return _told(error)
     return outcome if isinstance(outcome, int) else 0
@@ -197,6 +198,9 @@ def _told(error: Exception) -> int:
 
 def _unexpected(error: Exception) -> GoldenAmiError:
     """Return an error of the operating system, or a bug, as one sentence, and write the traceback to a private file."""
+    import tempfile
+    import traceback
+
     if isinstance(error, OSError) and error.strerror:
         if error.errno == errno.ENOENT and error.filename is None:
             return GoldenAmiError("the working directory does not exist any more", hint="Change to another directory.")

@@ -55,7 +55,7 @@ def list_agents(as_json: bool) -> None:
 def show_agent(name: str, as_json: bool) -> None:
     """Show what an agent does: its systems, its parameters with their defaults, and its files."""
     from goldenami.recipe.reference import describe_params
-    from goldenami.recipe.rendering import suggestion
+    from goldenami.recipe.similar import suggestion
 
     project = project_or_shipped()
     found = project.find("agent", name)

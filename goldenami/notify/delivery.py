@@ -23,12 +23,11 @@ from goldenami.aws.limits import Retry
 from goldenami.errors import GoldenAmiError, Interrupted, NotFound
 from goldenami.journal import Journal
 from goldenami.model import Environment, Receiver, SecretSource, Webhook
-from goldenami.notify.document import EVENTS, EventDocument, EventWaiver, channel, id_of, make, reason_of
+from goldenami.notify.document import EventDocument, EventWaiver, channel, id_of, make, reason_of
 from goldenami.notify.senders import Post, send
 from goldenami.work import JournaledWork
 
 __all__ = [
-    "EVENTS",
     "EventDocument",
     "EventWaiver",
     "answers",

@@ -11,30 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goldenami.errors import GoldenAmiError
 from goldenami.model import ImageManifest
+from goldenami.notify.kinds import What
 
 SCHEMA: Final = "goldenami.event/1"
-What = Literal[
-    "release",
-    "failure",
-    "promotion",
-    "rollback",
-    "revocation",
-    "restoration",
-    "deprecation",
-    "waiver",
-    "test",
-]
-# What a receiver can ask for. Everybody gets a test.
-EVENTS: Final[Mapping[str, str]] = {
-    "release": "a build made a release, and moved its channel",
-    "failure": "a build, or a command that moves a channel, failed or was interrupted",
-    "promotion": "a channel was pointed to a release by `promote`, or by a build with the inputs of that release",
-    "rollback": "a channel was pointed back to an earlier release",
-    "revocation": "a release was revoked",
-    "restoration": "the revocation of a release ended",
-    "deprecation": "a release is deprecated, disabled or deleted by `retire`",
-    "waiver": "a build uses a waiver of a hardening control that ends soon",
-}
 MOST_IMAGES: Final = 500  # so that a document is far below the 256 KB of EventBridge and SNS
 LONGEST_TEXT: Final = 4000  # characters
 

@@ -19,9 +19,10 @@ from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
 from goldenami.recipe.remembered import remembered
-from goldenami.recipe.rendering import Namespace, Renderer, contents, suggestion
+from goldenami.recipe.rendering import Namespace, Renderer, contents
 from goldenami.recipe.schema import AgentSpec, AgentUse
 from goldenami.recipe.scope import Scope, condition, render_tree
+from goldenami.recipe.similar import suggestion
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.words import OsId
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from goldenami.recipe.document import Document
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import suggestion
+from goldenami.recipe.similar import suggestion
 
 KEY = "environments"
 

@@ -21,8 +21,8 @@ from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.schema import OperationList
+from goldenami.recipe.similar import suggestion
 from goldenami.recipe.words import IDENTIFIER, NAME, Name, OsId, Spec, check_pattern
 
 Variables = dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any]

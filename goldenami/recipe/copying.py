@@ -19,7 +19,7 @@ from goldenami.recipe import lookup
 from goldenami.recipe.lookup import Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, shown
-from goldenami.recipe.rendering import suggestion
+from goldenami.recipe.similar import suggestion
 from goldenami.shipped import ROOT
 
 Outcome = Literal["written", "replaced", "unchanged", "kept"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
@@ -39,9 +39,8 @@ from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.notifyspec import ReceiverSpec, read_receivers
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import suggestion
-from goldenami.recipe.schedulesection import read_schedules
 from goldenami.recipe.schedulespec import ScheduleSpec
+from goldenami.recipe.similar import suggestion
 from goldenami.recipe.words import (
     CALLER,
     EXTERNAL_ID,
@@ -66,7 +65,9 @@ from goldenami.recipe.words import (
 )
 from goldenami.release import names
 from goldenami.release import targets as modes
-from goldenami.schedules.policy import Schedule
+
+if TYPE_CHECKING:
+    from goldenami.schedules.policy import Schedule
 
 HOME = "home"
 DEFAULT = "sandbox"
@@ -515,7 +516,10 @@ def _environment(
     targets, paths = _targets(spec, accounts, at, document, problems)
     consumers = _consumers(spec, accounts, at, document, problems)
     launch_templates = _launch_templates(spec, accounts, targets, at, document, problems)
-    read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, problems)
+    if spec.schedules:
+        from goldenami.recipe.schedulesection import read_schedules  # here, because few commands need the module
+
+        read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, problems)
     transport, options = transports.read(spec.network.transport, (*at, "network", "transport"), document, problems)
     address = _address(transport, spec.network.address, at, document, problems)
     local = root / ".goldenami" / name
@@ -665,6 +669,8 @@ def _marks(spec: EnvironmentSpec, at: NodePath, document: Document) -> dict[tupl
 
 def environment_schedules(project: Project, name: str) -> tuple[Schedule, ...]:
     """Return the schedules of an environment. Raises InvalidInput with every problem of goldenami.yaml."""
+    from goldenami.recipe.schedulesection import read_schedules
+
     problems = Problems()
     every = read_environments(project, problems)
     document = project.document(project.file, problems)

@@ -25,9 +25,10 @@ from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.remembered import remembered
-from goldenami.recipe.rendering import Namespace, Renderer, contents, nearest, suggestion
+from goldenami.recipe.rendering import Namespace, Renderer, contents
 from goldenami.recipe.schema import HardeningSpec, WaiverSpec
 from goldenami.recipe.scope import Scope, render_tree
+from goldenami.recipe.similar import nearest, suggestion
 from goldenami.recipe.words import OsId
 
 SECTION = "hardening"

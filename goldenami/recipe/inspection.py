@@ -19,7 +19,7 @@ from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import Recipe
-from goldenami.recipe.rendering import suggestion
+from goldenami.recipe.similar import suggestion
 
 
 def check(

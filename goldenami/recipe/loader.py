@@ -32,11 +32,12 @@ from goldenami.recipe.extensions import check_compiles
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
-from goldenami.recipe.rendering import Namespace, Renderer, suggestion
+from goldenami.recipe.rendering import Namespace, Renderer
 from goldenami.recipe.schedulesection import read_schedules
 from goldenami.recipe.schema import LITERAL, BaseSpec, RecipeSpec, ShareSpec
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
+from goldenami.recipe.similar import suggestion
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.variables import read_variables
 from goldenami.recipe.words import BASE_KINDS, DEFAULT_CHANNEL, NAME, BaseKind, OsId, seconds

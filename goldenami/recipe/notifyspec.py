@@ -11,8 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from goldenami import bounded
 from goldenami.model import EventBus, Program, Receiver, SecretSource, Topic, Webhook
 from goldenami.notify.addresses import address_problem
-from goldenami.notify.document import EVENTS, make
-from goldenami.notify.template import render
+from goldenami.notify.kinds import EVENTS
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
@@ -168,6 +167,9 @@ def _value(value: str | SecretVar, project: Project) -> str | SecretSource:
 
 def _template_problem(body: str, problems: Problems) -> str | None:
     """Return what is wrong with a template, rendered for an example in the bounded child process."""
+    from goldenami.notify import template  # noqa: F401 - loaded before the child is made, and only where it is needed
+    from goldenami.notify.document import make
+
     example = make("test", id="example", title="Example", time="2026-11-24T03:00:00Z", environment="example").to_json()
     try:
         bounded.call(problems.budget, _check, body, example)
@@ -180,6 +182,8 @@ def _template_problem(body: str, problems: Problems) -> str | None:
 
 def _check(body: str, example: dict[str, Any]) -> None:
     """Raise ValueError if a template cannot be rendered. Errors of Jinja cannot be pickled."""
+    from goldenami.notify.template import render
+
     try:
         render(body, example)
     except bounded.TooMuch:

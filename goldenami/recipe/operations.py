@@ -19,9 +19,9 @@ from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, 
 from goldenami.reading import TEXT_BYTES, Files, describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.extensions import operations_of
-from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.scope import Scope, condition, render_tree
 from goldenami.recipe.secrets import display
+from goldenami.recipe.similar import suggestion
 
 COMMON = {
     "when": "Condition, as an expression with or without {{ }}. The operation is left out if it is false.",

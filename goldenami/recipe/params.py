@@ -28,8 +28,8 @@ from goldenami.provision.repositories import Repository
 from goldenami.reading import describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.project import shown
-from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.scope import Scope, render_tree
+from goldenami.recipe.similar import suggestion
 from goldenami.recipe.words import OsId, Spec, check_pattern
 
 ParamType = Literal["string", "integer", "number", "boolean", "list", "mapping", "json", "source"]

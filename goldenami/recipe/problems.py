@@ -16,8 +16,8 @@ from goldenami.errors import InvalidInput, Problem
 from goldenami.model import Mark
 from goldenami.recipe import words
 from goldenami.recipe.document import Document, NodePath
-from goldenami.recipe.rendering import nearest, suggestion
 from goldenami.recipe.secrets import display
+from goldenami.recipe.similar import nearest, suggestion
 
 _MOST = 1000  # problems of one value: more do not help, and each takes time
 

@@ -21,7 +21,7 @@ from goldenami.recipe.code import EVERYTHING, NOTHING, Consent
 from goldenami.recipe.document import Document, parse_leniently, read_text
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.similar import nearest
 
 FILE = "goldenami.yaml"
 ALLOW_OUTSIDE = "allow_outside"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import difflib
 import json
 import re
 import shlex
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import Any, overload
+from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2 import filters as jinja_filters
@@ -38,6 +37,7 @@ from goldenami.bounded import Budget
 from goldenami.recipe.document import LARGEST, OUT_OF_RANGE, unusable
 from goldenami.recipe.secret_text import SecretsKeptWhole, guarded
 from goldenami.recipe.secrets import is_mangled
+from goldenami.recipe.similar import suggestion
 
 Report = Callable[[int, str, str, str | None], None]
 """(line in the text from 1, what to look for in that line to find the column, message, hint)"""
@@ -101,25 +101,6 @@ class _Environment(SecretsKeptWhole):
         if isinstance(obj, Namespace) and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
-
-
-def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str | None:
-    """Return the known word that is most similar, or None if none is similar enough."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
-
-
-@overload
-def suggestion(word: str, known: Mapping[str, Any] | list[str], otherwise: str) -> str: ...
-
-
-@overload
-def suggestion(word: str, known: Mapping[str, Any] | list[str], otherwise: None = None) -> str | None: ...
-
-
-def suggestion(word: str, known: Mapping[str, Any] | list[str], otherwise: str | None = None) -> str | None:
-    """Return the hint for an unknown word: the most similar known one, or ``otherwise`` if none is similar enough."""
-    near = nearest(word, known)
-    return f"Did you mean {near}?" if near else otherwise
 
 
 class _Collecting(Undefined):

@@ -9,7 +9,7 @@ from goldenami.recipe.environment import environment_schedules
 from goldenami.recipe.loader import load
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import suggestion
+from goldenami.recipe.similar import suggestion
 from goldenami.schedules.policy import Schedule
 
 

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from goldenami.model import Account, Place
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems
-from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.schedulespec import KeepSpec, ScheduleSpec
+from goldenami.recipe.similar import suggestion
 from goldenami.recipe.words import ACCOUNT_ID, seconds
 from goldenami.schedules.policy import Copy, FastRestore, Retention, Schedule, Selection, start_of
 from goldenami.schedules.timing import parse

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from goldenami.recipe.words import Duration, Name, Region, Spec, Tags, check_tags
-from goldenami.schedules.calendar import fires
-from goldenami.schedules.timing import Rate, parse
 
 
 def _when(text: str) -> str:
+    from goldenami.schedules.calendar import fires  # here, because most environments have no schedules
+    from goldenami.schedules.timing import parse
+
     if not fires(parse(text)):
         raise ValueError(f"{text!r} never fires: no date matches it")
     return text
 
 
 def _zone(text: str) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
     try:
         ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -167,6 +169,8 @@ class ScheduleSpec(Spec):
 
     @model_validator(mode="after")
     def _fits(self) -> ScheduleSpec:
+        from goldenami.schedules.timing import Rate, parse
+
         if self.make == "images" and self.what is not None and self.what.volumes is not None:
             raise ValueError("make: images can be made only of instances, not of volumes")
         if self.make == "images" and self.archive is not None:

@@ -22,10 +22,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
-from jinja2.filters import do_indent
-from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import escape
-
 from goldenami.errors import InvalidInput, Problem
 from goldenami.masking import masked_by
 from goldenami.model import Mark
@@ -112,18 +108,37 @@ def _urlencode(value: Any) -> str:
     return urlencode(value, quote_via=quote, safe="")
 
 
+# The imports are in the functions, because environments are read without templates.
+def _escaped(value: str) -> str:
+    from markupsafe import escape
+
+    return str(escape(value))
+
+
+def _indented(value: str, *arguments: Any, **options: Any) -> str:
+    from jinja2.filters import do_indent
+
+    return do_indent(value, *arguments, **options)
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    from jinja2.utils import htmlsafe_json_dumps
+
+    return str(htmlsafe_json_dumps(value, indent=indent))
+
+
 # The filters that work on the value of a secret, with the names and the arguments that they have in templates.
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "b64encode": lambda value: base64.b64encode(value.encode()).decode(),
-    "e": lambda value: str(escape(value)),
-    "escape": lambda value: str(escape(value)),
-    "forceescape": lambda value: str(escape(value)),
-    "indent": do_indent,
+    "e": _escaped,
+    "escape": _escaped,
+    "forceescape": _escaped,
+    "indent": _indented,
     "json": _json,
     "lower": str.lower,
     "quote": shlex.quote,
     "replace": lambda s, old, new, count=None: s.replace(old, new, -1 if count is None else count),
-    "tojson": lambda value, indent=None: str(htmlsafe_json_dumps(value, indent=indent)),
+    "tojson": _tojson,
     "trim": lambda value, chars=None: value.strip(chars),
     "upper": str.upper,
     "urlencode": _urlencode,

@@ -27,8 +27,8 @@ from goldenami import extensions
 from goldenami.model import DIRECT
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems, translate
-from goldenami.recipe.rendering import nearest, suggestion
 from goldenami.recipe.secretspec import SecretSource
+from goldenami.recipe.similar import nearest, suggestion
 from goldenami.recipe.words import ENDPOINT, USER, Spec
 
 PLACEHOLDERS = ("instance_id", "region", "address", "port")  # of the transport ``command``

@@ -16,10 +16,11 @@ from goldenami.recipe.document import LARGEST, Document, NodePath, unusable
 from goldenami.recipe.given import VARS, Written, environment_values
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import Namespace, Renderer, suggestion
+from goldenami.recipe.rendering import Namespace, Renderer
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import Secret, SecretRef
 from goldenami.recipe.secretspec import SecretVar
+from goldenami.recipe.similar import suggestion
 
 COMMAND_LINE = "--var"
 

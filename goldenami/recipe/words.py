@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,6 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from goldenami.numbers import refuse_booleans
-from goldenami.os import SYSTEMS
 
 NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
 ACCOUNT_ID = r"^[0-9]{12}$"
@@ -54,10 +53,6 @@ IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 AccountId = Annotated[str, StringConstraints(pattern=ACCOUNT_ID)]
 Region = Annotated[str, StringConstraints(pattern=REGION)]
-if TYPE_CHECKING:
-    OsId = str
-else:  # for pydantic: an id that is registered
-    OsId = Literal[tuple(SYSTEMS)]
 BaseKind = Literal["ssm", "filter", "id", "recipe"]
 DEFAULT_CHANNEL = "stable"  # of a base that is a recipe
 BASE_KINDS: tuple[BaseKind, ...] = get_args(BaseKind)
@@ -120,6 +115,14 @@ class OneOf:
             raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
         return value
 
+
+def _systems() -> Sequence[str]:
+    from goldenami.os import SYSTEMS  # here, because environments name no systems
+
+    return tuple(SYSTEMS)
+
+
+OsId = Annotated[str, OneOf(_systems)]
 
 LONGEST_PATTERN = 1000
 

@@ -24,7 +24,6 @@ points to an existing release. So nothing has to be repaired after a crash.
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import json
 import re
@@ -36,8 +35,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
+from goldenami import forms
 from goldenami import manifest as codec
 from goldenami.aws import catalogs
 from goldenami.errors import Busy, CatalogError, GoldenAmiError, NotFound, UsageError
@@ -457,7 +455,7 @@ class Catalog:
         return pointer
 
     def _channel(self, name: str, channel: str, key: str, data: bytes) -> Channel:
-        found = self._read_form(_CHANNEL, key, data, CHANNEL_SCHEMA)
+        found = self._read_form(Channel, key, data, CHANNEL_SCHEMA)
         if (found.name, found.channel) != (name, channel):
             raise CatalogError(
                 f"{self._store.where(key)} is the file of {found.name}@{found.channel}, expected {name}@{channel}",
@@ -712,25 +710,31 @@ class Catalog:
     def _reservation(self, name: str, version: str) -> Reservation | None:
         key = _reservation_key(name, version)
         data = self._read(key)
-        return None if data is None else self._read_form(_RESERVATION, key, data, RESERVATION_SCHEMA)
+        return None if data is None else self._read_form(Reservation, key, data, RESERVATION_SCHEMA)
 
-    def _read_form(self, adapter: TypeAdapter[_T], key: str, data: bytes, schema: str) -> _T:
+    def _read_form(self, kind: type[_T], key: str, data: bytes, schema: str) -> _T:
         where = self._store.where(key)
         try:
-            form = json.loads(data)
+            form = json.loads(data.decode())
             found = form.get("schema") if isinstance(form, dict) else None
             if found != schema:
                 raise CatalogError(
                     f"{where}: the schema is {found!r}, expected {schema!r}",
                     hint="Update goldenami, or restore the file from a backup.",
                 )
-            return adapter.validate_json(data, strict=True)
+            made = forms.build(kind, form)
+            if made is not None:
+                return made
+        except ValueError as error:
+            raise CatalogError(f"{where}: not JSON: {error}", hint="Restore the file from a backup.") from error
+        from pydantic import TypeAdapter, ValidationError  # here: it is slow to load, and says what is wrong
+
+        try:
+            return TypeAdapter(kind).validate_json(data, strict=True)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             place = ".".join(map(str, problem["loc"]))
             raise CatalogError(f"{where}: {place}: {problem['msg']}", hint="Restore the file from a backup.") from error
-        except ValueError as error:
-            raise CatalogError(f"{where}: not JSON: {error}", hint="Restore the file from a backup.") from error
 
     def _no_such_name(self, name: str) -> NotFound:
         hint = (
@@ -791,10 +795,6 @@ def choose_image(label: str, images: Sequence[_Image], place: Place, architectur
     return matching[0]
 
 
-_CHANNEL = TypeAdapter(Channel)
-_RESERVATION = TypeAdapter(Reservation)
-
-
 def _release_key(name: str, version: str) -> str:
     return f"releases/{check_name(name, 'release')}/{Version.parse(version)}.json"
 
@@ -812,6 +812,8 @@ def _channel_key(name: str, channel: str) -> str:
 
 
 def _encode(form: Channel | Reservation) -> bytes:
+    from pydantic import TypeAdapter  # here, because few commands write one
+
     fields: dict[str, Any] = TypeAdapter(type(form)).dump_python(form, mode="json")
     return (json.dumps({"schema": form.schema} | fields, indent=2) + "\n").encode()
 
@@ -823,6 +825,8 @@ def _listed(words: Iterable[str]) -> str:
 
 def _nearest(word: str, candidates: Sequence[str], otherwise: str) -> str | None:
     """Return a hint: the most similar candidate, or the first five candidates, or None if there are none."""
+    import difflib
+
     near = difflib.get_close_matches(word, candidates, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"

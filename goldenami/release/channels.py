@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import cast
 
 from goldenami import task
@@ -572,39 +571,3 @@ def failed(done: Revoked, what: str, *options: str) -> GoldenAmiError | None:
         failures=failures,
         hint=f"Remove the causes, and run {again} again: it does what is left.",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEvent:
-    """What happened to a release. ``action``: build, promote, rollback, revoke, restore, pin or retire. ``channel``:
-    the channel that moved to the version; None if no channel moved. ``time``: ISO 8601, UTC."""
-
-    time: str
-    action: str
-    version: str
-    channel: str | None
-    by: str | None
-    reason: str | None
-
-
-def history(catalog: Catalog, reference: Reference) -> list[HistoryEvent]:
-    """Return what happened to the releases of a name, or of one channel of it, oldest first. Raises NotFound."""
-    name = reference.name
-    if reference.channel is not None:
-        catalog.existing_channel(name, reference.channel)
-    elif reference.version is not None or not catalog.versions(name):
-        catalog.find(reference)
-    found = [
-        HistoryEvent(move.moved, move.action, move.version, channel.channel, move.by, move.reason)
-        for channel in catalog.channels(name)
-        if reference.channel in (None, channel.channel)
-        for move in channel.history
-    ]
-    if reference.channel is None:
-        found += [
-            HistoryEvent(one.time, one.action, version, None, one.by, one.reason)
-            for version in sorted(catalog.marked_versions(name) & {*catalog.versions(name)})
-            for one in catalog.marks.events(name, version)
-        ]
-    chosen = (event for event in found if reference.version in (None, event.version))
-    return sorted(chosen, key=lambda event: datetime.fromisoformat(event.time))

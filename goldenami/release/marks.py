@@ -14,10 +14,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
+from goldenami import forms
 from goldenami.errors import CatalogError
 from goldenami.model import timestamp
 from goldenami.release.index import Index, Records
@@ -28,6 +27,7 @@ MARKS = ("pins", "retired", "revoked")
 PIN_SCHEMA = "goldenami.pin/1"
 RETIREMENT_SCHEMA = "goldenami.retirement/1"
 REVOCATION_SCHEMA = "goldenami.revocation/1"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,7 @@ class Marks:
         form = self._read(_key("pins", name, version), PIN_SCHEMA)
         if form is None or not form.pop("active", True):
             return None
-        made: Pin = self._validated(_PIN, form, _key("pins", name, version))
-        return made
+        return self._validated(Pin, form, _key("pins", name, version))
 
     # --- retirement ---------------------------------------------------------------------------------------------------
 
@@ -145,8 +144,7 @@ class Marks:
         form = self._read(_key("retired", name, version), RETIREMENT_SCHEMA)
         if form is None or form.get("status") == "kept":
             return None
-        made: Retirement = self._validated(_RETIREMENT, form, _key("retired", name, version))
-        return made
+        return self._validated(Retirement, form, _key("retired", name, version))
 
     # --- revocation ---------------------------------------------------------------------------------------------------
 
@@ -177,8 +175,7 @@ class Marks:
         form = self._read(_key("revoked", name, version), REVOCATION_SCHEMA)
         if form is None or form.get("status") == "restored":
             return None
-        made: Revocation = self._validated(_REVOCATION, form, _key("revoked", name, version))
-        return made
+        return self._validated(Revocation, form, _key("revoked", name, version))
 
     # --- both ---------------------------------------------------------------------------------------------------------
 
@@ -192,7 +189,7 @@ class Marks:
             found.append(MarkEvent(retirement.started, "retire", None, retirement.rule))
         form = self._read(_key("revoked", name, version), REVOCATION_SCHEMA)
         if form is not None:
-            made: Revocation = self._validated(_REVOCATION, form, _key("revoked", name, version))
+            made = self._validated(Revocation, form, _key("revoked", name, version))
             found.append(MarkEvent(made.revoked, "revoke", made.by, made.reason))
             if made.restored is not None:
                 found.append(MarkEvent(made.restored, "restore", made.restored_by))
@@ -232,20 +229,20 @@ class Marks:
             )
         return form
 
-    def _validated(self, adapter: TypeAdapter[Any], form: dict[str, Any], key: str) -> Any:
+    def _validated(self, kind: type[_T], form: dict[str, Any], key: str) -> _T:
+        made = forms.build(kind, form)
+        if made is not None:
+            return made
+        from pydantic import TypeAdapter, ValidationError  # here: it is slow to load, and says what is wrong
+
         try:
-            return adapter.validate_python(form)
+            return TypeAdapter(kind).validate_python(form)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise CatalogError(
                 f"{self._store.where(key)}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}",
                 hint="Restore the file from a backup.",
             ) from error
-
-
-_PIN: TypeAdapter[Pin] = TypeAdapter(Pin)
-_RETIREMENT: TypeAdapter[Retirement] = TypeAdapter(Retirement)
-_REVOCATION: TypeAdapter[Revocation] = TypeAdapter(Revocation)
 
 
 def _key(folder: str, name: str, version: str) -> str:

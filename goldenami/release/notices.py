@@ -8,7 +8,7 @@ from typing import Any, Final
 from goldenami.model import ImageManifest, timestamp
 from goldenami.nextstep import command
 from goldenami.notify import delivery as notify
-from goldenami.notify.document import What
+from goldenami.notify.kinds import What
 from goldenami.release.retention import RetentionDecision
 from goldenami.task import Task
 

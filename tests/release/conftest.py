@@ -41,7 +41,7 @@ def _image(place: Place, architecture: Architecture) -> ManifestImage:
     return ManifestImage(architecture, place.account, place.region, image_id, "web", "copy", True, (snapshot,))
 
 
-def _manifest(
+def make_manifest(
     version: str = "1.4.20261124.1",
     *,
     name: str = "debian-12-web",
@@ -68,7 +68,7 @@ def _manifest(
 
 @pytest.fixture(scope="session")
 def manifest() -> ManifestFactory:
-    return _manifest
+    return make_manifest
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from goldenami.release.catalog import Catalog, Move
 from goldenami.release.versions import Reference
 from goldenami.store import DirectoryStore, Stored
 
-from .conftest import APPS, HOME, PLACES, ManifestFactory, _manifest
+from .conftest import APPS, HOME, PLACES, ManifestFactory, make_manifest
 
 DAY = date(2026, 11, 24)
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -445,7 +445,7 @@ class CatalogAgainstDictionaries(RuleBasedStateMachine):
     def release(self, data: st.DataObject, digest: str) -> None:
         name = data.draw(st.sampled_from(sorted(self.reserved)))
         build, number = data.draw(st.sampled_from(sorted(self.reserved[name].items())))
-        new = _manifest(f"1.4.20261124.{number}", name=name, digest=digest * 64, build_id=build)
+        new = make_manifest(f"1.4.20261124.{number}", name=name, digest=digest * 64, build_id=build)
         if self.released.setdefault(name, {}).setdefault(number, digest * 64) == digest * 64:
             self.catalog.add(new)
         else:

@@ -14,6 +14,7 @@ from goldenami.aws.guard import reads_only
 from goldenami.errors import ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed
 from goldenami.model import ImageManifest, Place
 from goldenami.release import channels
+from goldenami.release.history import history_of
 from goldenami.release.parameters import parameter_name
 from goldenami.release.versions import Reference
 from tests.worlds import inventory
@@ -266,7 +267,7 @@ def test_a_revoked_release_cannot_be_used_and_comes_back_as_it_was(world: World)
     world.client("ec2", PLACES[0]).terminate_instances(InstanceIds=[instance])
     world.clock.sleep(60)
     assert inventory.take(world) == before
-    actions = [(event.action, event.version) for event in channels.history(world.catalog, Reference(RECIPE))]
+    actions = [(event.action, event.version) for event in history_of(world.catalog, Reference(RECIPE))]
     # Some of them are of the same second.
     assert sorted(actions[-4:]) == [
         ("promote", second.version),

@@ -18,9 +18,9 @@ from goldenami.aws.s3 import Bucket
 from goldenami.cli.main import main
 from goldenami.errors import CatalogError, NotFound
 from goldenami.model import Place
-from goldenami.release import channels as moves
 from goldenami.release import index as indexes
 from goldenami.release.catalog import Catalog
+from goldenami.release.history import history_of
 from goldenami.release.index import KEY, PENDING
 from goldenami.release.listing import Filter, descent, list_releases, newer
 from goldenami.release.versions import Reference
@@ -102,7 +102,7 @@ def test_the_index_answers_as_the_catalog_does(shop: Shop, manifest: ManifestFac
         assert indexed.versions(name) == catalog.versions(name)
         with_images = catalog.channels(name)
         assert indexed.channels(name) == tuple(replace(one, images=()) for one in with_images)
-        assert moves.history(indexed, Reference(name)) == moves.history(catalog, Reference(name))
+        assert history_of(indexed, Reference(name)) == history_of(catalog, Reference(name))
         for version in catalog.versions(name):
             assert indexed.marks.why_unusable(name, version) == catalog.marks.why_unusable(name, version)
             assert indexed.marks.pinned(name, version) == catalog.marks.pinned(name, version)
@@ -124,7 +124,7 @@ def test_a_bucket_needs_three_reads(bucket: Shop, manifest: ManifestFactory) -> 
         return bucket.reads() - before
 
     assert count(lambda c: list(list_releases(c.indexed(), Filter()))) == 3
-    assert count(lambda c: moves.history(c.indexed("debian-12-web"), Reference("debian-12-web"))) == 3
+    assert count(lambda c: history_of(c.indexed("debian-12-web"), Reference("debian-12-web"))) == 3
     base, web = Reference("debian-12-base", channel="stable"), Reference("debian-12-web", line="1.4")
     arm = Place("111111111111", "eu-west-1")
     assert count(lambda c: c.resolve(base, arm)) == 3

@@ -1,0 +1,58 @@
+"""What the commands load that run often: the start of a process is most of their time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from goldenami.release.catalog import Catalog
+from tests.release.conftest import make_manifest
+
+AWS = {"boto3", "botocore", "moto", "paramiko"}
+# What only recipes, templates and builds need.
+RECIPES = {"jinja2", "goldenami.recipe.loader", "goldenami.provision", "goldenami.os", "goldenami.schedules"}
+BUILDS = {"goldenami.journal", "goldenami.aws.tags", "goldenami.aws.ownership", "goldenami.notify.document", "rich"}
+RESOLVE = ["resolve", "debian-12-web@stable", "--region", "eu-west-1"]
+CHECKED = {"pydantic", "yaml", "goldenami.recipe"}  # what reads goldenami.yaml
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true, catalog: catalog}\n")
+    catalog = Catalog(tmp_path / "catalog")
+    catalog.add(make_manifest())
+    catalog.move("debian-12-web", "stable", "1.4.20261124.1", now=datetime(2026, 11, 24, tzinfo=UTC))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "without"),
+    [
+        (["--help"], AWS | RECIPES | BUILDS | CHECKED | {"goldenami.model", "json", "tempfile", "difflib"}),
+        ([*RESOLVE, "--account", "111111111111", "--catalog", "catalog"], AWS | RECIPES | BUILDS | CHECKED),
+        (RESOLVE, AWS | RECIPES | BUILDS),
+        (["images", "list", "--no-check"], AWS | RECIPES | BUILDS),
+        (["history", "debian-12-web"], AWS | RECIPES | BUILDS),
+    ],
+)
+def test_a_command_loads_only_what_it_uses(project: Path, arguments: Sequence[str], without: set[str]) -> None:
+    program = (
+        "import sys; from goldenami.cli.main import main; code = main(); "
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=project,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout
+    assert without & {*done.stderr.split()} == set()
