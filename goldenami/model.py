@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -573,9 +574,9 @@ MANIFEST_SCHEMA = "goldenami.manifest/1"
 class SshEndpoint:
     """The address and the keys to reach an instance over SSH, and the transport.
 
-    ``private_key``: OpenSSH PEM text without a passphrase (a secret). ``agent_keys``: public keys of the SSH agent that
-    are offered first; then ``private_key`` may be empty. ``host_key``: the only host key that is accepted,
-    "ssh-ed25519 AAAA…".
+    ``private_key``: OpenSSH PEM text without a passphrase (a secret), or several such keys one after the other, which
+    are offered in this order. ``agent_keys``: public keys of the SSH agent that are offered first; then ``private_key``
+    may be empty. ``host_key``: the only host key that is accepted, "ssh-ed25519 AAAA…"; or several, one in a line.
     ``transport``: opens each connection, and may need ``instance_id`` and ``region``. None: TCP to the address.
     """
 
@@ -588,6 +589,18 @@ class SshEndpoint:
     transport: Transport | None = field(default=None, repr=False, compare=False)
     instance_id: str = ""
     region: str = ""
+
+    @property
+    def private_keys(self) -> tuple[str, ...]:
+        """The private keys, each as a text of its own."""
+        return tuple(re.findall(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----\n?", self.private_key, re.DOTALL)) or (
+            (self.private_key,) if self.private_key else ()
+        )
+
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        """The host keys that are accepted, each as one line."""
+        return tuple(self.host_key.splitlines()) or ("",)
 
 
 class Transport(Protocol):

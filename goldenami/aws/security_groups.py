@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,10 @@ class Source:
     groups: tuple[str, ...] = ()
 
 
-def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source: Source) -> str:
-    """Ensure that the group exists, with its rule. Return its id.
+def create(
+    ledger: Ledger, key: str, place: Place, *, vpc_id: str, source: Source, ports: Sequence[int] = (SSH_PORT,)
+) -> str:
+    """Ensure that the group exists, with its rules. Return its id. ``ports``: of the SSH servers.
 
     If the source has changed (a resume from another network), a rule for the new source is added.
     """
@@ -37,8 +40,8 @@ def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source: Sourc
     group_id = ledger.create(key, "security-group", place, Call("ec2", "CreateSecurityGroup", request), temporary=True)
     sources = _sources(source)
     if sources:
-        permission = {"IpProtocol": "tcp", "FromPort": SSH_PORT, "ToPort": SSH_PORT, **sources}
-        rule = Call("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": group_id, "IpPermissions": [permission]})
+        permissions = [{"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **sources} for port in ports]
+        rule = Call("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": group_id, "IpPermissions": permissions})
         ledger.change(
             f"{key}/ingress", place, rule, resource=group_id, kind="rule", already={"InvalidPermission.Duplicate"}
         )

@@ -319,9 +319,9 @@ def _test_fresh(
     for found, image_id in image_ids.items():
         outputs = manifest.outputs.get(found, {}) if manifest is not None else {}
         users = {a: builder.ssh_user for a, builder in recipe.builder.items()}  # for `goldenami ssh`
-        with run_task(
-            cloud, environment, fresh.KIND, {"image": image_id, "recipe": recipe.name, "users": users}
-        ) as job:
+        ports = {a: [builder.ssh_port, builder.image_ssh_port] for a, builder in recipe.builder.items()}
+        arguments = {"image": image_id, "recipe": recipe.name, "users": users, "ports": ports}
+        with run_task(cloud, environment, fresh.KIND, arguments) as job:
             reports.append(fresh.run(job, recipe, version, found, image_id, outputs=outputs))
     return reports
 

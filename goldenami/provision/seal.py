@@ -87,10 +87,10 @@ def seal(
 ) -> SealReport:
     """Remove every trace of the builder, then trim free space.
 
-    ``login_key``: the public half of goldenami's temporary SSH key. ``secrets``: values that must not be on the disk,
-    by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are read before the
-    removal. A second call removes nothing. Raises OperationFailed, also if a secret is found, and the other errors of
-    ``run_program``.
+    ``login_key``: the public halves of goldenami's temporary SSH keys, one in a line. ``secrets``: values that must not
+    be on the disk, by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are
+    read before the removal. A second call removes nothing. Raises OperationFailed, also if a secret is found, and the
+    other errors of ``run_program``.
     """
     operations: list[Operation] = [*traces_of(login_key), _Trim()]
     if secrets:  # after the files that sealing removes, and while the host has its machine-id
@@ -170,11 +170,14 @@ class _Trim(Operation):
 
 def traces_of(login_key: str) -> tuple[Trace, ...]:
     """Return all traces in the order of their removal. Logs come late, since removing other traces writes logs."""
-    return (_login_key(login_key.split()[1]), *TRACES)
+    return (_login_key("\n".join(line.split()[1] for line in login_key.splitlines())), *TRACES)
 
 
 def _login_key(material: str) -> Trace:
-    """Returns the trace of the login key. Its base64 field identifies it: cloud-init adds options and a comment."""
+    """Returns the trace of the login keys. Their base64 fields identify them: cloud-init adds options and a comment.
+
+    ``material``: these fields, one in a line, which grep takes as alternatives.
+    """
     files = sh(
         """@files | while read -r _keys; do
 [ ! -f "$_keys" ] || ! grep -qF -e @material -- "$_keys" || printf '%s\\n' "$_keys"

@@ -215,8 +215,8 @@ class NetworkSpec(Spec):
     )
     source_cidr: Cidr | None = Field(
         None,
-        description="Addresses that may connect to port 22 of the builder, as CIDR. Default: the caller's address, the "
-        "bastion's address, or the security groups of the endpoint; nothing with ssm.",
+        description="Addresses that may connect to the SSH port of the builder, as CIDR. Default: the caller's "
+        "address, the bastion's address, or the security groups of the endpoint; nothing with ssm.",
     )
 
 
@@ -550,7 +550,7 @@ def _environment(
     if spec.network.source_cidr is not None and spec.network.source_cidr.endswith("/0"):
         problems.warn(
             document.mark((*at, "network", "source_cidr")),
-            f"source_cidr: {spec.network.source_cidr} lets the whole world connect to port 22 of the builder",
+            f"source_cidr: {spec.network.source_cidr} lets the whole world connect to the SSH port of the builder",
             "Name the addresses of the machines that run goldenami, or leave the key out for the caller's address.",
         )
     subnet = spec.network.subnet

@@ -44,6 +44,7 @@ from goldenami.recipe.words import BASE_KINDS, DEFAULT_CHANNEL, NAME, BaseKind, 
 from goldenami.release import names
 from goldenami.release import targets as modes
 
+DEFAULT_SSH_PORT = 22
 DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
     "x86_64": ("t3.small", "t3a.small"),
     "arm64": ("t4g.small",),
@@ -261,6 +262,8 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark)
         stage_timeout=seconds(builder.timeout),
         encrypted=builder.encrypted,
         instance_profile=builder.instance_profile,
+        ssh_port=builder.ssh_port or DEFAULT_SSH_PORT,
+        image_ssh_port=spec.image.ssh_port or builder.ssh_port or DEFAULT_SSH_PORT,
         mark=mark,
     )
 

@@ -46,6 +46,12 @@ class Builder:
     mark: Mark  # of the instance types, or of the nearest key above them
     encrypted: bool | None = None  # None: only where another account could not copy the candidate otherwise
     instance_profile: str | None = None
+    ssh_port: int = 22
+    image_ssh_port: int = 22  # of the instances of the image
+
+    def port_of(self, purpose: str) -> int:
+        """The port of the SSH server of a temporary instance: "builder", or one that boots the image."""
+        return self.ssh_port if purpose == "builder" else self.image_ssh_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ class BaseSpec(Spec):
         return self
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
 InstanceType = Annotated[str, StringConstraints(pattern=INSTANCE_TYPE)]
 
 
@@ -135,6 +136,7 @@ class BuilderSpec(Spec):
         "builder.instance_profile of the environment, else none.",
         pattern=PROFILE,
     )
+    ssh_port: Port | None = Field(None, description="Port of the SSH server in the base image. Default: 22.")
     ssh_timeout: Timeout = Field("10m", description="Longest wait until the instance answers over SSH.")
     timeout: Timeout = Field("2h", description="Longest time that one stage of provisioning may take.")
 
@@ -274,6 +276,11 @@ class ImageSpec(Spec):
         None,
         description="Boot mode of the AMI: that of the base, or uefi if the builder boots by UEFI. No other change is "
         "possible. Default: the boot mode of the base.",
+    )
+    ssh_port: Port | None = Field(
+        None,
+        description="Port of the SSH server in the image, for the tests of gate 2, if the recipe changes it. Default: "
+        "builder.ssh_port.",
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
         default_factory=dict,

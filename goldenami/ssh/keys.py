@@ -1,9 +1,12 @@
-"""Ed25519 key pairs in OpenSSH's formats."""
+"""Key pairs in OpenSSH's formats."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ecdsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -32,7 +35,8 @@ class KeyPair:
         return cls(private_key, public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
 
 
-def generate_keypair() -> KeyPair:
-    """Generate a new Ed25519 key pair with the random numbers of the operating system."""
-    key = Ed25519PrivateKey.generate()
+def generate_keypair(kind: Literal["ed25519", "ecdsa"] = "ed25519") -> KeyPair:
+    """Generate a new key pair with the random numbers of the operating system. ``ecdsa``: on the curve P-256, for hosts
+    in FIPS mode, which have no Ed25519."""
+    key = Ed25519PrivateKey.generate() if kind == "ed25519" else generate_ecdsa(SECP256R1())
     return KeyPair.from_private(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())

@@ -18,7 +18,8 @@ _PREFERRED = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
 
 
 def known_host_key(file: Path, address: str, port: int = 22) -> str:
-    """Return the public key of a host from a known_hosts file: "ssh-ed25519 AAAA…". Hashed names are supported.
+    """Return the public keys of a host from a known_hosts file, one in a line: "ssh-ed25519 AAAA…". Hashed names are
+    supported.
 
     Raises NotFound if the file has no key of the host, BuilderError if the file cannot be read.
     """
@@ -27,9 +28,9 @@ def known_host_key(file: Path, address: str, port: int = 22) -> str:
         keys = paramiko.HostKeys(str(file)).lookup(name)
     except (OSError, paramiko.SSHException) as error:
         raise BuilderError(f"The known_hosts file {file} cannot be read: {error}") from None
-    for kind in _PREFERRED:
-        if keys is not None and kind in keys:
-            return f"{kind} {keys[kind].get_base64()}"
+    found = [f"{kind} {keys[kind].get_base64()}" for kind in _PREFERRED if keys is not None and kind in keys]
+    if found:
+        return "\n".join(found)
     raise NotFound(
         f"{file} has no key of {name}",
         hint="Pass the public host key with --host-key, from a source that you trust. Unverified keys are refused.",

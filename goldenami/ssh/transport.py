@@ -1,8 +1,8 @@
 """Opens one authenticated SSH transport, and translates paramiko's errors into goldenami's errors.
 
-The host key is pinned: only the type of the expected key is negotiated, and the connection is closed if the host proves
-another key. No file of the user is read here (known_hosts, config, keys), and the SSH agent is used only where the
-endpoint or the options of a bastion request it.
+The host key is pinned: only the types of the expected keys are negotiated, and the connection is closed if the host
+proves another key. No file of the user is read here (known_hosts, config, keys), and the SSH agent is used only
+where the endpoint or the options of a bastion request it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> 
     """
     name = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
     keys = [key for key in agent_keys() if f"{key.get_name()} {key.get_base64()}" in endpoint.agent_keys]
-    if endpoint.private_key:
-        keys.append(parse_key(endpoint.private_key, f"the private key for {name}"))
+    keys += [parse_key(text, f"the private key for {name}") for text in endpoint.private_keys]
     if not keys:
         raise Refused(f"{name}: the SSH agent does not have the key any more", hint="Run `ssh-add` again.")
     return log_in(endpoint, keys, patience, name)
@@ -69,14 +68,14 @@ def log_in(endpoint: SshEndpoint, keys: Sequence[paramiko.PKey], patience: float
     transport: paramiko.Transport | None = None
     try:
         with translated(name, NotReachable):
-            expected = expected_key(endpoint.host_key)
+            expected = [expected_key(line) for line in endpoint.host_keys]
             transport = paramiko.Transport(connection, default_window_size=WINDOW, default_max_packet_size=PACKET)
             transport.set_log_channel(_LOG)
             transport.banner_timeout = patience
             transport.auth_timeout = 3 * patience  # sshd may query DNS during authentication
             _pin(transport, expected)
             transport.start_client(timeout=patience)
-            if transport.get_remote_server_key().asbytes() != expected.asbytes():
+            if transport.get_remote_server_key().asbytes() not in [key.asbytes() for key in expected]:
                 raise Refused(
                     f"{name} proved another host key than the expected one, so it may be another host",
                     hint="No data was sent to it. Find out which host answers at this address before you build again.",
@@ -152,12 +151,14 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
     except paramiko.AuthenticationException as error:
         raise Refused(
             f"{name} does not accept the key",
-            hint=f"Check the key and the login user. Login users of base images (ssh_user): {_login_users()}.",
+            hint="Check the key, PubkeyAcceptedAlgorithms of sshd, and the login user. Login users of base images "
+            f"(ssh_user): {_login_users()}.",
         ) from error
     except IncompatiblePeer as error:
         raise Refused(
             f"{name} has no host key of the expected type, or shares no algorithm with this client: {error}",
-            hint="Check that cloud-init in the base image applies user-data, which installs the host key.",
+            hint="Check that cloud-init in the base image applies user-data, which installs host keys (Ed25519 and "
+            "ECDSA), and that HostKeyAlgorithms of its sshd has one of these types.",
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise otherwise(f"{name}: {str(error) or 'the SSH connection ended'}") from error
@@ -186,6 +187,7 @@ def open_socket(endpoint: SshEndpoint, name: str, patience: float) -> socket.soc
     return connection
 
 
-def _pin(transport: paramiko.Transport, key: paramiko.PKey) -> None:
-    kind = key.get_name()
-    transport.get_security_options().key_types = ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+def _pin(transport: paramiko.Transport, keys: Sequence[paramiko.PKey]) -> None:
+    kinds = [key.get_name() for key in keys]
+    algorithms = [("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,) for kind in kinds]
+    transport.get_security_options().key_types = tuple(name for names in algorithms for name in names)

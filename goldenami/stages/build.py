@@ -46,7 +46,8 @@ class HostWork(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public key of the login key pair."""
+    """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public keys of the login key pairs, one
+    in a line."""
 
     key: str
     instance_id: str

@@ -1,15 +1,17 @@
 """Temporary instances: launches them, connects to them, terminates them.
 
-The host key is created here and passed in the user data, so it is known before the first connection. So no machine on
-the way can impersonate the builder. cloud-init installs the key (``ssh_keys``) and deletes the host keys of the image.
-Sealing removes the key. The user data also ends the instance after its lifetime (``goldenami.lifetime``).
+The host keys are created here and passed in the user data, so they are known before the first connection. So no machine
+on the way can impersonate the builder. cloud-init installs the keys (``ssh_keys``) and deletes the host keys of the
+image. Sealing removes them. The user data also ends the instance after its lifetime (``goldenami.lifetime``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, Literal
 
 from goldenami import lifetime, ssh
 from goldenami.aws import instances, keypairs, network, security_groups
@@ -20,6 +22,9 @@ from goldenami.stages.build import BuildContext, Host
 from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
+KeyKind = Literal["ed25519", "ecdsa"]
+# Hosts in FIPS mode have no Ed25519, and some policies allow nothing else.
+KEY_KINDS: Final[tuple[KeyKind, ...]] = ("ed25519", "ecdsa")
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 
 
@@ -50,18 +55,23 @@ def launch(
     ledger.delete_key(key)
     wanted = build.recipe.builder[architecture]
     # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
-    login = _key_pair(build, f"{purpose}-login-key")
-    host_key = _key_pair(build, f"{purpose}-{architecture}-host-key")
+    logins = _key_pairs(build, f"{purpose}-login-key")
+    host_keys = _key_pairs(build, f"{purpose}-{architecture}-host-key")
     subnets = network.subnets(build.cloud, home, build.environment.network)
     source = build.transport.source(subnets[0])
-    group = security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source=source)
+    ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
+    group = security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source=source, ports=ports)
     spec = LaunchSpec(
         image_id=image_id,
         instance_types=wanted.instance_types,
         subnets=subnets,
         security_group_id=group,
-        key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=login.public_key),
-        user_data=user_data(host_key, lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime)),
+        key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=logins[0].public_key),
+        user_data=user_data(
+            host_keys,
+            lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
+            login_keys=[pair.public_key for pair in logins[1:]],
+        ),
         root_volume=root_volume,
         volume_key=volume_key,
         image_key=image_key,
@@ -79,13 +89,14 @@ def launch(
     endpoint = SshEndpoint(
         address=instances.address(instance, build.environment.network),
         user=wanted.ssh_user,
-        private_key=login.private_key,
-        host_key=host_key.public_key,
+        private_key="".join(pair.private_key for pair in logins),
+        host_key="\n".join(pair.public_key for pair in host_keys),
+        port=wanted.port_of(purpose),
         transport=build.transport.opener,
         instance_id=instance_id,
         region=home.region,
     )
-    return Host(key, instance_id, endpoint, login.public_key)
+    return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins))
 
 
 @contextmanager
@@ -110,18 +121,29 @@ def dispose(build: BuildContext, host: Host) -> None:
     build.ledger.delete_key(host.key)
 
 
-def user_data(host_key: ssh.KeyPair, boot_command: str) -> str:
-    """Return the cloud-config that gives an instance this host key only, and runs a shell program early at each boot,
-    before sshd starts. It is JSON, which is valid YAML."""
-    config = {
-        "bootcmd": [boot_command],
-        "ssh_deletekeys": True,
-        "ssh_keys": {"ed25519_private": host_key.private_key, "ed25519_public": host_key.public_key},
-    }
+def user_data(host_keys: Sequence[ssh.KeyPair], boot_command: str, *, login_keys: Sequence[str] = ()) -> str:
+    """Return the cloud-config that gives an instance these host keys only, and runs a shell program early at each boot,
+    before sshd starts. ``login_keys``: further public keys of the login user. It is JSON, which is valid YAML."""
+    keys: dict[str, str] = {}
+    for kind, pair in zip(KEY_KINDS, host_keys, strict=True):
+        keys |= {f"{kind}_private": pair.private_key, f"{kind}_public": pair.public_key}
+    config: dict[str, Any] = {"bootcmd": [boot_command], "ssh_deletekeys": True, "ssh_keys": keys}
+    if login_keys:
+        config["ssh_authorized_keys"] = list(login_keys)
     return "#cloud-config\n" + json.dumps(config) + "\n"
 
 
-def _key_pair(build: BuildContext, name: str) -> ssh.KeyPair:
-    """Return a key pair of the build. A resume gets the same key pair from the journal."""
-    made = build.journal.secret(name, lambda: ssh.generate_keypair().private_key.encode())
-    return ssh.KeyPair.from_private(made.decode())
+def _key_pairs(build: BuildContext, name: str) -> list[ssh.KeyPair]:
+    """Return the key pairs of a build for one purpose, in the order of ``KEY_KINDS``. A resume gets the same key pairs
+    from the journal."""
+
+    def make(kind: KeyKind) -> bytes:
+        return ssh.generate_keypair(kind).private_key.encode()
+
+    made = [build.journal.secret(secret_name(name, kind), partial(make, kind)) for kind in KEY_KINDS]
+    return [ssh.KeyPair.from_private(secret.decode()) for secret in made]
+
+
+def secret_name(name: str, kind: KeyKind) -> str:
+    """Return the name of a private key among the secrets of a journal."""
+    return name if kind == KEY_KINDS[0] else f"{name}-{kind}"

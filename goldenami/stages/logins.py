@@ -22,6 +22,7 @@ from goldenami.journal import LOGINS, Journals, Resource, Summary
 from goldenami.model import DIRECT, Environment, SshEndpoint, Transport
 from goldenami.nextstep import command, step
 from goldenami.stages.build import BuildContext
+from goldenami.stages.hosts import KEY_KINDS, secret_name
 
 _ALIVE = ("pending", "running")
 
@@ -66,20 +67,27 @@ def find(
             hint=f"{step('clean', build_id)} deletes what is left of the build.",
         )
     purpose, _, architecture = resource.key.partition("/")
-    private = journals.storage.secret(build_id, f"{purpose}-login-key")
-    host = journals.storage.secret(build_id, f"{purpose}-{architecture}-host-key")
-    if private is None or host is None:
+    private = _keys(journals, build_id, f"{purpose}-login-key")
+    hosts = _keys(journals, build_id, f"{purpose}-{architecture}-host-key")
+    if not private or not hosts:
         raise NotFound(f"the keys for {resource.id} of build {build_id} are deleted")
     endpoint = SshEndpoint(
         address=instances.address(found, environment.network),
         user=user or _user(summary, architecture),
-        private_key=private.decode(),
-        host_key=ssh.KeyPair.from_private(host.decode()).public_key,
+        private_key="".join(private),
+        host_key="\n".join(ssh.KeyPair.from_private(text).public_key for text in hosts),
+        port=_port(summary, purpose, architecture),
         transport=opener,
         instance_id=resource.id,
         region=resource.place.region,
     )
     return Login(build_id, resource.key, endpoint, _expiry(resource))
+
+
+def _keys(journals: Journals, build_id: str, name: str) -> list[str]:
+    """Return the private keys of a build that have this name; an earlier version made only the first one."""
+    found = (journals.storage.secret(build_id, secret_name(name, kind)) for kind in KEY_KINDS)
+    return [secret.decode() for secret in found if secret is not None]
 
 
 def _choose(summary: Summary, name: str | None) -> Resource:
@@ -114,6 +122,14 @@ def _user(summary: Summary, architecture: str) -> str:
     return str(users[architecture])
 
 
+def _port(summary: Summary, purpose: str, architecture: str) -> int:
+    """Return the port of the SSH server that a build or task has recorded; an earlier version recorded none."""
+    data = summary.header.data if summary.header is not None else {}
+    ports = data.get("ports") or data.get("arguments", {}).get("ports") or {}
+    builder, image = ports.get(architecture, (22, 22))
+    return int(builder if purpose == "builder" else image)
+
+
 def _expiry(resource: Resource) -> datetime | None:
     for specification in resource.request.get("TagSpecifications", ()):
         if specification.get("ResourceType") == "instance":
@@ -131,11 +147,14 @@ def ssh_command(login: Login, directory: Path, environment: Environment, project
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key, known = folder / login.key.replace("/", "-"), folder / "known_hosts"
     alias = f"{login.build_id}-{login.key.replace('/', '-')}"
-    _write(key, login.endpoint.private_key)
-    line = f"{alias} {login.endpoint.host_key}\n"
+    files: list[Path] = []
+    for text in login.endpoint.private_keys:  # OpenSSH reads the first key of a file
+        files.append(key.with_name(f"{key.name}-{len(files) + 1}") if files else key)
+        _write(files[-1], text)
     before = known.read_text() if known.exists() else ""
-    if line not in before:
-        _write(known, before + line)
+    lines = [f"{alias} {line}\n" for line in login.endpoint.host_keys]
+    if new := [line for line in lines if line not in before]:
+        _write(known, before + "".join(new))
     options = {
         "IdentitiesOnly": "yes",
         "StrictHostKeyChecking": "yes",
@@ -153,7 +172,8 @@ def ssh_command(login: Login, directory: Path, environment: Environment, project
         options["ProxyCommand"] = shlex.join(proxy).replace("%", "%%")
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     port = ["-p", str(login.endpoint.port)] if login.endpoint.port != 22 else []
-    return ["ssh", "-F", "none", "-i", str(key), *port, *words, f"{login.endpoint.user}@{login.endpoint.address}"]
+    identities = [word for file in files for word in ("-i", str(file))]
+    return ["ssh", "-F", "none", *identities, *port, *words, f"{login.endpoint.user}@{login.endpoint.address}"]
 
 
 def _write(path: Path, text: str) -> None:

@@ -86,6 +86,7 @@ def _create(
         "channel": plan.recipe.distribution.channel,
         "source": _within(project, plan.recipe.source),
         "users": {a: builder.ssh_user for a, builder in plan.recipe.builder.items()},  # for ``logins``
+        "ports": {a: [b.ssh_port, b.image_ssh_port] for a, b in plan.recipe.builder.items()},  # for ``logins``, too
         "variables": sorted(variables),  # their values are in a secret of the journal
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
     }

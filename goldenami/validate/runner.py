@@ -107,7 +107,7 @@ def run_suite(
         architecture=architecture,
         variables=dict(variables or {}),
         traces=traces,
-        secrets=(*secrets, endpoint.private_key, *(os.environ[name] for name in environment if name in os.environ)),
+        secrets=(*secrets, *endpoint.private_keys, *(os.environ[name] for name in environment if name in os.environ)),
         connect_timeout=connect_timeout,
         test_timeout=test_timeout,
         retries=retries,

@@ -44,7 +44,7 @@ mount --rbind /dev dev
 mount -t tmpfs -o "size=$2" none run
 mkdir run/sshd
 cp "$3"/* etc/ssh/
-chmod 600 etc/ssh/host etc/ssh/keys
+chmod 600 etc/ssh/host* etc/ssh/keys
 mkdir -m 700 root/.ssh
 cp etc/ssh/keys root/.ssh/authorized_keys
 chroot . useradd -m -s /bin/bash admin
@@ -72,13 +72,14 @@ def container(
     if shutil.which("unshare") is None or not Path("/usr/sbin/sshd").exists():
         pytest.skip("NOT PROVEN: unshare or sshd is not installed")
     host, login = host_key or ssh.generate_keypair(), login_key or ssh.generate_keypair()
+    also_host, also_login = ssh.generate_keypair("ecdsa"), ssh.generate_keypair("ecdsa")  # as builders have
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     settings = {
         "Port": str(port),
         "ListenAddress": "127.0.0.1",
-        "HostKey": "/etc/ssh/host",
+        "HostKey": "/etc/ssh/host\nHostKey /etc/ssh/host-ecdsa",
         "AuthorizedKeysFile": "/etc/ssh/keys.%u .ssh/authorized_keys",
         "StrictModes": "no",
         "PidFile": "none",
@@ -90,8 +91,9 @@ def container(
     for path in (etc, root):
         path.mkdir(parents=True)
     (etc / "host").write_text(host.private_key)
-    (etc / "keys").write_text(login.public_key + "\n")
-    (etc / "keys.admin").write_text(login.public_key + "\n")
+    (etc / "host-ecdsa").write_text(also_host.private_key)
+    for name in ("keys", "keys.admin"):
+        (etc / name).write_text(f"{login.public_key}\n{also_login.public_key}\n")
     (etc / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
     command = killed_with_parent([*unshare, "sh", "-c", _ROOT, "sh", str(root), run_size, str(etc), setup, root_size])
@@ -106,7 +108,8 @@ def container(
             time.sleep(0.05)
         else:
             raise AssertionError((folder / "log").read_text())
-        yield SshEndpoint("127.0.0.1", user, login.private_key, host.public_key, port)
+        private, public = login.private_key + also_login.private_key, f"{host.public_key}\n{also_host.public_key}"
+        yield SshEndpoint("127.0.0.1", user, private, public, port)
     finally:
         server.kill()
         server.wait()

@@ -31,7 +31,7 @@ def connection(tmp_path: Path) -> Iterator[ssh.Connection]:
 
 def seal(connection: ssh.Connection, secrets: dict[str, str] | None = None) -> tuple[provision.SealReport, list[Event]]:
     events: list[Event] = []
-    key = ssh.KeyPair.from_private(connection.endpoint.private_key).public_key
+    key = "\n".join(ssh.KeyPair.from_private(text).public_key for text in connection.endpoint.private_keys)
     report = provision.seal(
         connection, login_key=key, emit=events.append, secrets=secrets, masked=(secrets or {}).values()
     )

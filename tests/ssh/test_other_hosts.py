@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,14 @@ import pytest
 
 from goldenami import ssh
 from goldenami.errors import ConnectionLost
-from goldenami.provision import Stage, run_stage
+from goldenami.model import Mark
+from goldenami.provision import BoundOperation, Stage, run_stage, traces_of
 from goldenami.ssh.transport import Refused
+from goldenami.stages.logins import Login, ssh_command
 from goldenami.validate.backend import ConnectionBackend
 from tests.provision.container import container
 from tests.provision.examples import bind
+from tests.ssh.test_relay import environment
 
 pytestmark = pytest.mark.root
 
@@ -157,3 +161,34 @@ def test_sudo_may_ask_for_a_terminal(tmp_path: Path) -> None:
         for _ in range(2):
             done = backend.run(backend.get_sudo_command("echo out; echo err >&2; id -u; exit 4", None))
             assert (done.rc, done.stdout, done.stderr) == (4, "out\n0\n", "err\n")
+
+
+# --- other keys -------------------------------------------------------------------------------------------------------
+
+
+FIPS = "rsa-sha2-512,rsa-sha2-256,ecdsa-sha2-nistp256"
+
+
+@pytest.mark.parametrize("types", [FIPS, "ssh-ed25519"], ids=["fips", "only ed25519"])
+def test_a_host_may_lack_a_type_of_keys(tmp_path: Path, types: str) -> None:
+    with connected(tmp_path, sshd={"HostKeyAlgorithms": types, "PubkeyAcceptedAlgorithms": types}) as connection:
+        assert connection.run("echo hello").text == "hello"
+
+
+def test_the_keys_of_a_builder_are_of_both_types_and_sealing_removes_both(tmp_path: Path) -> None:
+    with container(tmp_path) as endpoint, ssh.connect(endpoint, timeout=20) as connection:
+        public = [ssh.KeyPair.from_private(text).public_key for text in endpoint.private_keys]
+        assert [key.split()[0] for key in public] == ["ssh-ed25519", "ecdsa-sha2-nistp256"]
+        login_key = traces_of("\n".join(public))[0]
+        run_stage(connection, Stage("seal", (BoundOperation(login_key, Mark("", 0, 0)),)))
+        assert connection.run("cat /root/.ssh/authorized_keys || echo none").text == "none"
+
+
+def test_openssh_logs_in_with_the_files_of_a_build(tmp_path: Path) -> None:
+    """``goldenami ssh`` on a host in FIPS mode."""
+    settings = {"HostKeyAlgorithms": FIPS, "PubkeyAcceptedAlgorithms": FIPS}
+    with container(tmp_path / "host", sshd=settings) as endpoint:
+        login = Login("20261128-205708-239239b5", "builder/x86_64", endpoint, None)
+        command = [*ssh_command(login, tmp_path, environment(), tmp_path), "echo", "hello"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    assert done.stdout.endswith("hello\n"), done.stderr

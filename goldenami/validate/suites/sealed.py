@@ -39,7 +39,7 @@ def _key_material(line: str) -> str:
 def test_key_of_the_builder_opens_nothing(host: Host, builder: Traces) -> None:
     """The builder's temporary key is not in /etc, in cloud-init's data, in the .ssh folder of an account, or where sshd
     looks for the keys of accounts."""
-    key = quote(_key_material(builder.public_key))
+    key = quote("\n".join(map(_key_material, builder.public_key.splitlines())))
     command = f"""{{ {KEY_FILES}
 }} | while read -r file; do grep -slF -e {key} -- "$file"; done
 grep -rslF -e {key} -- /etc /run/cloud-init /var/lib/cloud {_KEY_FOLDERS}"""
