@@ -170,8 +170,9 @@ class Snapshot(Resource):
     for_image: bool = False  # made by CopyImage, whose copies have a quota of their own
     tiering: Tiering | None = None
     lock: SnapshotLock | None = None
-    fast_restore: dict[str, float] = field(default_factory=dict)  # Availability Zone: when it is ready
-    fast_restore_ended: dict[str, float] = field(default_factory=dict)  # Availability Zone: when it is disabled
+    # Availability Zone (of another account: "account/zone"): when it is ready, and when it is disabled
+    fast_restore: dict[str, float] = field(default_factory=dict)
+    fast_restore_ended: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_copy(self) -> bool:

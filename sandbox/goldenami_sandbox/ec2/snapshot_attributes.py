@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from goldenami_sandbox.ec2 import snapshots
+from goldenami_sandbox.ec2 import fast_restore, snapshots
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.records import Snapshot
@@ -63,6 +63,7 @@ def modify_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, An
                 snapshot.users.append(user)
             if user and not include and user in snapshot.users:
                 snapshot.users.remove(user)
+                fast_restore.end_of_sharing(snapshot, user)
     return {}
 
 
@@ -101,6 +102,8 @@ def describe_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, 
 def reset_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     _check_attribute(params["Attribute"])
+    for user in snapshot.users:
+        fast_restore.end_of_sharing(snapshot, user)
     snapshot.public, snapshot.users = False, []
     return {}
 

@@ -324,6 +324,32 @@ def test_fast_snapshot_restore_has_states_and_a_quota(rig: Any) -> None:
     assert enable(made[5])["Unsuccessful"] == []
 
 
+def test_fast_snapshot_restore_of_a_shared_snapshot_is_the_account_s_own(rig: Any, fails: Any) -> None:
+    owner, apps = rig.client(), rig.client(APPS)
+    volume = owner.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
+    rig.settle()
+    id = owner.create_snapshot(VolumeId=volume)["SnapshotId"]
+    rig.settle()
+    request = {"AvailabilityZones": [f"{REGION}a"], "SourceSnapshotIds": [id]}
+
+    def owners(client: Any) -> list[str]:
+        return [one["OwnerId"] for one in client.describe_fast_snapshot_restores()["FastSnapshotRestores"]]
+
+    assert fails(apps.enable_fast_snapshot_restores, **request) == "InvalidSnapshot.NotFound"
+    permission = [{"UserId": APPS}]
+    owner.modify_snapshot_attribute(SnapshotId=id, CreateVolumePermission={"Add": permission})
+    assert apps.enable_fast_snapshot_restores(**request)["Unsuccessful"] == []
+    assert (owners(apps), owners(owner)) == ([HOME], [])
+    owner.enable_fast_snapshot_restores(**request)
+    apps.disable_fast_snapshot_restores(**request)
+    states = owner.describe_fast_snapshot_restores()["FastSnapshotRestores"]
+    assert [one["State"] for one in states] == ["enabled"], "the other account disabled its own"
+    apps.enable_fast_snapshot_restores(**request)
+    owner.modify_snapshot_attribute(SnapshotId=id, CreateVolumePermission={"Remove": permission})
+    owner.modify_snapshot_attribute(SnapshotId=id, CreateVolumePermission={"Add": permission})
+    assert (owners(apps), owners(owner)) == ([], [HOME]), "it ended with the sharing"
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
