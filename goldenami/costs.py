@@ -1,8 +1,9 @@
 """Estimates what a build costs, by the price table. Pure.
 
 An upper bound of the parts that matter: the builder and the test instance for the whole duration of a build, each at
-the on-demand price, the copies to other regions, and the snapshots of a release with the full size of their volumes.
-Snapshots are incremental, so a release on an earlier one costs less.
+the on-demand price, the copies to other regions, the snapshots of a release with the full size of their volumes, and
+their fast restore in all zones that the recipe declares. Snapshots are incremental, so a release on an earlier one
+costs less.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from goldenami.planning import BuildPlan
 from goldenami.release import targets as modes
 from goldenami.snapshots.prices import Prices
 
+_HOURS: Final = 730  # of a month
 _INSTANCES: Final = 2  # of each architecture: the builder, and that of the second gate
 
 
@@ -53,6 +55,12 @@ def of_build(plan: BuildPlan, seconds: float | None, prices: Prices) -> Cost:
             if not modes.get_mode(target).owns_image:
                 continue
             monthly += size * prices.rate(target.region).standard
+            zones = len(recipe.distribution.fast_restore.get(target.place, ()))
+            fast = prices.fast_restore(target.region)
+            if zones and fast is None:
+                unknown.append(f"the price of fast restore in {target.region}")
+            elif fast is not None:
+                monthly += fast * _HOURS * zones * (1 + len(recipe.image.volumes))
             transfer = prices.transfer(home) if target.region != home else 0.0
             if transfer is None:
                 unknown.append(f"the transfer from {home}")

@@ -516,7 +516,8 @@ class Declaration:
 
     ``share_accounts``, ``share_organizations``: as in ``ReleaseOrder``. ``tags``: the recipe's own tags of images.
     ``deprecate_after``: counts from the start of the build; None: images are not deprecated. ``protection``: of images
-    from deregistration; None: goldenami does not protect them.
+    from deregistration; None: goldenami does not protect them. ``fast_restore``: place of a target -> the Availability
+    Zones with fast snapshot restore of the releases that a channel points to.
     """
 
     recipe: str
@@ -527,6 +528,7 @@ class Declaration:
     imds_v2: bool = True
     deprecate_after: timedelta | None = None
     protection: Protection | None = None
+    fast_restore: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Literal
 from goldenami import planning, preflight, reconcile, task
 from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
+from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of
 from goldenami.errors import CatalogError, NotFound, TargetsFailed, UsageError
@@ -37,7 +38,7 @@ from goldenami.nextstep import command, step
 from goldenami.notify import delivery as notify
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
-from goldenami.release import channels, consumers, protection, redistribute
+from goldenami.release import channels, consumers, fast_restore, protection, redistribute
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
@@ -280,6 +281,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
         with build.stage("protect"):
             refused = protection.protect(build.ledger, published.manifest, build.recipe.distribution.protection)
             failures = {**failures, **refused}
+    failures = {**failures, **restore_fast(build, catalog, published.manifest)}
     notices.released(build, catalog, published.manifest)
     with build.stage("clean up"):
         keep = reconcile.released(build.journal, published.manifest)
@@ -297,6 +299,18 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
         unsent=notify.unsent(build.journal),
         left={**done.left, **done.unreachable},
     )
+
+
+def restore_fast(build: BuildContext, catalog: Catalog, manifest: ImageManifest) -> Mapping[str, str]:
+    """Enable fast snapshot restore of a release that a channel points to, and end that of its predecessors. Returns
+    place -> reason of failures: the release stays."""
+    zones = build.recipe.distribution.fast_restore
+    owner = Owner(catalog.identity(), build.environment.name)
+    work = fast_restore.look(build.cloud, catalog, owner, manifest, zones)
+    if not zones and not work.old:
+        return {}  # also if a place could not be read: most recipes do not have it
+    with build.stage("fast restore"):
+        return {**work.failures, **fast_restore.bring(build.ledger, catalog, manifest, zones, work)}
 
 
 def find_earlier_release(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:

@@ -463,6 +463,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         ],
         "share_accounts": list(recipe.distribution.share_accounts),
         "share_organizations": list(recipe.distribution.share_organizations),
+        "fast_restore": {str(place): list(zones) for place, zones in recipe.distribution.fast_restore.items()},
         "channel": recipe.distribution.channel,
         "freshness": _freshness_json(facts.freshness),
     }
@@ -538,6 +539,8 @@ def describe(plan: BuildPlan, *, decided: bool = False) -> list[str]:
         lines.append(f"  can be launched by {arn}, but not copied; the policies of the keys must allow it")
     if recipe.distribution.share_organizations:
         lines.append(f"  {step('consumers show')} prints the statement for the policies")
+    for place, zones in recipe.distribution.fast_restore.items():
+        lines.append(f"  fast snapshot restore in {place.account}: {', '.join(zones)}")
     lines += [] if decided else _freshness_lines(facts.freshness)
     digest = "known after its base is built" if plan.awaits_base else plan.digest
     lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {digest}"]

@@ -213,6 +213,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     _row("ec2:DescribeLockedSnapshots", "show locks", (_SNAPSHOTS, _SCHEDULES), _ALL_READERS, "any"),
     _row("ec2:DescribeSnapshotTierStatus", "show tiers", (_SNAPSHOTS, _SCHEDULES), _ALL_READERS, "any"),
     _row("ec2:DescribeFastSnapshotRestores", "keep the quota", (_SCHEDULES,), (_B, _P), "any"),
+    _row("ec2:DescribeFastSnapshotRestores", "see which releases have it", (_BUILD,), _ALL_READERS, "any"),
     _row(
         "ec2:GetSnapshotBlockPublicAccessState",
         "explain why a snapshot cannot be public",
@@ -389,6 +390,14 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         (_B, _P),
         "image ours",
     ),
+    _row(
+        "ec2:EnableFastSnapshotRestores",
+        "make the snapshots of a release fast, if its recipe declares it",
+        (_BUILD,),
+        (_B, _P),
+        "snapshot ours",
+    ),
+    _row("ec2:DisableFastSnapshotRestores", "end that of former releases", (_BUILD,), (_B, _P), "snapshot ours"),
     _row(
         "ec2:CreateTags",
         "give the images and snapshots of a release their declared tags",

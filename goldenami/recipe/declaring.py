@@ -28,6 +28,7 @@ def declaration(
         imds_v2=recipe.image.imds == "v2",
         deprecate_after=timedelta(seconds=seconds(after)) if after is not None else None,
         protection=recipe.distribution.protection,
+        fast_restore=recipe.distribution.fast_restore,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from goldenami.errors import InvalidInput
 from goldenami.hardening import Hardening
 from goldenami.hardening import stages as hardening_stages
-from goldenami.model import Architecture, Environment, Mark, Target
+from goldenami.model import Architecture, Environment, Mark, Place, Target
 from goldenami.nextstep import step
 from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
@@ -156,6 +156,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     _check_base(loading)
     targets = _distribution_targets(loading, common.get("distribution"))
     shared = _shared_accounts(loading, common.get("distribution"))
+    fast_restore = _fast_restore(loading, common.get("distribution"), targets)
     _check_channel(loading, common.get("distribution"))
     _check_image_name(loading, value)
     valid = next(iter(specs.values()), None)
@@ -197,6 +198,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             first.distribution.channel,
             _organizations(first.distribution.share),
             protection=None if protection == "none" else protection,
+            fast_restore=fast_restore,
         ),
         retention=first.retention,
         refresh=first.refresh,
@@ -432,6 +434,38 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
                 f"Add {source} to targets.",
             )
     return tuple(t for t in every if t.label in chosen)
+
+
+def _fast_restore(loading: _Loading, given: object, targets: Iterable[Target]) -> dict[Place, tuple[str, ...]]:
+    """Return place -> zones with fast restore. Reports targets without an image of their own, and zones of other
+    regions. Local Zones and Wavelength Zones have no fast restore."""
+    spec = given.get("fast_restore") if isinstance(given, dict) else None
+    names, zones = (spec.get("targets", "all"), spec.get("zones")) if isinstance(spec, dict) else ("all", None)
+    chosen = [target for target in targets if modes.get_mode(target).owns_image]
+    if isinstance(names, list):
+        owning, chosen = chosen, []
+        for index, name in enumerate(names):
+            matching = [t for t in owning if name in (t.label, t.account.name, t.region)]
+            chosen += matching
+            if not matching and isinstance(name, str):
+                loading.problems.add(
+                    loading.document.mark(("distribution", "fast_restore", "targets", index)),
+                    f"targets: the recipe has no target {name!r} with an image of its own",
+                    f"Targets: {', '.join(t.label for t in owning)}.",
+                )
+    found: dict[Place, set[str]] = {}
+    for index, zone in enumerate(zones if isinstance(zones, list) else ()):
+        places = [t.place for t in chosen if re.fullmatch(rf"{re.escape(t.region)}[a-z]", str(zone))]
+        for place in places:
+            found.setdefault(place, set()).add(zone)
+        if not places and chosen:
+            regions = sorted({target.region for target in chosen})
+            loading.problems.add(
+                loading.document.mark(("distribution", "fast_restore", "zones", index)),
+                f"zones: {zone} is not an Availability Zone of {' or '.join(regions)}",
+                f"Write a zone such as {regions[0]}a. Local Zones and Wavelength Zones have no fast restore.",
+            )
+    return {place: tuple(sorted(every)) for place, every in sorted(found.items())}
 
 
 def _organizations(share: ShareSpec) -> tuple[str, ...]:

@@ -29,9 +29,10 @@ class RateSpec(Spec):
     archive: float = Field(ge=0, description="Full size in the archive tier.")
     transfer: Price | None = Field(None, description="A copy to another region, per GiB.")
     instances: dict[str, Price] = Field(default_factory=dict, description="Instance types, per hour.")
+    fast_restore: Price | None = Field(None, description="Fast restore of a snapshot in one zone, per hour.")
 
     def rate(self) -> Rate:
-        return Rate(self.standard, self.archive, self.transfer, self.instances)
+        return Rate(self.standard, self.archive, self.transfer, self.instances, self.fast_restore)
 
 
 class PricesSpec(Spec):

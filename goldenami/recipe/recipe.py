@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.hardening import Hardening
-from goldenami.model import Architecture, Mark, Protection, Target
+from goldenami.model import Architecture, Mark, Place, Protection, Target
 from goldenami.provision import PatchSpec, Stage
 from goldenami.recipe.lookup import Found
 from goldenami.recipe.schema import ImageSpec, RefreshSpec, RetentionSpec
@@ -72,13 +72,15 @@ class TestRef:
 class Distribution:
     """The targets of an image. ``share_accounts``: 12-digit ids that may launch the home account's images.
     ``share_organizations``: ARNs of organizations and organizational units whose accounts may launch them.
-    ``protection``: of released images from deregistration; None: goldenami does not protect them."""
+    ``protection``: of released images from deregistration; None: goldenami does not protect them. ``fast_restore``: as
+    in ``Declaration``."""
 
     targets: tuple[Target, ...]
     share_accounts: tuple[str, ...]
     channel: str
     share_organizations: tuple[str, ...] = ()
     protection: Protection | None = None
+    fast_restore: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

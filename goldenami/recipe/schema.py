@@ -309,6 +309,17 @@ class ShareSpec(Spec):
     )
 
 
+class ReleaseFastRestoreSpec(Spec):
+    """Fast snapshot restore of the releases that a channel points to: new instances read at full speed at once. AWS
+    charges per snapshot, zone and hour."""
+
+    zones: tuple[str, ...] = Field(min_length=1, description="Availability Zones, such as eu-central-1a.")
+    targets: Literal["all"] | tuple[str, ...] = Field(
+        "all",
+        description="all, or a list of the recipe's targets with an image of their own, written as in distribution.",
+    )
+
+
 class DistributionSpec(Spec):
     """Where the image goes."""
 
@@ -327,6 +338,9 @@ class DistributionSpec(Spec):
         description="Protection of released images: EC2 refuses to deregister them until it is disabled, and for 24 "
         "hours more with-cooldown. goldenami retire disables it first. none: goldenami protects no image, and leaves "
         "the protection alone that somebody else enabled.",
+    )
+    fast_restore: ReleaseFastRestoreSpec | None = Field(
+        None, description="Fast snapshot restore of the releases that a channel points to."
     )
 
 

@@ -20,6 +20,7 @@ from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.model import Environment, ImageManifest, Place
 from goldenami.release import consumers
+from goldenami.release import fast_restore as fast_restores
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 from goldenami.release.declared import Declared, key_of
@@ -37,7 +38,8 @@ class State:
     """What was read. ``images``: by id. ``grants``: of each key, by its ARN. ``surplus``: by key, the ids of grants
     that goldenami made for a release and that no release needs, with their principals. ``aws_managed``: keys of AWS.
     ``parameters``: the values of those that exist. ``foreign``: why a parameter with another value is not ours.
-    ``templates``: the images of launch templates; None: the template does not exist.
+    ``fast_restore``: of each place. ``old``: label of the release -> snapshots of earlier releases of its recipe whose
+    fast restore must end. ``templates``: the images of launch templates; None: the template does not exist.
     ``unreachable``: places that did not answer -> reason."""
 
     owner: Owner
@@ -49,6 +51,8 @@ class State:
     parameters: Mapping[tuple[Place, str], str] = field(default_factory=dict)
     foreign: Mapping[tuple[Place, str], str] = field(default_factory=dict)
     templates: Mapping[Follower, str | None] = field(default_factory=dict)
+    fast_restore: Mapping[Place, fast_restores.Found] = field(default_factory=dict)
+    old: Mapping[str, tuple[fast_restores.Old, ...]] = field(default_factory=dict)
     unreachable: Mapping[Place, str] = field(default_factory=dict)
 
 
@@ -68,19 +72,26 @@ def read(cloud: Cloud, environment: Environment, catalog: Catalog, releases: Col
     managers = each(sorted(missing), lambda at: kms.manager(cloud, *at))
     values, foreign, refused = _parameters(cloud, catalog, owner, releases)
     templates = read_template_images(cloud, [one for declared in releases for one in declared.every_template])
+    images = {id: one for found in images_of.results.values() for id, one in found.items()}
+    wanted: dict[Place, list[str]] = {place: [] for place in images_of.results}
+    for one in (one for declared in releases for one in declared.images if one.fast_restore and one.image_id in images):
+        wanted[one.owner] += images[one.image_id].behind
+    fast = each(sorted(wanted), lambda place: fast_restores.read(cloud, place, wanted[place]))
     unreachable = {**refused, **{follower.place: reason for follower, reason in templates.reasons.items()}}
     unreachable |= {place: reason for (place, _), reason in (grants.reasons | managers.reasons).items()}
     return State(
         owner=owner,
         now=cloud.now(),
-        images={id: one for found in images_of.results.values() for id, one in found.items()},
+        images=images,
         grants=every,
         surplus=_surplus(catalog, releases, owner, every),
         aws_managed=frozenset(key for (_, key), manager in managers.results.items() if manager == "AWS"),
         parameters=values,
         foreign=foreign,
         templates=templates.results,
-        unreachable={**unreachable, **images_of.reasons},
+        fast_restore=fast.results,
+        old=_old(catalog, releases, owner, fast.results),
+        unreachable={**unreachable, **images_of.reasons, **fast.reasons},
     )
 
 
@@ -90,6 +101,20 @@ def has_grant(grants: Iterable[Grant], owner: Owner, need: consumers.Need) -> bo
         return False
     wanted = consumers.grant_name(owner.catalog, owner.environment, need.principal), need.principal
     return any((grant.get("Name"), grant.get("GranteePrincipal")) == wanted for grant in grants)
+
+
+def _old(
+    catalog: Catalog, releases: Iterable[Declared], owner: Owner, found: Mapping[Place, fast_restores.Found]
+) -> dict[str, tuple[fast_restores.Old, ...]]:
+    """Return the snapshots whose fast restore must end, each for one release of its recipe."""
+    first: dict[str, str] = {}
+    for declared in releases:
+        first.setdefault(declared.manifest.recipe, declared.manifest.label)
+    old: dict[str, list[fast_restores.Old]] = defaultdict(list)
+    for place, one in found.items():
+        for snapshot in fast_restores.find_old(one, place, catalog, owner, first):
+            old[first[snapshot.recipe]].append(snapshot)
+    return {label: tuple(every) for label, every in old.items()}
 
 
 def _keys(manifest: ImageManifest) -> set[tuple[Place, str]]:

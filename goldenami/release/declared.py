@@ -105,12 +105,14 @@ def declare(
         **({tags.CATALOG: catalog} if catalog is not None else {}),
     }
     by_place = {target.place: target for target in targets}
+    pointing = tuple(sorted(channels))
     images = []
     for row in staying.images:
         if modes.owns(row):
             one = expect(order, Placed(by_place[row.place], row.architecture, row.image_id), every_tag)
-            images.append(replace(one, name=row.name, tags={**one.tags, tags.NAME: row.name}))
-    pointing = tuple(sorted(channels))
+            zones = frozenset(declaration.fast_restore.get(row.place, ()) if pointing else ())
+            every = {**one.tags, tags.NAME: row.name}
+            images.append(replace(one, name=row.name, tags=every, fast_restore=zones))
     shared = {one.image_id: tuple(sorted(one.users | one.organizations)) for one in images}
     after = replace(staying, images=tuple(_with_access(row, shared) for row in staying.images))
     wanted = wanted_parameters(after, environment, pointing, evidence)

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from goldenami.aws import snapshots, tags
 from goldenami.model import ImageManifest, Place, timestamp
-from goldenami.release import protection
+from goldenami.release import fast_restore, protection
 from goldenami.release import targets as modes
 from goldenami.release.actual import State, has_grant
 from goldenami.release.declared import Declared
@@ -26,6 +26,7 @@ Kind = Literal[
     "tag",
     "deprecation",
     "deregistration protection",
+    "fast restore",
     "imds",
     "parameter",
     "launch template",
@@ -94,6 +95,11 @@ def compare(declared: Declared, state: State) -> Difference:
             broken.append(reason)
             continue
         changes += _image_changes(one, actual, state)
+        changes += _fast_restore_changes(one, actual, state)
+    for old in state.old.get(declared.manifest.label, ()):
+        for zone in old.zones:
+            changes.append(Change(old.place, "fast restore", old.snapshot_id, zone, fast_restore.ENABLED, None))
+        changes.append(Change(old.place, "tag", old.snapshot_id, tags.FAST_RESTORE, old.tag, None))
     changes += _grant_changes(declared, state)
     changes += _parameter_changes(declared, state, broken)
     changes += _template_changes(declared, state, broken)
@@ -150,6 +156,22 @@ def _image_changes(expected: Expected, actual: Actual, state: State) -> Iterator
     protected = protection.mode_of(image)
     if expected.protection != protected and (expected.protection or protection.by_tag(image)):
         yield Change(place, "deregistration protection", id, "", protected, expected.protection, id)
+
+
+def _fast_restore_changes(expected: Expected, actual: Actual, state: State) -> Iterator[Change]:
+    """Yield the zones where fast restore is missing, and those where goldenami enabled it and it is not declared."""
+    found, place = state.fast_restore.get(expected.owner), expected.owner
+    if found is None:
+        return  # its place did not answer
+    for id in actual.snapshots:
+        tag, enabled = found.tag(id), found.zones(id)
+        for zone in sorted(expected.fast_restore - enabled):
+            yield Change(place, "fast restore", id, zone, None, fast_restore.ENABLED, expected.image_id)
+        for zone in sorted((enabled & set((tag or "").split())) - expected.fast_restore):
+            yield Change(place, "fast restore", id, zone, fast_restore.ENABLED, None, expected.image_id)
+        wanted = fast_restore.tag_of(expected.fast_restore)
+        if tag != wanted:
+            yield Change(place, "tag", id, tags.FAST_RESTORE, tag, wanted, expected.image_id)
 
 
 def _access(

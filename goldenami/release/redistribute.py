@@ -10,7 +10,7 @@
    read back. Nothing is built.
 2. *The manifest* gets a revision with these images. From now on no clean-up deletes them.
 3. *Parameters of accounts that may not use the image any more* are deleted, before their access ends.
-4. *Access, tags, deprecation and grants* of all images.
+4. *Fast snapshot restore*, of earlier releases first; then *access, tags, deprecation and grants* of all images.
 5. *The manifest* gets a revision with the accounts that may launch each image now.
 6. *Parameters* of the version, and of the channels that point to it, and then the launch templates of these channels.
 
@@ -49,7 +49,7 @@ from goldenami.model import (
     timestamp,
 )
 from goldenami.nextstep import step
-from goldenami.release import actual, consumers
+from goldenami.release import actual, consumers, fast_restore
 from goldenami.release import targets as modes
 from goldenami.release.actual import State
 from goldenami.release.catalog import Catalog
@@ -254,6 +254,7 @@ class _Work(Attempts):
             if change.after is None:
                 with self.attempt(f"parameter {change.resource} in {change.place}"):
                     parameters.delete(self.ledger, change.place, change.resource)
+        self._change_fast_restore(changes)
         self._change_images(declared, changes)
         self._change_grants(changes)
         state = self._state_of(declared)
@@ -364,7 +365,7 @@ class _Work(Attempts):
         """Change access, tags, IMDS and deprecation, for all images at once."""
         by_image: dict[tuple[Place, str], list[Change]] = {}
         for change in changes:
-            if change.image_id and change.kind not in ("parameter", "record"):
+            if change.image_id and change.kind not in ("parameter", "record") and not _is_fast_restore(change):
                 by_image.setdefault((change.place, change.image_id), []).append(change)
         done = each(by_image, lambda at: self._change_image(at[0], by_image[at], declared.order.deprecate_at))
         self.failures |= {f"{id} in {place}": reason for (place, id), reason in done.reasons.items()}
@@ -387,6 +388,24 @@ class _Work(Attempts):
                 images.require_imds_v2(self.ledger, f"imds/{place}/{resource}", place, resource)
             if of_kind(of_one, "deprecation"):
                 self._deprecate(place, resource, at)
+
+    def _change_fast_restore(self, changes: Iterable[Change]) -> None:
+        """Enable and disable fast snapshot restore. Snapshots of earlier releases are first: AWS has a small quota."""
+        by_snapshot: dict[tuple[Place, str], list[Change]] = {}
+        for change in sorted(filter(_is_fast_restore, changes), key=lambda change: change.image_id):
+            by_snapshot.setdefault((change.place, change.resource), []).append(change)
+        for (place, id), every in by_snapshot.items():
+            zones, tagged = of_kind(every, "fast restore"), of_kind(every, "tag")
+            with self.attempt(f"fast restore of {id} in {place}"):
+                fast_restore.change(
+                    self.ledger,
+                    place,
+                    id,
+                    enable=[change.what for change in zones if change.after is not None],
+                    disable=[change.what for change in zones if change.after is None],
+                    before=tagged[0].before if tagged else None,
+                    after=tagged[0].after if tagged else None,
+                )
 
     def _permit(self, place: Place, resource: str, changes: Collection[Change]) -> None:
         add = [change.what for change in changes if change.after == ALLOWED]
@@ -529,6 +548,10 @@ class _Work(Attempts):
 
         done = each(followers, follow)
         self.failures |= {f"launch template {f.template} in {f.place}": r for f, r in done.reasons.items()}
+
+
+def _is_fast_restore(change: Change) -> bool:
+    return change.kind == "fast restore" or (change.kind == "tag" and change.what == tags.FAST_RESTORE)
 
 
 def _source(manifest: ImageManifest, environment: Environment) -> Place:

@@ -57,6 +57,7 @@ class Expected:
     organizations: frozenset[str] = frozenset()
     volumes: Mapping[str, bool] = field(default_factory=dict)  # data volumes, as in ReleaseOrder
     protection: Protection | None = None  # from deregistration; ``verify`` is before it, so it does not compare it
+    fast_restore: frozenset[str] = frozenset()  # zones; ``verify`` does not compare them either
 
     def allows(self, accounts: frozenset[str]) -> bool:
         """Return whether these accounts, and no others, may have a permission."""

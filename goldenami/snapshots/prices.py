@@ -13,12 +13,14 @@ GIB = 1 << 30
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Prices of a region. AWS bills changed blocks in the standard tier, the full size in the archive tier: per GiB and
-    month. ``transfer``: a copy to another region, per GiB. ``instances``: by type, per hour."""
+    month. ``transfer``: a copy to another region, per GiB. ``instances``: by type, per hour. ``fast_restore``: of one
+    snapshot in one Availability Zone, per hour."""
 
     standard: float
     archive: float
     transfer: float | None = None
     instances: Mapping[str, float] = field(default_factory=dict)
+    fast_restore: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Prices:
         """Return the price of a GiB that is copied from a region to another one; None if it is unknown."""
         own = self.rate(region).transfer
         return self.default.transfer if own is None else own
+
+    def fast_restore(self, region: str) -> float | None:
+        """Return the price of fast restore of a snapshot in a zone for an hour; None if it is unknown."""
+        own = self.rate(region).fast_restore
+        return self.default.fast_restore if own is None else own
 
 
 def monthly(member: Member, rate: Rate) -> float | None:

@@ -259,10 +259,12 @@ def distribute_later(stage: Stage) -> None:
     world = stage.world
     file = world.path / "recipes" / "web.yaml"
     text = file.read_text()
-    file.write_text(text.replace("channel: stable}", "channel: stable, targets: [home]}"))
+    first = "targets: [home], fast_restore: {zones: [eu-west-1a]}"
+    file.write_text(text.replace("channel: stable}", f"channel: stable, {first}}}"))
     world.project = recipe.load_project(world.path)
     world.build()
     more = 'share: {accounts: ["999999999999"]}, deregistration_protection: without-cooldown'
+    more += ", fast_restore: {zones: [eu-central-1a]}"
     wanted = text.replace("channel: stable}", f"channel: stable, {more}}}")
     file.write_text(wanted.replace("retention: {deprecate_after: 90d}", ""))
     stage.run("drift", "-e", "test", "--detailed-exitcode", code=8)
