@@ -55,6 +55,7 @@ def _build(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 1),
         "failed_targets": dict(outcome.failures) if outcome is not None else {},
         "left": dict(outcome.left) if outcome is not None else {},
+        "unsent": dict(outcome.unsent) if outcome is not None else {},
         "manifest": manifest.to_json(outcome.manifest) if outcome is not None else None,
         "error": error_json(result.error) if result.error is not None else None,
     }

@@ -251,6 +251,10 @@ def test_the_document_tells_built_from_unchanged_from_failed(world: World) -> No
     assert web["release"] == f"web {web['manifest']['version']}"
     assert (shop["status"], shop["error"]["kind"], shop["error"]["exit_code"]) == ("failed", "TestsFailed", 5)
     assert (cart["status"], cart["error"], cart["manifest"]) == ("skipped", None, None)
+    assert [one["unsent"] for one in found["builds"]] == [{}, {}, {}]
+    assert done[0].outcome is not None
+    untold = replace(done[0], outcome=replace(done[0].outcome, unsent={"bus": "no such bus"}))
+    assert results.document("test", [untold])["builds"][0]["unsent"] == {"bus": "no such bus"}
 
     path = world.path / "results.xml"
     results.write_junit(path, done)
