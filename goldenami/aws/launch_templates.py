@@ -22,6 +22,7 @@ from goldenami.model import Place
 VERSION_KIND: Final = "launch-template-version"  # the kinds of the calls in a journal
 DEFAULT_KIND: Final = "launch-template-default"
 _ID: Final = re.compile(r"lt-[0-9a-f]{8,17}")
+_MARK: Final = re.compile(r"\[goldenami \S+ \S+ [0-9a-f]{12}\]$")  # see ``_mark``
 _LONGEST_DESCRIPTION: Final = 255  # characters (CreateLaunchTemplateVersion, EC2 API reference)
 _NO_TEMPLATE: Final = frozenset({"InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException"})
 
@@ -119,6 +120,11 @@ def delete_version(ledger: Ledger, key: str, place: Place, template_id: str, num
     request = {"LaunchTemplateId": template_id, "Versions": [str(number)]}
     call = Call("ec2", "DeleteLaunchTemplateVersions", request)
     ledger.change(key, place, call, resource=template_id, kind=VERSION_KIND, already=_NO_TEMPLATE, check=check)
+
+
+def is_ours(description: str) -> bool:
+    """Return whether goldenami made a version with this description, for any catalog."""
+    return _MARK.search(description) is not None
 
 
 def _mark(ledger: Ledger, key: str) -> str:

@@ -13,7 +13,7 @@ from goldenami.aws.guard import reads_only
 from goldenami.errors import GoldenAmiError, InvalidInput, TargetsFailed, UsageError
 from goldenami.model import ImageManifest, Place
 from goldenami.preflight.finding import PreflightFailed
-from goldenami.release import channels, redistribute
+from goldenami.release import channels, launchers, redistribute
 from goldenami.release.parameters import parameter_name
 from goldenami.release.versions import Reference
 from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, Death, Label, Saved, World
@@ -134,6 +134,64 @@ def test_a_rollback_sets_the_earlier_version_and_makes_none(build_world: World, 
     seen = len(world.paper.calls)
     assert promote(world, second).changed is False
     assert changes(world, seen) == [], "a second call changes nothing"
+
+
+def a_group(world: World, place: Place, version: dict[str, str]) -> None:
+    zones = [f"{place.region}a"]
+    world.client("autoscaling", place).create_auto_scaling_group(
+        AutoScalingGroupName="one", MinSize=0, MaxSize=0, AvailabilityZones=zones, LaunchTemplate=version
+    )
+
+
+def a_mixed_group(world: World, place: Place, version: dict[str, str]) -> None:
+    policy = {"LaunchTemplate": {"LaunchTemplateSpecification": version, "Overrides": [{"InstanceType": "t3.small"}]}}
+    zones = [f"{place.region}a"]
+    world.client("autoscaling", place).create_auto_scaling_group(
+        AutoScalingGroupName="mixed", MinSize=0, MaxSize=0, AvailabilityZones=zones, MixedInstancesPolicy=policy
+    )
+
+
+def a_fleet(world: World, place: Place, version: dict[str, str]) -> None:
+    world.client("ec2", place).create_fleet(
+        Type="maintain",
+        LaunchTemplateConfigs=[{"LaunchTemplateSpecification": version}],
+        TargetCapacitySpecification={"TotalTargetCapacity": 0, "DefaultTargetCapacityType": "spot"},
+    )
+
+
+def a_node_group(world: World, place: Place, version: dict[str, str]) -> None:
+    given = {("id" if key.endswith("Id") else "version"): value for key, value in version.items()}
+    subnets = [world.client("ec2", place).describe_subnets()["Subnets"][0]["SubnetId"]]
+    role = f"arn:aws:iam::{place.account}:role/eks"
+    eks = world.client("eks", place)
+    eks.create_cluster(name="shop", roleArn=role, resourcesVpcConfig={"subnetIds": subnets})
+    eks.create_nodegroup(
+        clusterName="shop", nodegroupName="workers", subnets=subnets, nodeRole=role, launchTemplate=given
+    )
+
+
+def test_an_old_version_keeps_its_release_only_while_something_names_it(build_world: World, two: Two) -> None:
+    world, place = build_world, PLACES[0]
+    first, second = ids(two.first)[place], ids(two.second)[place]
+
+    def named() -> set[str]:
+        return {id for id, _ in launchers.named(world.cloud, place)} - {"ami-11111111"}
+
+    world.cloud.start_process()
+    assert named() == {second}
+    ec2 = world.client("ec2", place)
+    (template,) = ec2.describe_launch_templates(LaunchTemplateNames=["web"])["LaunchTemplates"]
+    saved = world.save()
+    for use in (a_group, a_mixed_group, a_fleet, a_node_group):
+        world.fresh(saved=saved)
+        use(world, place, {"LaunchTemplateId": template["LaunchTemplateId"], "Version": "2"})
+        assert named() == {first, second}, use
+    world.fresh(saved=saved)
+    a_group(world, place, {"LaunchTemplateName": "web", "Version": "$Latest"})
+    assert named() == {second}
+    ec2.create_launch_template_version(LaunchTemplateName="web", LaunchTemplateData={"ImageId": first})
+    ec2.create_launch_template_version(LaunchTemplateName="web", LaunchTemplateData={"ImageId": second})
+    assert named() == {first, second}, "an old version of the team"
 
 
 def test_a_revocation_takes_the_templates_along(build_world: World, two: Two) -> None:
