@@ -29,9 +29,11 @@ from goldenami.planning import BuildPlan
 from goldenami.recipe import BaseRef, Project
 from goldenami.recipe.places import Place
 from goldenami.recipe.prices import prices as read_prices
+from goldenami.release import targets as modes
 from goldenami.release import unchanged
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.parameters import parameter_name
+from goldenami.release.templates import following
 from goldenami.snapshots.prices import Prices
 from goldenami.stages import facts
 from goldenami.stages.tools import Tools, open_tools
@@ -53,7 +55,9 @@ class Planned:
     the labels of the inputs that differ from those of the last release. ``before``, ``after``: the version in the
     channel; ``after`` is None if a build names it. ``places``: where these inputs differ, if the repository has the
     commit of that release. ``hints``: other ways, and what could not be looked up. ``seconds``: the median of the last
-    builds of the recipe; None if there are none in the channel. ``cost``: of a build, by the price table.
+    builds of the recipe; None if there are none in the channel. ``cost``: of a build, by the price table. ``gaining``,
+    ``losing``: accounts, organizations and units that may launch the home account's images of the new release, and not
+    those of the release before, and the other way round.
     """
 
     recipe: str
@@ -69,6 +73,8 @@ class Planned:
     hints: tuple[str, ...] = ()
     seconds: float | None = None
     cost: Cost | None = None
+    gaining: tuple[str, ...] = ()
+    losing: tuple[str, ...] = ()
     plan: BuildPlan | None = None
     error: GoldenAmiError | None = None
 
@@ -94,6 +100,15 @@ class Planned:
             return ()
         prefix, recipe = self.plan.environment.parameter_prefix, self.plan.recipe
         return tuple(parameter_name(prefix, recipe.name, a, self.channel) for a in recipe.architectures)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The launch templates that would get the image, each with its place: those that follow the channel."""
+        if self.plan is None or not self.changes:
+            return ()
+        every = {target.place for target in self.plan.targets}
+        declared = following(self.plan.environment.launch_templates, self.recipe, self.channel)
+        return tuple(f"{place} {one.template}" for one in declared for place in sorted(every & set(one.places)))
 
 
 def make(
@@ -249,9 +264,12 @@ class _Run:
         if found is None:
             reasons = [*filter(None, [base.reason]), *lost, *fresh.reasons] or ["no release has the same inputs"]
             places, why_none = self._places(step, planned)
+            gaining, losing = self._shares(plan, planned.before)
             return replace(
                 planned,
                 action="build",
+                gaining=gaining,
+                losing=losing,
                 reasons=tuple(reasons),
                 places=places,
                 cost=costs.of_build(plan, planned.seconds, self.prices),
@@ -276,6 +294,18 @@ class _Run:
             return (), ""
         last = self.tools.catalog.get(planned.recipe, self.tools.catalog.versions(planned.recipe)[0])
         return self.commits.places(step, last, labels)
+
+    def _shares(self, plan: BuildPlan, before: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return who may launch the home account's images only after a build, and who only before it."""
+        home, shares = self.environment.home.id, plan.recipe.distribution
+        after = {*shares.share_accounts, *shares.share_organizations}
+        after |= {target.account.id for target in plan.targets if modes.get_mode(target).source(target) is not None}
+        was: set[str] = set()
+        if before is not None:
+            rows = self.tools.catalog.get(plan.recipe.name, before).images
+            was = {who for row in rows if modes.owns(row) and row.account == home for who in row.shared_with}
+        after.discard(home)
+        return tuple(sorted(after - was)), tuple(sorted(was - after))
 
     @staticmethod
     def _ended(step: Step, action: Action, *reasons: str) -> Planned:

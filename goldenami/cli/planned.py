@@ -62,6 +62,8 @@ def _plan(one: Planned) -> dict[str, Any]:
         "channel_before": one.before,
         "channel_after": one.after,
         "parameters": list(one.parameters),
+        "launch_templates": list(one.templates),
+        "shared_with": {"added": list(one.gaining), "removed": list(one.losing)},
         "estimated_seconds": round(one.seconds) if one.seconds is not None else None,
         "cost": asdict(one.cost) if one.cost is not None else None,
         "error": error_json(one.error) if one.error is not None else None,
@@ -123,6 +125,9 @@ def _details(one: Planned) -> Iterator[str]:
         yield f"- {update}"
     for name in one.parameters:
         yield f"sets {name}"
+    yield from (f"moves the launch template {name}" for name in one.templates)
+    yield from (f"shares the images with {who}" for who in one.gaining)
+    yield from (f"no longer shares the images with {who}" for who in one.losing)
     yield from (f"note: {hint}" for hint in one.hints)
 
 

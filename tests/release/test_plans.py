@@ -21,7 +21,7 @@ from goldenami.model import Place
 from goldenami.plans import Planned
 from goldenami.release import channels
 from goldenami.snapshots.prices import Prices, Rate
-from tests.worlds.builds import HOME, PaperHostWork, World
+from tests.worlds.builds import APPS, HOME, PLACES, PaperHostWork, World
 from tests.worlds.graph import GRAPH, write_graph
 
 HERE = Place(HOME, "eu-central-1")
@@ -108,6 +108,34 @@ def test_what_is_unchanged_and_what_is_built_and_why(world: World) -> None:
     assert any(line.startswith("+ shop") and "a new version, 1 target, about" in line for line in lines)
     assert lines[-2].startswith("2 to build, 2 unchanged; about")
     assert lines[-1].endswith(" USD a month (prices of 2025-06)")
+
+
+def test_a_plan_names_templates_and_who_gains_and_loses_the_images(world: World) -> None:
+    file = world.path / "goldenami.yaml"
+    file.write_text(
+        f"{file.read_text()}    launch_templates:\n      - {{template: nodes, recipe: web, channel: stable}}\n"
+    )
+    world.project = recipes.load_project(world.path)
+    world.environment = recipes.environment(world.project, "test")
+    change(world, "web", "targets: [home/eu-central-1]", 'targets: all, share: {accounts: ["333333333333"]}')
+    first = planned(world, "web")["web"]
+    assert (first.gaining, first.losing) == ((APPS, "333333333333"), ())
+    assert first.templates[0] == f"{HERE} nodes"
+    assert len(first.templates) == 4
+    for place in PLACES:
+        world.client("ec2", place).create_launch_template(
+            LaunchTemplateName="nodes", LaunchTemplateData={"InstanceType": "t3.micro"}
+        )
+    build(world, "web")
+    assert planned(world, "web")["web"].templates == (), "nothing would change"
+    change(world, "web", "333333333333", "444444444444")
+    after = planned(world, "web")["web"]
+    assert (after.action, after.gaining, after.losing) == ("build", ("444444444444",), ("333333333333",))
+    found = views.document("test", [after])["plans"][0]
+    assert found["shared_with"] == {"added": ["444444444444"], "removed": ["333333333333"]}
+    lines = views.text("test", [after])
+    assert "    no longer shares the images with 333333333333" in lines
+    assert f"    moves the launch template {HERE} nodes" in lines
 
 
 def test_what_a_build_costs(world: World) -> None:
