@@ -1,4 +1,8 @@
-"""The real pipelines, run by gitlab-ci-local against the sandbox's control plane."""
+"""The real pipelines, run by gitlab-ci-local against the sandbox's control plane.
+
+gitlab-ci-local 4.75.1 runs child pipelines of artifacts in its own process ("experimental"). Nobody can start a manual
+job later: it is an invocation of its own, with the file of the child pipeline, and the dotenv reports of the first one.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ import pytest
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
-from goldenami.cli.main import main
-from tests.ci.runner import Runner, kill
+from tests.ci.gitlab_api import serving
+from tests.ci.runner import Repository, Runner, kill, write_images
 from tests.worlds.builds import Label, World, a_world
-from tests.worlds.graph import write_graph
 
 WEB, APP, SHOP = "web", "app", "shop"
 GRAPH = {WEB: None, APP: WEB, SHOP: WEB}
+CHILD = ".gitlab-ci-local/includes/triggers/images.yml"  # where gitlab-ci-local keeps the child pipeline
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +30,15 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture
-def runner(wire: World, tmp_path: Path) -> Runner:
-    """A repository with a base, its two children, and the pipeline of `init`."""
+def clone(wire: World, tmp_path: Path) -> Repository:
+    """A clean clone of a repository with a base, its two children, and the pipeline of `init`."""
     wire.fresh(bucket=True)
-    write_graph(wire, GRAPH)
-    for file in (wire.path / "recipes").glob("*.yaml"):
-        file.write_text(file.read_text().replace("channel: stable", "channel: candidate"))
-    assert main(["init", "--ci", "gitlab", "-e", "test", str(wire.path)]) == 0
-    (wire.path / ".gitignore").write_text(".goldenami/\n.gitlab-ci-local/\n")
-    made = Runner(wire.path, tmp_path / "home", "tests.worlds.program")
-    made.commit("First")
-    return made
+    return write_images(wire, GRAPH).clone(tmp_path / "clone")
 
 
-def change(runner: Runner, name: str, text: str) -> dict[str, str]:
-    """Change a recipe and commit it. Returns the variables of the pipeline of the push."""
-    file = runner.repository / f"recipes/{name}.yaml"
-    file.write_text(file.read_text().replace("content: hello", f"content: {text}"))
-    return {"CI_COMMIT_BEFORE_SHA": runner.commit(f"Change {name}")}
+@pytest.fixture
+def runner(clone: Repository, tmp_path: Path) -> Runner:
+    return Runner(clone.path, tmp_path / "home", "tests.worlds.program")
 
 
 def releases(world: World) -> dict[str, int]:
@@ -62,8 +57,91 @@ def released(world: World) -> set[str]:
 
 
 @pytest.mark.nightly
-def test_a_lost_runner_leaves_a_build_that_the_next_run_continues(wire: World, runner: Runner) -> None:
-    push = change(runner, WEB, "changed")
+def test_from_a_commit_to_a_promoted_image(wire: World, clone: Repository, runner: Runner) -> None:
+    clone.git("switch", "-q", "-c", "feature")
+    base = clone.change(WEB, "changed")["CI_COMMIT_BEFORE_SHA"]
+    with serving() as gitlab:
+        merge_request = {
+            **gitlab.variables,
+            "CI_PIPELINE_SOURCE": "merge_request_event",
+            "CI_MERGE_REQUEST_DIFF_BASE_SHA": base,
+        }
+        shown = runner.run(merge_request)
+        assert "3 recipes to build: web, app, shop" in shown
+        assert [one["body"].partition("\n")[0] for one in gitlab.notes] == [
+            "<!-- goldenami:changes:test -->",
+            "<!-- goldenami:plan:test -->",
+        ]
+        assert "1 changed, 2 follows; 3 to build" in gitlab.notes[0]["body"]
+        assert "3 to build" in gitlab.notes[1]["body"]
+        assert wire.builds == []
+        clone.change(APP, "changed")
+        runner.run(merge_request)
+        assert len(gitlab.notes) == 2
+        assert "2 changed, 1 follows; 3 to build" in gitlab.notes[0]["body"]
+
+    clone.git("switch", "-q", "main")
+    clone.git("merge", "-q", "--no-ff", "feature", "-m", "Merge")
+    together = Together(wire)
+    wire.gate.start(together)
+    try:
+        runner.run({"CI_COMMIT_BEFORE_SHA": base})
+    finally:
+        wire.gate.stop()
+    assert together.launched[0] == WEB
+    assert together.released_before == 1, "the children start when their base has a release"
+    assert set(together.launched[1:]) == {APP, SHOP}
+    assert not together.barrier.broken, "the children are built side by side"
+    assert releases(wire) == {WEB: 1, APP: 1, SHOP: 1}
+    assert images(wire) == released(wire)
+    (web,) = wire.catalog.versions(WEB)
+    for name in GRAPH:
+        assert [channel.channel for channel in wire.catalog.channels(name)] == ["candidate"]
+    base_image = wire.catalog.get(WEB, web).images[0].image_id
+    for name in (APP, SHOP):
+        (version,) = wire.catalog.versions(name)
+        assert wire.catalog.get(name, version).base["x86_64"].image_id == base_image
+
+    runner.run({}, "--file", CHILD, "promote web")
+    stable = wire.catalog.existing_channel(WEB, "stable")
+    assert stable.current == web
+    assert wire.catalog.channel(APP, "stable") is None
+
+
+class Together:
+    """Lets the builders of both children start only when both are about to."""
+
+    def __init__(self, world: World) -> None:
+        self.barrier = threading.Barrier(2, timeout=120)
+        self.launched: list[str] = []  # the first builder of each recipe
+        self.released_before = -1
+        self._world = world
+        self._guard = threading.Lock()
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if call.action == "RunInstances":
+            recipe = _tags(call)["goldenami:recipe"]
+            with self._guard:
+                first = recipe not in self.launched
+                self.launched += [recipe] if first else []
+            if first and recipe != WEB:
+                self.released_before = len(self._world.catalog.versions(WEB))
+                self.barrier.wait()
+        return serve()
+
+
+def _tags(call: Call) -> dict[str, str]:
+    """Return the tags that a call gives what it creates."""
+    form = call.form
+    keys = {name: value for name, value in form.items() if name.endswith(".Key")}
+    return {value: form[f"{name.removesuffix('.Key')}.Value"] for name, value in keys.items()}
+
+
+@pytest.mark.nightly
+def test_a_lost_runner_leaves_a_build_that_the_next_run_continues(
+    wire: World, clone: Repository, runner: Runner
+) -> None:
+    push = clone.change(WEB, "changed")
     process = runner.start(push)
     lost = threading.Event()
 
