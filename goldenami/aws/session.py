@@ -71,6 +71,15 @@ _FIRST_CONTACT: Final = 5.0
 _LONGEST_CHAINED: Final = 3600  # seconds, of a session that another role's session assumed
 
 
+# The member with the token of the next page, and the parameter that takes it. The services name them differently.
+_TOKENS: Final = {"NextToken": "NextToken", "nextToken": "nextToken", "NextMarker": "Marker", "Marker": "Marker"}
+
+
+def next_page(answer: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameter that asks for the page after this answer; empty after the last page."""
+    return next(({name: str(answer[token])} for token, name in _TOKENS.items() if answer.get(token)), {})
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The identity of a caller, from STS GetCallerIdentity."""
@@ -287,12 +296,12 @@ class Cloud:
         while True:
             answer = self.call(place, service, operation, request)
             yield from answer.get(result) or ()
-            # IAM returns the token as Marker, other services under other names.
-            token = answer.get("NextToken") or answer.get("NextMarker") or answer.get("Marker")
+            following = next_page(answer)
+            token = next(iter(following.values()), "")
             if not token or token in seen:
                 return
             seen.add(token)
-            request["NextToken" if "NextToken" in answer else "Marker"] = token
+            request |= following
 
     def send(self, place: Place, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send a call once, without retries. The guard checks mutating calls. For the ledger, which decides about

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from goldenami_sandbox import seed
+from goldenami_sandbox import paging, seed
 from goldenami_sandbox.accounts import ACCOUNTS
 from goldenami_sandbox.authorization import Authorization
 from goldenami_sandbox.calllog import CallLog
@@ -153,7 +153,7 @@ class Cloud:
         if refusal := self.authorization.refuse(call, identity):
             return refusal
         response = service.serve(call, identity) if service is not None else None
-        return self.authorization.after(call, identity, response or self.surface.serve(call))
+        return self.authorization.after(call, identity, paging.paged(call, response or self.surface.serve(call)))
 
     def settle(self, timeout: float = 60.0) -> bool:
         """Do the work that is due, and wait until no work is in progress. Returns False after a timeout (seconds)."""

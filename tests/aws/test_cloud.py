@@ -175,6 +175,15 @@ def test_pages_are_followed_to_the_end(world: World) -> None:
     assert sorted(i["ImageId"] for i in paged) == sorted(i["ImageId"] for i in every)
 
 
+def test_pages_are_followed_whatever_the_service_calls_its_token(world: World) -> None:
+    subnets = [world.raw("ec2").describe_subnets()["Subnets"][0]["SubnetId"]]
+    role = "arn:aws:iam::111111111111:role/eks"
+    for number in range(3):
+        world.raw("eks").create_cluster(name=f"c{number}", roleArn=role, resourcesVpcConfig={"subnetIds": subnets})
+    pages = world.cloud.pages(HOME_PLACE, "eks", "ListClusters", "clusters", {"maxResults": 1})
+    assert sorted(map(str, pages)) == ["c0", "c1", "c2"]
+
+
 # --- images ---------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import threading
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import botocore.session
 import pytest
+from botocore.exceptions import BotoCoreError
 from goldenami_sandbox.testing import PaperCloud, paper_cloud
 
 import goldenami
+from goldenami.aws.calls import TABLE
 from goldenami.aws.guard import permitted, reads_only, refuse_unjournaled
 from goldenami.aws.limits import PAGE_SIZES, page_size
-from goldenami.aws.session import Cloud
+from goldenami.aws.session import Cloud, next_page
 from goldenami.errors import UnjournaledMutation, UnscopedRead
 from goldenami.model import Account, Place
 
@@ -211,15 +214,45 @@ def operations(service: str) -> dict[str, set[str]]:
     return {
         n: set(m.input_shape.members)
         for n, m in read.items()
-        if m.input_shape is not None and {"NextToken", "Marker"} & set(m.input_shape.members)
+        if m.input_shape is not None and {"NextToken", "nextToken", "Marker"} & set(m.input_shape.members)
     }
 
 
 @pytest.mark.parametrize("operation", sorted(listed_operations()), ids=":".join)
 def test_every_list_has_a_page_size(operation: tuple[str, str]) -> None:
     service, name = operation
-    sizes = {"MaxResults", "MaxRecords", "Limit", "MaxItems"} & operations(service)[name]
+    sizes = {"MaxResults", "maxResults", "MaxRecords", "Limit", "MaxItems"} & operations(service)[name]
     assert {size for size, _ in [PAGE_SIZES[operation]]} <= sizes if sizes else operation not in PAGE_SIZES
+
+
+def with_pages() -> dict[str, dict[str, str]]:
+    """The calls of the product that have pages, with the names that botocore has for the tokens."""
+    session, found = botocore.session.get_session(), {}
+    for row in TABLE:
+        with contextlib.suppress(BotoCoreError, ValueError):  # no paginators, or none of this operation
+            found[row.name] = session.get_paginator_model(row.service).get_paginator(row.operation)
+    return found
+
+
+# Read without pages: by names or ids, fewer than a page has; and S3's keys, which s3.py reads by pages of its own.
+ONE_PAGE = {"autoscaling:DescribeAutoScalingInstances", "s3:ListObjectsV2"}
+
+
+@pytest.mark.parametrize("name", sorted(set(with_pages()) - ONE_PAGE))
+def test_the_next_page_of_every_list_is_asked_for_as_botocore_does(name: str) -> None:
+    names = with_pages()[name]
+    assert next_page({names["output_token"]: "more"}) == {names["input_token"]: "more"}
+    assert next_page({names["output_token"]: ""}) == next_page({}) == {}
+
+
+def test_every_call_that_has_pages_is_read_by_pages() -> None:
+    once = set()
+    for file in Path(goldenami.__file__).parent.rglob("*.py"):
+        found = re.findall(r'\.call\(\s*\w+(?:\.\w+)*,\s*"([\w-]+)",\s*"(\w+)"', file.read_text())
+        once |= {f"{service}:{operation}" for service, operation in found}
+    # Besides those: one template's default and latest version, and one instance type.
+    named = {"ec2:DescribeInstanceTypes", "ec2:DescribeLaunchTemplateVersions"}
+    assert once & set(with_pages()) == ONE_PAGE | named
 
 
 def test_a_request_with_ids_has_no_page_size() -> None:

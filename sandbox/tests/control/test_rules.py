@@ -424,6 +424,26 @@ def test_one_call_tags_resources_of_both_stores(client: Clients) -> None:
     assert ec2.describe_tags(Filters=[{"Name": "key", "Values": ["both"]}])["Tags"] == []
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "result"),
+    [("ec2", "describe_security_groups", "SecurityGroups"), ("batch", "describe_job_definitions", "jobDefinitions")],
+)
+def test_lists_that_moto_returns_whole_have_pages(client: Clients, service: str, operation: str, result: str) -> None:
+    for number in range(11):
+        if service == "ec2":
+            client("ec2").create_security_group(GroupName=f"g{number}", Description="x")
+        else:
+            container = {"image": "busybox", "vcpus": 1, "memory": 64}
+            client("batch").register_job_definition(
+                jobDefinitionName=f"j{number}", type="container", containerProperties=container
+            )
+    every = getattr(client(service), operation)()[result]
+    assert len(every) >= 11
+    pages = list(client(service).get_paginator(operation).paginate(PaginationConfig={"PageSize": 5}))
+    assert [len(page[result]) for page in pages][:2] == [5, 5]
+    assert [one for page in pages for one in page[result]] == every
+
+
 def test_launch_template_versions_are_deleted_and_their_numbers_are_not_used_again(client: Clients) -> None:
     ec2 = client("ec2")
     data = {"ImageId": "ami-1", "InstanceType": "t3.small"}
