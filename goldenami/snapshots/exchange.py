@@ -77,7 +77,7 @@ def alone(job: Task, instance_id: str) -> Iterator[None]:
 def note(job: Task, place: Place, instance: Item, chosen: Sequence[Volume]) -> None:
     """Record the attached volumes in the journal, before the first change."""
     for volume in chosen:
-        _check_tags(job, volume)
+        check_tags(job, volume)
     ids = {v.id for v in chosen}
     others = [v for v in volumes.of_instance(job.cloud, place, instance["InstanceId"]) if v.id not in ids]
     job.journal.stage_done(
@@ -102,8 +102,8 @@ def _entry(volume: Volume) -> dict[str, Any]:
     }
 
 
-def _check_tags(job: Task, volume: Volume) -> None:
-    """Refuse a volume whose tags would not fit, before anything stops."""
+def check_tags(job: Task, volume: Volume) -> None:
+    """Raises UsageError for a volume whose tags would not fit. Call it before the first change."""
     own = own_tags(volume)
     # On a new volume: the tags of every resource of a task, and those of `new_tags`.
     expected = len({*own, *job.ledger.tags, *job.ledger.owner_tags(), tags.NAME}) + _OUR_TAGS

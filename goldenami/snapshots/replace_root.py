@@ -36,6 +36,7 @@ def replace_root(
             hint="Omit --replace-root.",
         )
     exchange.check(job.cloud, place, instance, [root], replaces_root=True)
+    exchange.check_tags(job, root)
     with exchange.alone(job, id):
         since = job.cloud.now()  # what is written later is not on the new volume
         plain = snapshots_of(job, place, [root])

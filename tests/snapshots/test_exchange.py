@@ -342,6 +342,13 @@ def test_protection_against_stopping_is_respected(estate: Estate, command: str) 
     refused(estate, command, "protected against stopping", "--no-disable-api-stop")
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_too_many_tags_are_found_before_anything_stops(estate: Estate, command: str) -> None:
+    estate.ec2().create_tags(Resources=[estate.root], Tags=[{"Key": f"k{n}", "Value": "v"} for n in range(40)])
+    refused(estate, command, "has 40 tags", "AWS accepts 50 tags", "Remove some tags")
+    assert estate.state() == "running"
+
+
 def test_protection_against_termination_is_no_obstacle(estate: Estate) -> None:
     estate.ec2().modify_instance_attribute(InstanceId=estate.instance, DisableApiTermination={"Value": True})
     estate.run("volume", "encrypt", "web-1", "--yes")
