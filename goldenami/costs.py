@@ -1,7 +1,7 @@
 """Estimates what a build costs, by the price table. Pure.
 
 An upper bound of the parts that matter: the builder and the test instance for the whole duration of a build, each at
-the on-demand price, the copies to other regions, the snapshots of a release with the full size of their volumes, and
+the on-demand price, the copies to other regions, the snapshots of a release with the full size of all volumes, and
 their fast restore in all zones that the recipe declares. Snapshots are incremental, so a release on an earlier one
 costs less.
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from goldenami.model import Architecture
 from goldenami.planning import BuildPlan
 from goldenami.release import targets as modes
 from goldenami.snapshots.prices import Prices
@@ -48,9 +49,8 @@ def of_build(plan: BuildPlan, seconds: float | None, prices: Prices) -> Cost:
             unknown.append(f"the price of {kind} in {home}")
         elif seconds is not None:
             once += _INSTANCES * hourly * seconds / 3600
-        base = plan.facts.base[architecture]
-        size = recipe.image.root_volume.size_gib or base.root_volume_gib
-        size += sum(volume.size_gib or 0 for volume in recipe.image.volumes)
+        sizes = volumes_gib(plan, architecture).values()
+        size = sum(sizes)
         for target in plan.targets:
             if not modes.get_mode(target).owns_image:
                 continue
@@ -60,13 +60,26 @@ def of_build(plan: BuildPlan, seconds: float | None, prices: Prices) -> Cost:
             if zones and fast is None:
                 unknown.append(f"the price of fast restore in {target.region}")
             elif fast is not None:
-                monthly += fast * _HOURS * zones * (1 + len(recipe.image.volumes))
+                monthly += fast * _HOURS * zones * len(sizes)
             transfer = prices.transfer(home) if target.region != home else 0.0
             if transfer is None:
                 unknown.append(f"the transfer from {home}")
             else:
                 once += size * transfer
     return Cost(prices.currency, prices.date, once, monthly, tuple(dict.fromkeys(unknown)))
+
+
+def volumes_gib(plan: BuildPlan, architecture: Architecture) -> dict[str, int]:
+    """Return the size of each volume of the image, by device: the root volume, those of the base, and those of the
+    recipe, which can change volumes of the base."""
+    image, base = plan.recipe.image, plan.facts.base[architecture]
+    found = {device.device_name: device.size_gib for device in base.devices}
+    found[base.root_device_name] = image.root_volume.size_gib or base.root_volume_gib
+    for volume in image.volumes:
+        source = plan.facts.snapshots.get(volume.snapshot or "")
+        least = source.size_gib if source is not None else found.get(volume.device, 0)
+        found[volume.device] = volume.size_gib or least
+    return found
 
 
 def total(every: Iterable[Cost]) -> Cost | None:

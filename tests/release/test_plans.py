@@ -17,8 +17,10 @@ from goldenami import recipe as recipes
 from goldenami.cli import planned as views
 from goldenami.cli.main import main
 from goldenami.many import Options
-from goldenami.model import Place
+from goldenami.model import BaseDevice, Place
+from goldenami.planning import SourceSnapshot
 from goldenami.plans import Planned
+from goldenami.recipe.schema import VolumeSpec
 from goldenami.release import channels
 from goldenami.snapshots.prices import Prices, Rate
 from tests.worlds.builds import APPS, HOME, PLACES, PaperHostWork, World
@@ -158,6 +160,37 @@ def test_what_a_build_costs(world: World) -> None:
         "the price of t3.small in eu-central-1",
         "the transfer from eu-central-1",
     )
+
+
+def test_all_volumes_of_an_image_cost_money(world: World) -> None:
+    plan = planned(world, "web")["web"].plan
+    assert plan is not None
+    base = plan.facts.base["x86_64"]
+    of_base = (
+        BaseDevice(base.root_device_name, "snap-1", False, 8),
+        BaseDevice("/dev/sdf", None, False, 16),
+        BaseDevice("/dev/sdg", "snap-2", False, 4),
+    )
+    volumes = [
+        VolumeSpec.model_validate({"device": device, **more})
+        for device, more in (
+            ("/dev/sdg", {"size_gib": 32}),
+            ("/dev/sdh", {"size_gib": 64}),
+            ("/dev/sdi", {"snapshot": "snap-0123456789abcdef0"}),
+        )
+    ]
+    facts = replace(
+        plan.facts,
+        base={"x86_64": replace(base, devices=of_base)},
+        snapshots={"snap-0123456789abcdef0": SourceSnapshot(128, False)},
+    )
+    more = replace(
+        plan, facts=facts, recipe=replace(plan.recipe, image=plan.recipe.image.model_copy(update={"volumes": volumes}))
+    )
+    table = Prices("EUR", Rate(1.0, 0.01, 0.02, {"t3.small": 0.36}), {}, "2026-01")
+    one, every = costs.of_build(plan, 1.0, table), costs.of_build(more, 1.0, table)
+    own = [target for target in plan.targets if target.mode != "share"]
+    assert every.monthly - one.monthly == pytest.approx((16 + 32 + 64 + 128) * len(own))
 
 
 def test_a_reverted_recipe_moves_the_channel_and_its_children_follow(world: World) -> None:
