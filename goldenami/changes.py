@@ -6,6 +6,7 @@ that moves without a change of a file is not seen.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +21,7 @@ from goldenami.many import Step, Work
 from goldenami.model import Environment, ImageManifest, Mark
 from goldenami.nextstep import step as next_step
 from goldenami.provision import all_operations
-from goldenami.reading import TEXT_BYTES
+from goldenami.reading import FILE_BYTES, TEXT_BYTES
 from goldenami.recipe import Project, Recipe, places
 from goldenami.recipe.code import FOLDER as OPERATIONS
 from goldenami.recipe.document import Document, NodePath
@@ -380,7 +381,7 @@ def _in_file(sides: Sides, then: Path | None, now: Path | None) -> Iterator[Plac
         return
     old, new = _read(sides.then, then), _read(sides.now, now)
     if old != new:
-        if old is None or new is None or b"\0" in old or b"\0" in new:
+        if isinstance(old, _Digest) or isinstance(new, _Digest) or b"\0" in old or b"\0" in new:
             yield Place("~", Mark(shown(now), 0, 0), 0)
         else:
             before, after = old.decode(errors="replace"), new.decode(errors="replace")
@@ -389,12 +390,28 @@ def _in_file(sides: Sides, then: Path | None, now: Path | None) -> Iterator[Plac
         yield Place("~", Mark(shown(now), 0, 0), 0, "permissions")
 
 
-def _read(project: Project, path: Path) -> bytes | None:
-    """Return the contents of a file; None if it is too large to compare."""
-    try:
+_PART: Final = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Digest:
+    """What a file is compared by that cannot be compared line by line: its digest; or why it cannot be read."""
+
+    value: str
+
+
+def _read(project: Project, path: Path) -> bytes | _Digest:
+    """Return the contents of a file; of a large one its digest, since files for the host can have a gibibyte."""
+    with suppress(OSError):
         return project.files.read_bytes(path, TEXT_BYTES)
-    except OSError:
-        return None
+    try:
+        digest = hashlib.sha256()
+        with project.files.open(path, FILE_BYTES) as stream:
+            while part := stream.read(_PART):
+                digest.update(part)
+        return _Digest(digest.hexdigest())
+    except OSError as error:
+        return _Digest(str(error.strerror))
 
 
 def _in_code(sides: Sides) -> Iterator[Place]:

@@ -10,6 +10,7 @@ as ordinary files, whose configuration could name programs.
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -37,7 +38,8 @@ _VARIABLES: Final = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
 }
-_TIMEOUT: Final = 60.0  # seconds, for one command
+_TIMEOUT: Final = 60.0  # seconds, for one command; of a command that sends many files, between two parts of its output
+_PART: Final = 1 << 16
 _KINDS: Final[dict[str, Literal["file", "program", "link"]]] = {
     "100644": "file",
     "100664": "file",  # of very old versions of Git
@@ -164,7 +166,7 @@ class Repository:
             )
 
     @contextmanager
-    def _process(self, *arguments: str, stdin: IO[bytes]) -> Iterator[IO[bytes]]:
+    def _process(self, *arguments: str, stdin: IO[bytes]) -> Iterator[_Output]:
         """Yield the output of a command, and end the command at the end of the block."""
         with _translated():
             process = subprocess.Popen(
@@ -173,11 +175,12 @@ class Repository:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=self._environment(),
+                bufsize=0,
             )
         assert process.stdout is not None
         with process:
             try:
-                yield process.stdout
+                yield _Output(process.stdout)
             finally:
                 process.kill()
 
@@ -192,8 +195,44 @@ def _translated() -> Iterator[None]:
         raise GoldenAmiError(f"git cannot be started, or does not answer: {error}") from None
 
 
-def _object(entry: Entry, answers: IO[bytes]) -> bytes:
-    head = answers.readline().split()
+class _Output:
+    """The output of a command that is running. Raises GoldenAmiError if nothing comes for a minute: an object can be on
+    a disk that does not answer."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe.fileno()
+        self._here = bytearray()
+
+    def line(self) -> bytes:
+        """Return the next line; what is left after the last one."""
+        while (end := self._here.find(b"\n")) < 0 and self._more():
+            pass
+        return self._take(end + 1 if end >= 0 else len(self._here))
+
+    def read(self, size: int) -> bytes:
+        """Return this many bytes; fewer at the end."""
+        while len(self._here) < size and self._more():
+            pass
+        return self._take(size)
+
+    def _more(self) -> bool:
+        if not select.select([self._pipe], [], [], _TIMEOUT)[0]:
+            raise GoldenAmiError(
+                f"git does not answer: it has sent nothing for {_TIMEOUT:.0f} seconds",
+                hint="The clone may be on a disk that does not answer. Check it: git fsck.",
+            )
+        part = os.read(self._pipe, _PART)
+        self._here += part
+        return bool(part)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._here[:size])
+        del self._here[:size]
+        return taken
+
+
+def _object(entry: Entry, answers: _Output) -> bytes:
+    head = answers.line().split()
     if len(head) != 3 or head[1] != b"blob":
         raise _failed(entry.path.decode(errors="replace"), b" ".join(head[1:]))
     data = answers.read(int(head[2]) + 1)

@@ -68,6 +68,7 @@ def plan(
     With --offline, nothing is looked up: what is not known is said, and the base images and keys of the last release
     are assumed. With --diff, the working tree is compared with a commit, without any look-up: which recipes are new,
     changed or gone, at which places, and which follow along the graph. Without RECIPE, all recipes are compared.
+    --offline changes nothing about that: --diff uses only files, too.
     """
     if as_json and markdown:
         raise UsageError("--json and --markdown cannot be combined", hint="Give one of them.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from goldenami.cli.main import main
 from goldenami.git import Repository
+from goldenami.reading import TEXT_BYTES
 from goldenami.stages.facts import git_commit
 
 Write = Callable[[dict[str, str]], Path]
@@ -428,3 +431,51 @@ def test_code_of_a_commit_is_not_executed(project: Path, trap: Path, capsys: pyt
     change(project, "recipes/base.yaml", "- a_b: {}\n  - package", "- package")
     assert "not executed without your consent" in str(diff(capsys)["base"]["reasons"])
     assert not sprung(trap)
+
+
+def test_a_large_file_that_differs_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large = project / "recipes/files/motd"
+    large.write_bytes(b"a" * (TEXT_BYTES + 1))
+    git("commit", "-q", "-a", "-m", "large", at=project)
+    assert diff(capsys)["base"]["change"] == "unchanged"
+    large.write_bytes(b"a" * TEXT_BYTES + b"b")
+    assert places(diff(capsys)["base"]) == ["~ recipes/files/motd:None"]
+    large.write_text("small\n")
+    assert places(diff(capsys)["base"]) == ["~ recipes/files/motd:None"]
+
+
+@pytest.mark.parametrize("ref", ["v1", "release"])
+def test_the_commit_is_told_whatever_names_it(project: Path, capsys: pytest.CaptureFixture[str], ref: str) -> None:
+    git("tag", "-a", "v1", "-m", "one", at=project)
+    git("symbolic-ref", "refs/heads/release", "refs/heads/main", at=project)
+    commit = git("rev-parse", "main", at=project)
+    assert main(["plan", "--diff", ref]) == 0
+    assert f"since {ref} ({commit[:12]})" in capsys.readouterr().out
+
+
+def test_comparing_makes_no_connection_with_and_without_offline(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(project, "recipes/web.yaml", "nginx", "nginx-light")
+    found = diff(capsys)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert diff(capsys, "--offline") == diff(capsys) == found
+    assert found["web"]["change"] == "changed"
+
+
+def test_git_that_hangs_is_an_error(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("git")
+    (tmp_path / "bin").mkdir()
+    hanging = tmp_path / "bin/git"
+    hanging.write_text(f'#!/bin/sh\ncase "$*" in *cat-file*) exec sleep 60;; esac\nexec {real} "$@"\n')
+    hanging.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("goldenami.git._TIMEOUT", 0.5)
+    assert main(["plan", "--diff", "main"]) == 1
+    assert "git does not answer" in capsys.readouterr().err
