@@ -159,10 +159,13 @@ def launch(
                     count = f"{len(now)} instance{'s' if len(now) > 1 else ''} of builds"
                     warn(f"the launch waits for vCPUs: {count} in {place} use the quota")
                 # The last of them may have ended after the call: then it is worth another try.
-                if (now or before or tries == 1) and room.await_change(cloud, place, now, changed):
-                    before = now
-                    continue
-                raise BuilderError(refused.message, hint=refused.hint) from refused
+                failure = BuilderError(refused.message, hint=refused.hint)
+                if now or before or tries == 1:
+                    if room.await_change(cloud, place, now, changed):
+                        before = now
+                        continue
+                    cloud.room.give_up(place, failure)
+                raise failure from refused
 
 
 class _NoRoom(BuilderError):

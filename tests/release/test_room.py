@@ -1,4 +1,5 @@
 """Quotas: copies that find no room in a region wait for it, those of other regions do not; scarce calls are rationed.
+Launches wait for the vCPUs of builds, and give up together.
 
 Time is virtual. Threads that sleep at once each move it, so it runs faster than it would: what can be told is how long
 something took at least.
@@ -18,11 +19,11 @@ from pathlib import Path
 import pytest
 from goldenami_sandbox.testing import paper_cloud
 
-from goldenami.aws import images
+from goldenami.aws import images, instances, network, room
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import GoldenAmiError
-from goldenami.model import Place, Target
+from goldenami.errors import BuilderError, GoldenAmiError
+from goldenami.model import Network, Place, Target
 from goldenami.release.distribute import distribute
 from tests.worlds.builds import Clock
 from tests.worlds.releases import APPS, HOME, HOME_PLACE, KEY, REGIONS, World
@@ -189,3 +190,65 @@ def test_what_is_forbidden_is_not_tried_again(world: World) -> None:
         distributed = distribution.finish()
     assert "UnauthorizedOperation" in distributed.failures["home/eu-west-1"]
     assert "retrying" not in world.states("home/eu-west-1")
+
+
+# --- vCPUs ------------------------------------------------------------------------------------------------------------
+
+
+def base(world: World) -> str:
+    names = {"name": ["debian-12-*"]}
+    found = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters=names, owners=["136693071363"])
+    return found.image_id
+
+
+def a_builder(world: World) -> str:
+    """An instance of a build, by its tags, that somebody keeps."""
+    given = [{"ResourceType": "instance", "Tags": [{"Key": "goldenami:build-id", "Value": "b-0"}]}]
+    made = world.client("ec2", HOME_PLACE).run_instances(
+        ImageId=base(world), InstanceType="t3.small", MinCount=1, MaxCount=1, TagSpecifications=given
+    )
+    return str(made["Instances"][0]["InstanceId"])
+
+
+def test_only_the_end_of_an_instance_is_worth_another_try(world: World, clock: Clock) -> None:
+    world.paper.set(pending={"instance": 30.0})
+    kept = a_builder(world)
+    before = room.of_builds(world.cloud, HOME_PLACE)
+    assert {id for id, _ in before} == {kept}
+    began = clock.now()
+    assert room.await_change(world.cloud, HOME_PLACE, before, began)
+    assert clock.now() - began >= 120, "that it runs is no reason"
+    began = clock.now()
+    world.client("ec2", HOME_PLACE).terminate_instances(InstanceIds=[kept])
+    assert room.await_change(world.cloud, HOME_PLACE, before, began)
+    assert clock.now() - began < 60
+    assert not room.await_change(world.cloud, HOME_PLACE, before, began - 8000)
+
+
+def test_launches_that_wait_behind_a_stuck_one_fail_with_it(
+    world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_STUCK", 900.0)
+    a_builder(world)
+    world.paper.set(vcpu_quotas={"L-1216C47A": 2})
+    ec2 = world.client("ec2", HOME_PLACE)
+    group = ec2.create_security_group(GroupName="g", Description="x")["GroupId"]
+    ec2.create_key_pair(KeyName="k")
+    subnets = network.subnets(world.cloud, HOME_PLACE, Network())
+    spec = instances.LaunchSpec(base(world), ("t3.small",), subnets, group, "k")
+    ledgers = [world.build() for _ in range(4)]
+
+    def launch(ledger: Ledger) -> str:
+        with pytest.raises(BuilderError) as caught:
+            instances.launch(ledger, "builder", HOME_PLACE, spec)
+        return caught.value.message
+
+    began = clock.now()
+    with ThreadPoolExecutor(len(ledgers)) as pool:
+        said = list(pool.map(launch, ledgers))
+    assert 900 <= clock.now() - began < 2 * 900, "not one after the other"
+    assert all("vCPU" in message for message in said)
+    assert sum("waited behind another one" in message for message in said) == len(ledgers) - 1
+    # The next one is not refused because of them.
+    world.paper.set(vcpu_quotas={"L-1216C47A": 64})
+    assert instances.launch(world.build(), "builder", HOME_PLACE, spec).startswith("i-")
