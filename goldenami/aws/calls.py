@@ -379,7 +379,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     _row(
         "ec2:EnableImageDeregistrationProtection",
         "protect released images, if their recipe declares it",
-        (_BUILD,),
+        (_BUILD, _RETIRE),
         (_B, _P),
         "image ours",
     ),

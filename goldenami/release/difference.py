@@ -189,8 +189,10 @@ def _tag_changes(
     for key, value in sorted(wanted.items()):
         if actual.get(key) != value:
             yield Change(place, "tag", resource, key, actual.get(key), value, image_id)
-    if tags.PROTECTION in actual and tags.PROTECTION not in wanted:
-        yield Change(place, "tag", resource, tags.PROTECTION, actual[tags.PROTECTION], None, image_id)
+    mark = actual.get(tags.PROTECTION)
+    # The end of a cooldown stays, so that a retirement knows until when EC2 refuses.
+    if mark is not None and tags.PROTECTION not in wanted and tags.parse_timestamp(mark) is None:
+        yield Change(place, "tag", resource, tags.PROTECTION, mark, None, image_id)
 
 
 def _deprecation(expected: Expected, actual: str, state: State) -> Iterator[Change]:

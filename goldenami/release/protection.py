@@ -35,6 +35,13 @@ def by_tag(image: Item) -> Protection | None:
     return MODES.get(tags.from_list(image.get("Tags")).get(tags.PROTECTION, ""))
 
 
+def lifted(image: Item) -> Protection | None:
+    """Return the protection that goldenami gave an image and disabled again."""
+    mark = tags.from_list(image.get("Tags")).get(tags.PROTECTION, "")
+    given = by_tag(image) or ("with-cooldown" if tags.parse_timestamp(mark) is not None else None)
+    return given if mode_of(image) is None else None
+
+
 def is_of_others(image: Item) -> bool:
     """Return whether an image is protected, and not by goldenami."""
     value = str(image.get("DeregistrationProtection") or "disabled")
@@ -55,6 +62,16 @@ def protect(ledger: Ledger, manifest: ImageManifest, mode: Protection) -> dict[s
         lambda at: images.protect(ledger, f"protect/{at[0]}/{at[1]}", *at, cooldown=mode == "with-cooldown"),
     )
     return {str(place): f"{id} is not protected: {reason}" for (place, id), reason in answers.reasons.items()}
+
+
+def restore(ledger: Ledger, place: Place, image: Item) -> None:
+    """Protect an image again whose protection was lifted."""
+    id, mode = str(image["ImageId"]), lifted(image)
+    if mode is None:
+        return
+    if by_tag(image) is None:
+        images.tag(ledger, f"protection/{place}/{id}", place, id, {tags.PROTECTION: mode})
+    images.protect(ledger, f"protect/{place}/{id}", place, id, cooldown=mode == "with-cooldown")
 
 
 def lift(ledger: Ledger, place: Place, image: Item, now: datetime) -> datetime | None:

@@ -49,7 +49,7 @@ from goldenami.model import (
     timestamp,
 )
 from goldenami.nextstep import step
-from goldenami.release import actual, consumers, fast_restore
+from goldenami.release import actual, consumers, fast_restore, protection
 from goldenami.release import targets as modes
 from goldenami.release.actual import State
 from goldenami.release.catalog import Catalog
@@ -380,8 +380,10 @@ class _Work(Attempts):
                 images.tag(self.ledger, f"tags/{place}/{resource}", place, resource, wanted)
             for change in of_kind(of_one, "deregistration protection"):
                 self._protect(place, resource, change)
-            # The tag that says who protects an image is deleted after the protection.
+            # The tag that says who protects an image is deleted after the protection, and not if a cooldown begins.
             removed = {c.what: str(c.before) for c in of_kind(of_one, "tag") if c.after is None}
+            if tags.PROTECTION in removed and self._lift(place, resource):
+                del removed[tags.PROTECTION]
             if removed:
                 images.untag(self.ledger, f"untag/{place}/{resource}", place, resource, removed)
             if of_kind(of_one, "imds"):
@@ -422,11 +424,15 @@ class _Work(Attempts):
                 snapshots.unshare(self.ledger, key, place, resource, less)
 
     def _protect(self, place: Place, image_id: str, change: Change) -> None:
-        key = f"protect/{place}/{image_id}"
-        if change.after is None:
-            images.unprotect(self.ledger, f"un{key}", place, image_id)
-        else:
+        if change.after is not None:
+            key = f"protect/{place}/{image_id}"
             images.protect(self.ledger, key, place, image_id, cooldown=change.after == "with-cooldown")
+
+    def _lift(self, place: Place, resource: str) -> bool:
+        """End the protection that goldenami gave an image. Return whether EC2 still refuses to deregister it: the tag
+        tells until when."""
+        image = images.describe_many(self.cloud, place, [resource]).get(resource) if resource[:4] == "ami-" else None
+        return image is not None and protection.lift(self.ledger, place, image, self.cloud.now()) is not None
 
     def _deprecate(self, place: Place, image_id: str, at: datetime | None) -> None:
         key = f"deprecate/{place}/{image_id}"

@@ -127,13 +127,16 @@ class Removal(Attempts):
     def take_back(self, manifest: ImageManifest, estate: Estate, rule: str) -> None:
         """Enable the images of a release again, because it came into use.
 
-        EC2 does not restore launch permissions. The shares of the manifest are created again.
+        EC2 does not restore launch permissions. The shares of the manifest are created again, and images that were
+        protected from deregistration are protected again.
         """
         for place, image in usage.own_images(manifest, estate):
             id = str(image["ImageId"])
             if image.get("State") == "disabled":
                 with self.attempt(f"enable {id} in {place}"):
                     self.enable(manifest, place, id)
+            with self.attempt(f"protection of {id} in {place}"):
+                protection.restore(self.ledger, place, image)
         self.catalog.marks.cancel(manifest.recipe, manifest.version)
         self.job.note(f"{manifest.label} is kept and its images are enabled again: {rule}", "warning")
 

@@ -17,6 +17,7 @@ from goldenami.errors import TargetsFailed
 from goldenami.model import ImageManifest
 from goldenami.release import redistribute
 from goldenami.release import targets as modes
+from goldenami.release.retention import Rules
 from goldenami.release.versions import Reference
 from tests.worlds import retiring
 from tests.worlds.builds import APPS, HOME, PLACES, RECIPE, Death, Label, MortalCloud, Saved, World
@@ -92,7 +93,9 @@ def state(world: World, manifest: ImageManifest) -> set[tuple[str, str | None]]:
     found = set()
     for row in manifest.images:
         if modes.owns(row):
-            (image,) = world.client("ec2", row.place).describe_images(ImageIds=[row.image_id])["Images"]
+            (image,) = world.client("ec2", row.place).describe_images(ImageIds=[row.image_id], IncludeDisabled=True)[
+                "Images"
+            ]
             found.add((image["DeregistrationProtection"], tags.from_list(image["Tags"]).get(tags.PROTECTION)))
     return found
 
@@ -195,6 +198,38 @@ def test_a_protected_release_is_retired_after_its_cooldown(world: World, old: Im
     for place in PLACES:
         every = world.client("ec2", place).describe_images(Owners=["self"])["Images"]
         assert old.version not in " ".join(image["Name"] for image in every)
+
+
+@pytest.mark.parametrize("killed", [None, DISABLE, "CreateTags"])
+def test_a_cooldown_is_known_after_the_recipe_drops_the_protection(
+    world: World, old: ImageManifest, killed: str | None
+) -> None:
+    declare(world, "")
+    rules = {RECIPE: Rules(keep=1, minimum_age=timedelta(), unused_for=timedelta())}
+    if killed is not None:
+        world.cloud.start_process(Label("ec2", killed, HOME, "eu-west-1", 1), "before")
+        with pytest.raises(Death):
+            distribute(world, old)
+        world.cloud.start_process()
+    distribute(world, old)
+    assert {protected for protected, _ in state(world, old)} == {"disabled"}
+    assert "" not in {tag or "" for _, tag in state(world, old)}, "the end of the cooldown"
+    assert distribute(world, old).task_id is None, "the tag is no difference"
+    retired = retiring.go(world, rules, later=timedelta(hours=1))
+    assert (retired.left, retired.deleted, list(retired.waiting)) == ({}, (), [old.label])
+    a_day_later(world)
+    done = retiring.go(world, rules, later=DAY + timedelta(minutes=30))
+    assert (done.left, done.waiting) == ({}, {})
+    assert len([line for line in done.deleted if line.startswith("image ")]) == 3
+
+
+def test_a_release_that_comes_back_is_protected_again(world: World, old: ImageManifest) -> None:
+    retired = retiring.go(world)
+    assert list(retired.waiting) == [old.label]
+    assert {protected for protected, _ in state(world, old)} == {"disabled"}
+    world.catalog.marks.pin(RECIPE, old.version, "needed", world.cloud.now())
+    retiring.go(world)
+    assert state(world, old) == {("enabled-with-cooldown", "with-cooldown")}
 
 
 def test_without_a_cooldown_a_protected_release_is_retired_at_once(world: World, old: ImageManifest) -> None:
