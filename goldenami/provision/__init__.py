@@ -47,7 +47,7 @@ from goldenami.provision.patches import PatchSpec, closing_stage, patch_stage
 from goldenami.provision.program import Fact, Item, Recheck
 from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
 from goldenami.provision.runner import run_program, run_stage
-from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
+from goldenami.provision.seal import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
 
 FAMILIES = (
     accounts,
@@ -77,6 +77,7 @@ __all__ = [
     "FAMILIES",
     "OPERATIONS",
     "PACKAGES",
+    "SHORTEST",
     "SOURCES",
     "TRACES",
     "BoundOperation",
@@ -107,4 +108,5 @@ __all__ = [
     "run_stage",
     "seal",
     "traces_of",
+    "unsearched",
 ]

@@ -109,8 +109,8 @@ class SecretSearch(Operation):
     """Looks for the values of secrets on the disk, as they are and encoded, and fails if it finds one.
 
     ``values``: by the name of the variable. Only files that changed since the day before the first boot are read: the
-    machine-id is written at that boot. Values of fewer than ``SHORTEST`` characters are told and left out, because they
-    are part of many ordinary files.
+    machine-id is written at that boot. Texts of fewer than ``SHORTEST`` characters are left out, because they are part
+    of many ordinary files: see ``unsearched``.
     """
 
     values: dict[str, str]
@@ -129,7 +129,6 @@ class SecretSearch(Operation):
             )
             for name, patterns in wanted.items()
         ]
-        short = [sh("say @text", text=f"secret {n}: too short to look for") for n in self.values if n not in wanted]
         search = sh(
             """_first=$(stat -c %Y /etc/machine-id 2>/dev/null) || _first=86400
 touch -d "@$((_first - 86400))" "$work/since" || return 2
@@ -144,10 +143,16 @@ return 2""",
             every=every,
             named=lines(*named),
         )
-        return Steps(lines(*short, search if wanted else Script("return 0")), Script(":"), Script(":"))
+        return Steps(search if wanted else Script("return 0"), Script(":"), Script(":"))
 
 
 SHORTEST = 8  # characters of a secret, or of one of its forms
+
+
+def unsearched(secrets: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of secrets that the search may miss: no line of the value is long enough to look for it as it
+    is. Longer forms of it, such as base64, are looked for."""
+    return tuple(name for name, value in secrets.items() if max(map(len, value.splitlines()), default=0) < SHORTEST)
 
 
 def _patterns(secret: str) -> str:

@@ -76,6 +76,11 @@ class BuildContext(JournaledWork):
         return self.plan.recipe
 
     @property
+    def secrets_not_in_image(self) -> dict[str, str]:
+        """The secrets that must not be on the disk of the image."""
+        return {ref.name: self.secrets[ref.name] for ref in self.recipe.secrets if not ref.in_image}
+
+    @property
     def label(self) -> str:
         return f"{self.recipe.name} {self.version}"
 

@@ -48,7 +48,7 @@ class SshHostWork:
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
-                secrets={ref.name: build.secrets[ref.name] for ref in build.recipe.secrets if not ref.in_image},
+                secrets=build.secrets_not_in_image,
                 masked=build.secrets.values(),
                 emit=build.emit,
                 facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),

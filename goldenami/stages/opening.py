@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from goldenami import planning, reconcile
+from goldenami import planning, provision, reconcile
 from goldenami import recipe as recipes
 from goldenami.aws import parameters, tags
 from goldenami.aws.ledger import Ledger
@@ -96,7 +96,19 @@ def _create(
         tools.journals.create(header, secrets=values) as journal,
         tools.journals.storage.events(build_id).recording(tools.emit) as to,
     ):
-        yield _begin(plan, version, journal, secrets, transport, replace(tools, emit=to))
+        build = _begin(plan, version, journal, secrets, transport, replace(tools, emit=to))
+        _tell_unsearched(build)
+        yield build
+
+
+def _tell_unsearched(build: BuildContext) -> None:
+    names = provision.unsearched(build.secrets_not_in_image)
+    if names:
+        build.note(
+            f"the disk of the image cannot be searched for the secret{'s' if len(names) > 1 else ''} "
+            f"{', '.join(names)}: a value of fewer than {provision.SHORTEST} characters is part of many files",
+            "warning",
+        )
 
 
 @contextmanager

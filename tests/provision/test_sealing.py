@@ -61,10 +61,8 @@ def test_a_secret_on_the_disk_is_found_before_the_capture(connection: ssh.Connec
 def test_what_sealing_removes_is_no_secret_on_the_disk(connection: ssh.Connection) -> None:
     places = "/root/.netrc /tmp/x /var/log/app.log /root/.bash_history /var/mail/root"
     as_root(connection, f"sleep 1.1; for f in {places}; do echo 'password {SECRET}' >$f; done")
-    report, events = seal(connection, {"token": SECRET, "pin": "1234"})
+    report, _ = seal(connection, {"token": SECRET, "pin": "1234"})
     assert {"logins", "mail", "logs", "shell-history", "temporary-files"} <= set(report.removed)
-    output = [event.fields["line"] for event in events if event.kind == "operation.output"]
-    assert "secret pin: too short to look for" in output
     assert as_root(connection, f"ls {places} 2>/dev/null || :") == "/var/log/app.log"
     assert seal(connection, {"token": SECRET})[0].removed == ()
 

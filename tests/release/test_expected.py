@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from goldenami import recipe as recipes
 from goldenami.events import Event
 from goldenami.report.state import BuildState
 from tests.worlds.builds import PaperHostWork, World
@@ -76,3 +77,18 @@ def test_the_ids_of_instances_and_the_exit_code_are_told(world: World) -> None:
         state.apply(event, float(number))
     assert state.upcoming == []
     assert set(state.instances) == {("proof", "x86_64")}  # on paper the stage that uses it last does not run
+
+
+def test_a_secret_that_cannot_be_looked_for_is_told(build_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_world.fresh()
+    values = {"PIN": "hunter2", "TOKEN": "long-enough", "KEYS": "ab\ncd\nlong-enough", "OPEN": "1234"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    file = build_world.path / "recipes/web.yaml"
+    declared = "".join(f"  {name.lower()}: {{secret: {{env: {name}}}}}\n" for name in ("PIN", "TOKEN", "KEYS"))
+    file.write_text(f"{file.read_text()}vars:\n{declared}  open: {{secret: {{env: OPEN}}, in_image: true}}\n")
+    build_world.project = recipes.load_project(build_world.path)
+    assert build_world.build().status == "released"
+    told = [str(e.fields["message"]) for e in build_world.events if e.fields.get("level") == "warning"]
+    (text,) = [text for text in told if "disk" in text]
+    assert text.startswith("the disk of the image cannot be searched for the secret pin: ")
