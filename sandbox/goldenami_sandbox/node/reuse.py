@@ -2,9 +2,9 @@
 
 A nightly image differs from the one before in few blocks, and each of its encrypted copies is made for several regions
 and booted from. Ciphers and writes of the equal blocks are most of the work of a sandbox. The cipher is deterministic:
-a block that had token A in plain text has token B under a key, each time. So these pairs are remembered, and the newest
-snapshots under each key are those to share with. All of this is in memory: a sandbox that was started again learns it
-anew.
+a block that had token A in plain text has token B under a key, each time. So these pairs are remembered, those of the
+newest snapshots, and the newest snapshots under each key are those to share with. All of this is in memory: a sandbox
+that was started again learns it anew.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections import deque
 from collections.abc import Mapping
 
 _SNAPSHOTS_PER_KEY = 6  # the newest; each costs a look at its index when a snapshot is stored
+_COPIES = 64  # the newest copies, whose pairs are kept; those of 8 GiB need some megabytes
 
 Tokens = Mapping[int, str]
+_Keys = tuple[str | None, str | None]
 
 
 class Reuse:
@@ -26,7 +28,9 @@ class Reuse:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pairs: dict[tuple[str | None, str | None], dict[int, tuple[str, str]]] = {}
+        self._pairs: dict[_Keys, dict[int, tuple[str, str, int]]] = {}  # with the number of the copy
+        self._copies: deque[tuple[_Keys, int]] = deque()
+        self._number = 0
         self._newest: dict[str | None, deque[str]] = {}
 
     def stored(self, snapshot: str, key: str | None) -> None:
@@ -44,14 +48,28 @@ class Reuse:
     def translated(self, source: str | None, tokens: Tokens, key: str | None, made: Tokens) -> None:
         """Note which tokens the blocks with ``tokens`` under key ``source`` got under ``key``.
 
-        One pair is kept for each index, the last.
+        One pair is kept for each index, the last; and those of the newest copies only.
         """
         with self._lock:
+            self._number += 1
             there = self._pairs.setdefault((source, key), {})
             back = self._pairs.setdefault((key, source), {})
             for index, token in made.items():
-                there[index] = (tokens[index], token)
-                back[index] = (token, tokens[index])
+                there[index] = (tokens[index], token, self._number)
+                back[index] = (token, tokens[index], self._number)
+            self._copies.append(((source, key), self._number))
+            if len(self._copies) > _COPIES:
+                (source, key), number = self._copies.popleft()
+                self._forget((source, key), number)
+                self._forget((key, source), number)
+
+    def _forget(self, keys: _Keys, number: int) -> None:
+        """Forget the pairs of one copy, as far as no newer one has replaced them."""
+        left = {i: pair for i, pair in self._pairs.get(keys, {}).items() if pair[2] != number}
+        if left:
+            self._pairs[keys] = left
+        else:
+            self._pairs.pop(keys, None)
 
     def translate(self, source: str | None, tokens: Tokens, key: str | None) -> dict[int, str]:
         """Return the tokens under ``key`` of those blocks for which they are known."""
