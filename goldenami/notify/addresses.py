@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
+
+from goldenami.web import is_loopback
 
 
 def address_problem(url: str, *, allow_http: bool) -> str | None:
@@ -20,11 +21,3 @@ def address_problem(url: str, *, allow_http: bool) -> str | None:
     if parts.scheme == "http" and not allow_http and not is_loopback(host):
         return "does not begin with https://"
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -29,10 +29,11 @@ from goldenami.childenv import clean_environment
 from goldenami.errors import GoldenAmiError
 from goldenami.events import mask
 from goldenami.model import EventBus, Place, Program, SecretSource, Topic, Webhook
-from goldenami.notify.addresses import address_problem, is_loopback
+from goldenami.notify.addresses import address_problem
 from goldenami.notify.document import EventDocument
 from goldenami.notify.template import default_body, render
 from goldenami.polling import Interval, poll
+from goldenami.web import NoRedirects, is_loopback
 
 _TRIES: Final = Interval(0.5, 2.0, 4.0)  # the pauses between tries of a webhook
 _MOST_TRIES: Final = 4
@@ -88,13 +89,6 @@ def _topic(to: Topic, event: EventDocument, post: Post) -> str:
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Another host must not get the body and the headers, so no redirect is followed: it is an HTTPError."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """``again``: another try may help."""
@@ -124,7 +118,7 @@ def _webhook(to: Webhook, event: EventDocument, post: Post) -> str:
         if not (value.isascii() and value.isprintable()):  # http.client would quote the value
             raise GoldenAmiError(f"the header {name} has a line break or another character that is not printable ASCII")
     request = urllib.request.Request(url, body.encode(), headers, method="POST")
-    handlers: list[Any] = [_NoRedirect]
+    handlers: list[Any] = [NoRedirects]
     if is_loopback(urlsplit(url).hostname or ""):
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)

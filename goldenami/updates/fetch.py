@@ -13,7 +13,6 @@ import contextlib
 import gzip
 import hashlib
 import http.client
-import ipaddress
 import json
 import lzma
 import os
@@ -34,6 +33,7 @@ from urllib.parse import urlsplit
 
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, NotFound, Unreachable
+from goldenami.web import is_loopback
 
 SECONDS: Final = 120.0  # for all downloads of one lookup
 SMALL: Final = 4 << 20  # bytes of a Release file, repomd.xml or a list of mirrors
@@ -364,19 +364,12 @@ def vouched_for(url: str, reason: str) -> str:
     """Return the URL at which the server vouches for what it sends: https in place of http; on this machine itself
     every URL does. ``reason``: why that is needed, for the message if the server has no https."""
     parts = urlsplit(url)
-    if parts.scheme != "http" or _is_this_machine(parts.hostname or ""):
+    host = parts.hostname or ""
+    if parts.scheme != "http" or is_loopback(host):
         return url
     if parts.port not in (None, 80):
         raise GoldenAmiError(f"{url} is not read over http: {reason}")
-    return parts._replace(scheme="https", netloc=parts.hostname or "").geturl()
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
+    return parts._replace(scheme="https", netloc=f"[{host}]" if ":" in host else host).geturl()
 
 
 def without_credentials(url: str) -> str:

@@ -146,6 +146,8 @@ def test_without_gpgv_the_server_must_vouch_for_its_files(
         ("http://127.0.0.1:8000/x", "http://127.0.0.1:8000/x"),
         ("http://[::1]/x", "http://[::1]/x"),
         ("http://localhost/x", "http://localhost/x"),
+        ("http://[2001:db8::1]/x", "https://[2001:db8::1]/x"),
+        ("http://[2001:db8::1]:80/x?y=1", "https://[2001:db8::1]/x?y=1"),
         ("http://127.0.0.1.example.org/x", "https://127.0.0.1.example.org/x"),
     ],
 )
