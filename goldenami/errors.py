@@ -25,6 +25,7 @@
     │   └── Busy                        1   another process holds the lock
     ├── UnjournaledMutation           ! 1   a bug: a mutating call without an intent
     ├── UnscopedRead              ! 1   a bug: a search of all public images or snapshots
+    ├── OutputFailed                    7   a file that the user named for the output cannot be written
     ├── CatalogError                    1   the catalog cannot be read, written or locked, or is damaged
     │   └── ManifestError               1   a manifest is damaged, or newer than this program
     └── SandboxError                    1   the sandbox cannot start or work on this machine
@@ -104,6 +105,12 @@ class InvalidInput(GoldenAmiError):
         count = len(ordered)
         super().__init__(f"{count} problem{'s' if count != 1 else ''} found")
         self.problems = ordered
+
+
+class OutputFailed(GoldenAmiError):
+    """A file that the user named for the output cannot be written. The work itself is done."""
+
+    exit_code = 7
 
 
 class NotFound(GoldenAmiError):

@@ -16,6 +16,7 @@ from goldenami.cli import completing, lastpage, results, several
 from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
 from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, events_option, json_option, variable_options
+from goldenami.cli.output import OUTPUT_FAILED
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, TargetsFailed, UsageError
@@ -228,6 +229,17 @@ class _Files:
     junit: Path | None = None
     dotenv: Path | None = None
 
+    def write(self, done: Sequence[Result], environment: Environment) -> list[GoldenAmiError]:
+        """Write the files, and return the errors: the builds have ended, and one file does not stop the other."""
+        failures = Failures[str]()
+        if self.junit is not None:
+            with failures.of("--junit"):
+                results.write_junit(self.junit, done)
+        if self.dotenv is not None:
+            with failures.of("--dotenv"):
+                results.write_dotenv(self.dotenv, done, environment.home_place)
+        return list(failures.errors.values())
+
 
 def _carry_out(
     environment: Environment,
@@ -245,6 +257,7 @@ def _carry_out(
     ``names``: of the recipes. ``shown``: the one whose images are printed; "" for the only build.
     """
     from goldenami import many, report
+    from goldenami.report.problems import render_error
 
     console = report.stderr_console()
     builds = open_journals(environment)
@@ -267,11 +280,10 @@ def _carry_out(
         results.render_table(done, console, time.monotonic() - started)
     if as_json:
         print_json(results.document(environment.name, done, notes))
-    if files.junit is not None:
-        results.write_junit(files.junit, done)
-    if files.dotenv is not None:
-        results.write_dotenv(files.dotenv, done, environment.home_place)
-    return many.exit_code(done)
+    unwritten = files.write(done, environment)
+    for error in unwritten:
+        render_error(error)
+    return many.exit_code(done) or (OUTPUT_FAILED if unwritten else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from goldenami.cli.build import next_steps
 from goldenami.cli.context import in_bucket, open_journals, open_project, print_json
 from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, json_option
+from goldenami.cli.output import write_file
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -116,7 +117,7 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
     times = timeline.timeline(journals.storage.events(build_id).read(), running=holder is not None)
     if svg is not None:
         what = summary.header.recipe if summary.header else ""
-        svg.write_text(timeline.draw(times, f"{what} {build_id}".lstrip()), encoding="utf-8")
+        write_file(svg, timeline.draw(times, f"{what} {build_id}".lstrip()), "--svg")
         click.echo(f"Drew {svg}", err=True)
     document = _summary_json(summary, holder)
     if as_json:

@@ -13,6 +13,7 @@ import click
 from goldenami.cli import completing
 from goldenami.cli.context import open_project
 from goldenami.cli.options import environment_option
+from goldenami.cli.output import write_file
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,11 +112,7 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}", hint="Pass another --output.") from error
+    write_file(output, text, "--output")
 
 
 @ci.command("note")

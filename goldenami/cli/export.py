@@ -9,6 +9,7 @@ import click
 from goldenami.cli import completing
 from goldenami.cli.context import account_id, open_catalog, open_project
 from goldenami.cli.options import environment_option
+from goldenami.cli.output import write_file
 
 _FORMATS = ("terraform", "cloudformation", "cdk", "karpenter", "eks", "packer", "env", "json")
 
@@ -56,5 +57,5 @@ def export(
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        write_file(output, text, "--output")
         click.echo(f"wrote {output}", err=True)

@@ -11,6 +11,7 @@ import click
 from goldenami.cli import completing, places
 from goldenami.cli.context import account_id, open_catalog, open_project, print_json, reach
 from goldenami.cli.options import environment_option, json_option
+from goldenami.cli.output import write_file
 from goldenami.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _draw(path: Path, subject: str, found: dict[Place, Lineage]) -> None:
             hint="Give the id of one image of the release instead, with --region and --account.",
         )
     ((place, one),) = found.items()
-    path.write_text(chart.draw(one, f"{subject} in {place}"), encoding="utf-8")
+    write_file(path, chart.draw(one, f"{subject} in {place}"), "--svg")
     click.echo(f"Drew {path}", err=True)
 
 

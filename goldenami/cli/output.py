@@ -13,14 +13,17 @@ import os
 import select
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from goldenami.errors import OutputFailed
 from goldenami.printable import escaped
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-OUTPUT_FAILED: Final = 7  # the exit code of a command that did its work, but could not write its data to stdout
+# Of a command that did its work, but could not write its data to stdout or to a file.
+OUTPUT_FAILED: Final = OutputFailed.exit_code
 
 
 class _Descriptor(io.RawIOBase):
@@ -89,6 +92,20 @@ def protect() -> Streams:
     sys.stdout = _stream(stdout, sys.stdout, _Escaping, line_buffering=stdout.isatty())
     sys.stderr = _stream(stderr, sys.stderr, io.TextIOWrapper, line_buffering=True)  # has colors
     return Streams(stdout)
+
+
+def write_file(path: Path, data: str | bytes, option: str) -> None:
+    """Write a file that the user named with an option, and its folders. An existing file is replaced.
+
+    Raises OutputFailed if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise OutputFailed(
+            f"{path} cannot be written: {error.strerror or error}", hint=f"Give another file with {option}."
+        ) from error
 
 
 class _Escaping(io.TextIOWrapper):

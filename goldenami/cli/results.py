@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.errors import GoldenAmiError, InvalidInput, UsageError
+from goldenami.cli.output import write_file
+from goldenami.errors import GoldenAmiError, InvalidInput
 from goldenami.printable import escaped
 from goldenami.report.text import counts, duration, first_line, wrapped
 
@@ -76,7 +77,7 @@ def error_json(error: GoldenAmiError) -> dict[str, Any]:
 
 
 def write_junit(path: Path, results: Sequence[Result]) -> None:
-    """Write a JUnit file with one case for each recipe. Raises UsageError if it cannot be written."""
+    """Write a JUnit file with one case for each recipe. Raises OutputFailed if it cannot be written."""
     import xml.etree.ElementTree as ET
 
     numbers = Counter(result.status for result in results)
@@ -100,25 +101,16 @@ def write_junit(path: Path, results: Sequence[Result]) -> None:
             ET.SubElement(case, "system-out").text = result.outcome.manifest.label
     root = ET.Element("testsuites")
     root.append(suite)
-    _write(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n", "--junit")
+    write_file(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n", "--junit")
 
 
 def write_dotenv(path: Path, results: Sequence[Result], home: Place) -> None:
-    """Write the variables of each release. Recipes without one have none. Raises UsageError if it cannot be written."""
+    """Write the variables of each release. Recipes without one have none. Raises OutputFailed if they cannot be
+    written."""
     from goldenami.ci import dotenv
 
     written = [line for one in results if one.outcome is not None for line in dotenv.lines(one.outcome.manifest, home)]
-    _write(path, "".join(f"{line}\n" for line in written).encode(), "--dotenv")
-
-
-def _write(path: Path, content: bytes, option: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise UsageError(
-            f"the results cannot be written to {path}: {error.strerror}", hint=f"Pass another file with {option}."
-        ) from error
+    write_file(path, "".join(f"{line}\n" for line in written), "--dotenv")
 
 
 def render_table(results: Sequence[Result], console: Console, seconds: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 from goldenami import pipeline
 from goldenami.cli import results
 from goldenami.cli.main import main
-from goldenami.errors import UsageError
+from goldenami.errors import OutputFailed
 from goldenami.many import Result
 from goldenami.model import Place
 from goldenami.pipeline import Outcome, Request
@@ -99,7 +99,7 @@ def test_the_variables_of_releases(world: World, tmp_path: Path) -> None:
     assert file.read_text() == f"AMI_WEB_VERSION={outcome.manifest.version}\nAMI_WEB_X86_64={image.image_id}\n"
     results.write_dotenv(file, [replace(done[0], outcome=None)], world.environment.home_place)
     assert file.read_text() == ""
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(OutputFailed, match="cannot be written"):
         results.write_dotenv(tmp_path, done, world.environment.home_place)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
+import goldenami.cli
+from goldenami.cli.output import write_file
+from goldenami.errors import OutputFailed
 from goldenami.events import Event
 from goldenami.report import EventFile, Live, progress, stderr_console
 
@@ -72,6 +76,22 @@ def test_a_command_whose_output_is_full() -> None:
         command = [sys.executable, "-m", "goldenami.cli.main", "schema"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (7, 1), done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    write_file(tmp_path / "new/folder/file", "text", "--output")
+    assert (tmp_path / "new/folder/file").read_text() == "text"
+    for path, reason in ((tmp_path, "Is a directory"), (Path("/dev/full"), "No space left on device")):
+        with pytest.raises(OutputFailed, match=f"{path} cannot be written: {reason}") as caught:
+            write_file(path, "text", "--svg")
+        assert (caught.value.exit_code, caught.value.hint) == (7, "Give another file with --svg.")
+
+
+def test_all_commands_write_the_files_that_a_user_names_in_one_way() -> None:
+    writes = re.compile(r"\.write_(?:text|bytes)\(|open\([^)]*[\"'][wax]b?[\"']")
+    folder = Path(goldenami.cli.__file__).parent
+    found = {str(f.relative_to(folder)) for f in folder.rglob("*.py") if writes.search(f.read_text())}
+    assert found == {"output.py", "main.py"}, "main.py has the details of bugs"
 
 
 @pytest.mark.parametrize("columns", ["0", "-3", "x", "1", "99999999999999999999"])
