@@ -16,6 +16,7 @@ DEMO_LOCK := $(if $(LOCK),.ci/lock-demo.txt)
 # Workers for the tests: one more than cores, because builds of real instances wait for boots and downloads.
 JOBS  ?= $(shell expr $$(nproc) + 1)
 ARGS  ?=
+PYTEST = $(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables openssh-client procps python3 python3-venv \
 	systemd-container util-linux xfsprogs
@@ -35,9 +36,12 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 
 .PHONY: test
 test: setup-test ## Run static checks, build the documentation, and run unit and sandbox tests
-	@echo "Static checks and the documentation, side by side; each prints at its end"
-	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 lint docs bytecode
-	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(MAKE) --no-print-directory bytecode
+	@echo "Static checks and the documentation beside the tests, whose first builds mostly wait; each prints at its end"
+	@trap 'kill $$checks 2>/dev/null; exit 130' INT TERM; \
+	nice $(MAKE) --no-print-directory --output-sync=target --keep-going lint docs & checks=$$!; \
+	$(PYTEST) $(ARGS); tests=$$?; \
+	wait $$checks || { echo "The static checks or the documentation failed: see above" >&2; exit 1; }; exit $$tests
 
 .PHONY: test-all
 test-all: setup-test $(GITLAB_VENV)/.done bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
@@ -160,7 +164,8 @@ scan: setup-test ## Scan the hardened image with Lynis and the SCAP Security Gui
 setup: apt-sandbox $(VENV)/.demo
 
 .PHONY: setup-test
-setup-test: apt-test $(VENV)/.dev
+setup-test: ## Install what the tests need: programs with apt and packages with pip, side by side
+	@$(MAKE) --no-print-directory --jobs=2 apt-test $(VENV)/.dev
 
 # Installs only packages that dpkg does not list as installed, so a second run does not call apt.
 define apt_install
@@ -185,7 +190,7 @@ apt-test: apt-sandbox
 	$(call apt_install,$(PEER_PACKAGES),for p in $$missing; do $(SUDO) env DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -y -qq --no-install-recommends $$p >/dev/null 2>&1 || echo "  $$p is not available here: its tests will be skipped"; done)
 
-$(VENV)/bin/python:
+$(VENV)/bin/python: | apt-sandbox
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "goldenami needs Python 3.11 or newer; this is $$(python3 --version)" >&2; exit 1; }
 	@echo "Creating a virtual environment in $(VENV)"
@@ -198,12 +203,12 @@ define pip_install
 	@$(PIP) install $(if $(2),--no-deps --no-build-isolation) --editable ./sandbox --editable '.[$(1)]'
 endef
 
-$(VENV)/.demo: pyproject.toml sandbox/pyproject.toml $(DEMO_LOCK) | apt-sandbox $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml sandbox/pyproject.toml $(DEMO_LOCK) | $(VENV)/bin/python
 	@echo "Installing with pip into $(VENV): goldenami with its sandbox"
 	$(call pip_install,sandbox,$(DEMO_LOCK))
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | apt-test $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | $(VENV)/bin/python
 	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools"
 	$(call pip_install,dev,$(LOCK))
 	@touch $@ $(VENV)/.demo
