@@ -12,12 +12,10 @@ from pathlib import Path
 import click
 import pytest
 
-import goldenami
 from goldenami.cli.main import COMMANDS, main, program
 from goldenami.nextstep import command, needs_environment, step, use_environment
+from tests.worlds.source import tree, trees
 
-ROOT = Path(goldenami.__file__).parent
-TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 NAMED = re.compile(rf"goldenami (?:{'|'.join(map(re.escape, COMMANDS))})\b")
 # Texts that are no messages, with the reason.
 TEXTS = {
@@ -58,9 +56,8 @@ def printed() -> list[Printed]:
 
 
 def _printed() -> Iterator[Printed]:
-    for name, tree in TREES.items():
-        uses = any(isinstance(n, ast.ImportFrom) and n.module == "goldenami.nextstep" for n in ast.walk(tree))
-        for node in ast.walk(tree) if uses else ():
+    for name, module in trees("from goldenami.nextstep import"):
+        for node in ast.walk(module):
             if is_helper(node):
                 assert isinstance(node, ast.Call)
                 path, *rest = node.args
@@ -109,23 +106,23 @@ def test_the_argument_parser_accepts_every_command(one: Printed) -> None:
 def test_messages_have_commands_of_the_helper_only() -> None:
     found = [
         f"goldenami/{name}:{line}: {text}"
-        for name, tree in TREES.items()
+        for name, module in trees()
         if name not in TEXTS
-        for line, text in by_hand(tree)
+        for line, text in by_hand(module)
     ]
     assert found == [], "use goldenami.nextstep.step or command"
-    assert [name for name in TEXTS if not list(by_hand(TREES[name]))] == [], "these exceptions are not needed"
+    assert [name for name in TEXTS if not list(by_hand(tree(name)))] == [], "these exceptions are not needed"
 
 
-def by_hand(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def by_hand(source: ast.AST) -> Iterator[tuple[int, str]]:
     """The texts with a command, without docstrings and the descriptions of options and fields."""
     left_out: set[int] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(source):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             left_out.add(id(node.body[0].value))  # type: ignore[attr-defined]
         elif isinstance(node, ast.keyword) and node.arg in ("description", "help"):
             left_out |= {id(inner) for inner in ast.walk(node.value)}
-    for node in ast.walk(tree):
+    for node in ast.walk(source):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
             yield from ((node.lineno, found) for found in NAMED.findall(node.value))
 

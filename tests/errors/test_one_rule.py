@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import goldenami
 from goldenami import errors
 from goldenami.errors import GoldenAmiError
+from tests.worlds import source
 
-ROOT = Path(goldenami.__file__).parent
-TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 CLASSES = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
 KINDS = {name: kind for name, kind in CLASSES.items() if issubclass(kind, GoldenAmiError)}
 OURS = set(KINDS)
@@ -122,13 +119,13 @@ def test_only_the_helpers_do_it(rule: str) -> None:
     look, exempt = RULES[rule]
     found = [
         f"goldenami/{name}:{line}: {what}"
-        for name, tree in TREES.items()
+        for name, tree in source.trees()
         if name not in exempt
         for line, what in look(tree)
     ]
     assert found == [], "use goldenami/each.py or goldenami/polling.py"
     # An exception that nothing needs any more is removed.
-    needless = [name for name in exempt - {EACH, POLLING, "errors.py"} if not list(look(TREES[name]))]
+    needless = [name for name in exempt - {EACH, POLLING, "errors.py"} if not list(look(source.tree(name)))]
     assert needless == []
 
 
