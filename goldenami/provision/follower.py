@@ -1,8 +1,9 @@
 """Follows one run of a program, over several connections if necessary. Also the shell code that starts a program and
 prints its log.
 
-The program runs independently of the connection. It writes a log in its working directory (in /run, a file system in
-memory), and the command of the connection only follows that log. A lost connection does not interrupt the program.
+The program runs independently of the connection. It writes a log on the disk, and the command of the connection only
+follows that log. A lost connection does not interrupt the program. The working directory is in /run, a file system in
+memory, which is too small for a long log.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ from goldenami.provision.stream import Ended, Message, Reader
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
     from goldenami.ssh import Completed, Connection, Deadline
 
+DISK = "/var/tmp"  # for the log: /run is small
+LOG_BYTES = 1 << 30
+_LEAST_KIB = 64 << 10  # of free space on the disk for a log there
+_OOM = "sed -n 's/^oom_kill //p' /proc/vmstat"  # how many processes the kernel has ended for memory
+UNWRITTEN = 98  # the status of a program that cannot write its log (prelude.sh)
+LOST = 95  # the status of a command if the working directory disappeared before the program was found
+AGAIN = 96  # the status of a command that could not print the log to its end
 NO_DIRECTORY = 97  # the status of a command if the working directory is missing, or exists before the start
 _CHUNK = 256 << 10
 
@@ -33,6 +41,7 @@ class Follower:
         self.mark = mark
         self.ended = False
         self.whole = False  # the program reported its end itself
+        self.end = Ended(False)
         self.taken = 0  # lines over all connections; each connection reads the log from its beginning
         self._skip = 0
         self._on_message = on_message
@@ -40,12 +49,20 @@ class Follower:
         self._acknowledge: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def follow(
-        self, connection: Connection, command: str, archive: IO[bytes] | None, deadline: Deadline | None
+        self,
+        connection: Connection,
+        command: str,
+        archive: IO[bytes] | None,
+        deadline: Deadline | None,
+        on_silence: Callable[[float], None],
     ) -> Completed:
+        """Read the log until its end. ``on_silence``: as in ``Connection.stream``."""
         self._acknowledge = queue.SimpleQueue()
         self._skip = self.taken
         try:
-            return connection.stream(command, self._input(archive), self._line, deadline, lambda: self.ended)
+            return connection.stream(
+                command, self._input(archive), self._line, deadline, lambda: self.ended, on_silence
+            )
         finally:
             self._acknowledge.put(None)
 
@@ -69,40 +86,68 @@ class Follower:
     def _message(self, message: Message) -> None:
         if isinstance(message, Ended):
             self.ended = True
+            self.end = self.end if self.whole else message
             self.whole = self.whole or message.whole
             self._acknowledge.put(b"read\n")
         self._on_message(message)
 
 
-def start_script(work: str, mark: str, arguments: str, size: int) -> str:
+def start_script(work: str, mark: str, arguments: str, size: int, *, on_disk: bool) -> str:
     """Return the script that unpacks the archive from stdin, starts the program in its own session and follows its log.
 
-    ``arguments``: shell words, after the working directory and the mark. ``size``: bytes of the archive. After the end
-    of the program its log is kept for at most 10 minutes, so that a connection can read it. The log is opened only
+    ``arguments``: shell words, after the working directory and the mark. ``size``: bytes of the archive. ``on_disk``:
+    whether the log may be on the disk; without, or with little space there, it is in the working directory. After the
+    end of the program its log is kept for at most 10 minutes, so that a connection can read it. The log is opened only
     once: a second open for the last line could create the file again while the directory is being removed, and the
     directory would remain.
+
+    A program whose log has more than ``LOG_BYTES``, or half of the free space, is ended: the disk must not fill up.
     """
+    log = f"{DISK}/{work.rpartition('/')[2]}.log"
     return f"""umask 077
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
 head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 1; }}
 if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
-: >{work}/log || {{ rm -rf {work}; exit {NO_DIRECTORY}; }}
+free=$(df -Pk {DISK} 2>/dev/null | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)
+most={LOG_BYTES >> 10}
+if [ {int(on_disk)} = 1 ] && [ "${{free:-0}}" -ge {_LEAST_KIB} ] && : >{log}; then
+ln -s {log} {work}/log
+[ $most -le $((free / 2)) ] || most=$((free / 2))
+else : >{work}/log || {{ rm -rf {work}; exit {NO_DIRECTORY}; }}
+fi 2>/dev/null
+exec 7<{work}/log
+printf 'running\\n' >{work}/status
+{_OOM} >{work}/oom
 (
 exec >>{work}/log 2>&1
 $apart sh {work}/program {work} {mark} {arguments} &
-echo $! >{work}/pid
+program=$!
+echo $program >{work}/pid
 trap '' HUP # of a terminal that sudo asked for
-wait $!
-printf '\\n{mark} gone\\n'
+(
+while sleep 0.5 && [ -d {work} ]; do
+[ $(($(stat -Lc %s {work}/log) / 1024)) -le $most ] || {{
+printf 'output\\n' 1<>{work}/status
+kill -s KILL -- -$program || kill -s KILL $program
+exit
+}}
+done
+) >/dev/null 2>&1 &
+bound=$!
+wait $program
+status=$?
+kill $bound
+read -r said <{work}/status
+[ "$said" = output ] || printf '%s\\n' $status 1<>{work}/status
 exec >/dev/null 2>&1
 left=600
 while [ -d {work} ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done
-rm -rf {work}
-) </dev/null >/dev/null 2>&1 &
-{_follow(work)}"""
+rm -rf {work} {log}
+) </dev/null >/dev/null 2>&1 7<&- &
+{_follow(work, mark)}"""
 
 
-def attach_script(work: str) -> str:
+def attach_script(work: str, mark: str) -> str:
     """Return the script that follows a program which an earlier connection started. Its status is NO_DIRECTORY if no
     such program exists.
 
@@ -119,18 +164,44 @@ if [ ! -d {work} ] || [ $tries -ge 100 ]; then rm -rf {work}; exit {NO_DIRECTORY
 tries=$((tries + 1))
 sleep 0.1
 done
-{_follow(work)}"""
+exec 7<{work}/log
+{_follow(work, mark)}"""
 
 
-def _follow(work: str) -> str:
-    """Return the script that prints the log from its beginning, until a line on stdin confirms that all was read."""
-    return f"""tail -n +1 -f -s 0.1 {work}/log &
+def _follow(work: str, mark: str) -> str:
+    """Return the script that prints the log, which is open as descriptor 7, from its beginning, until a line on stdin
+    confirms that all was read.
+
+    If the program ends, its end is printed after the log (see ``stream``): the log itself may be unable to hold it. If
+    the kernel ends the process that prints the log, the script ends, so that the runner connects again.
+    """
+    return f"""tries=0
+until [ -s {work}/pid ] || [ $tries -ge 500 ]; do sleep 0.01; tries=$((tries + 1)); done
+read -r program <{work}/pid || {{ tail -n +1 <&7; exit {LOST}; }}
+whole=$$
+trap 'exit {AGAIN}' USR1
+(
+trap 'kill $printer; exit' TERM
+tail -n +1 -f -s 0.1 --pid=$program <&7 &
+printer=$!
+wait $printer || {{ kill -s USR1 $whole; exit; }}
+tries=0
+while read -r status <{work}/status && [ "$status" = running ] && [ $tries -lt 20 ]; do
+sleep 0.1
+tries=$((tries + 1))
+done
+read -r before <{work}/oom
+after=$({_OOM})
+printf '\\n{mark} gone %s %s %s %s\\n' "$status" $((${{after:-0}} - ${{before:-0}})) \\
+"$(df -Pk {work}/log | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)" \\
+$(($(stat -Lc %s {work}/log) / 1024))
+) 2>/dev/null &
 follower=$!
-if read -r _; then rm -rf {work}; fi
+if read -r _; then rm -f "$(readlink {work}/log)"; rm -rf {work}; fi
 kill $follower
 """
 
 
 def end_script(work: str) -> str:
     """Return the script that ends a program and all processes that it started."""
-    return f"kill -s KILL -- -$(cat {work}/pid); rm -rf {work}"
+    return f'kill -s KILL -- -$(cat {work}/pid); rm -f "$(readlink {work}/log)"; rm -rf {work}'

@@ -20,8 +20,9 @@ packages_known='' together=' ' detail='' state=''
 # --- events -----------------------------------------------------------------------------------------------------------
 
 # An event is a separate line. It begins with a line end, because earlier output may end without one. The reader removes it.
+# Without its events the program is of no use: it ends if the log cannot be written.
 event() {
-  printf '\n%s %s\n' "$mark" "$*"
+  printf '\n%s %s\n' "$mark" "$*" || exit 98
 }
 
 # The time since boot, in seconds, without starting a process.

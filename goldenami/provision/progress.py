@@ -30,6 +30,7 @@ from goldenami.provision.stream import (
 )
 
 _OUTPUT_LINES = 20
+_SHOWN_LINES = 100_000  # of one operation: after these its output is counted only
 
 Within = Callable[[str], AbstractContextManager[object]]
 
@@ -78,7 +79,8 @@ class Progress:
         self._stages = [_StageSoFar(stage) for stage in program.stages]
         self._current: int | None = None  # the stage that runs; ``_entered`` is its context
         self._entered: AbstractContextManager[object] | None = None
-        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)  # not masked yet
+        self._lines = 0  # of the operation that runs
 
     # --- results so far -----------------------------------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ class Progress:
     @property
     def output(self) -> str:
         """The last lines of output of the current or the last operation."""
-        return "\n".join(self._output)
+        return "\n".join(map(self.mask, self._output))
 
     @property
     def bound(self) -> BoundOperation | None:
@@ -105,6 +107,10 @@ class Progress:
     def doing(self) -> str:
         """The current activity, as the end of a sentence."""
         return f"running {self.mask(self.bound.label)}" if self.bound is not None else "between two operations"
+
+    def silent(self, seconds: float) -> None:
+        """Tells that the program goes on without output."""
+        self.say(f"{self._host}: no output for {seconds:.0f} s while {self.doing}")
 
     def say(self, message: str, level: str = "info") -> None:
         emit(self._emit, "note", message=message, level=level)
@@ -149,6 +155,7 @@ class Progress:
             case Started():
                 self.running = message
                 self._output.clear()
+                self._lines = 0
                 if message.index not in self.ended:
                     self._report("operation.started", message.index)
             case Finished():
@@ -161,8 +168,13 @@ class Progress:
                 self.reboot_after = message.index
 
     def on_output(self, line: str) -> None:
-        line = self.mask(line)
         self._output.append(line)
+        self._lines += 1
+        if self._lines > _SHOWN_LINES:
+            if self._lines % _SHOWN_LINES == 1:
+                self.say(f"{self._lines - 1} lines of output while {self.doing}; further lines are not shown")
+            return
+        line = self.mask(line)
         number = self._operations[self.running.index].number if self.running else None
         emit(self._emit, "operation.output", line=line, index=number)
 

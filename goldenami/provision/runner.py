@@ -10,18 +10,31 @@ from __future__ import annotations
 
 import contextlib
 import secrets as randomness
+import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from goldenami.errors import BuilderError, ConnectionLost, OperationDoubtful, OperationFailed
 from goldenami.events import Emit, ignore_events
-from goldenami.provision.follower import NO_DIRECTORY, Follower, attach_script, end_script, start_script, sudo
+from goldenami.provision.follower import (
+    AGAIN,
+    LOG_BYTES,
+    LOST,
+    NO_DIRECTORY,
+    UNWRITTEN,
+    Follower,
+    attach_script,
+    end_script,
+    start_script,
+    sudo,
+)
 from goldenami.provision.masking import masker
 from goldenami.provision.operation import BoundOperation, Stage
 from goldenami.provision.program import Item, Program, compile_program
 from goldenami.provision.progress import Progress, Within
 from goldenami.provision.results import RunResult, StageResult
+from goldenami.provision.stream import Ended
 
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
     from goldenami.ssh import Completed, Connection, Deadline
@@ -29,6 +42,8 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
 REBOOT_SECONDS = 600.0
 _ATTEMPTS = 3  # of a program that the host lost, and of connections without progress
 _RECONNECT_SECONDS = 180.0
+_LITTLE_KIB = 256  # of free space: too little for a log
+_LONG_KIB = 32 << 10  # a log of this size is why the disk is full
 _MEMORY_BYTES = 64 << 20  # larger archives are stored on the disk, in /var/tmp
 
 
@@ -56,6 +71,7 @@ def run_program(
     timeout: float | None = None,
     reboot_timeout: float = REBOOT_SECONDS,
     within: Within = contextlib.nullcontext,
+    log_on_disk: bool = True,
 ) -> RunResult:
     """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
 
@@ -65,10 +81,13 @@ def run_program(
 
     ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
     ``timeout``: seconds for each stage. ``reboot_timeout``: seconds for each reboot. ``within(name)`` is entered while
-    a stage runs. Raises OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and
+    a stage runs. ``log_on_disk``: False keeps the log in memory, for a program whose host is captured next. Raises
+    OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and
     ConnectionLost; ssh.NotBack if the host does not return from a reboot.
     """
-    run = _Run(connection, compile_program(items), emit, masker(secrets), mode, timeout, reboot_timeout, within)
+    run = _Run(
+        connection, compile_program(items), emit, masker(secrets), mode, timeout, reboot_timeout, within, log_on_disk
+    )
     return run.carry_out()
 
 
@@ -83,7 +102,9 @@ class _Run:
         timeout: float | None,
         reboot_timeout: float,
         within: Within,
+        log_on_disk: bool,
     ) -> None:
+        self._log_on_disk = log_on_disk
         self._connection = connection
         self._program = program
         self._mode = mode
@@ -138,9 +159,10 @@ class _Run:
             archive.seek(0)
             work = f"{'/run' if size <= _MEMORY_BYTES else '/var/tmp'}/{name}"
             follower = Follower(mark, self._progress.on_message, self._progress.on_output)
-            command = sudo(self._connection, start_script(work, mark, self._arguments(first), size))
+            script = start_script(work, mark, self._arguments(first), size, on_disk=self._log_on_disk)
+            command = sudo(self._connection, script)
             try:
-                done = follower.follow(self._connection, command, archive, self._deadline)
+                done = follower.follow(self._connection, command, archive, self._deadline, self._progress.silent)
             except CommandTimeout:
                 raise self._took_too_long(work) from None
             except ConnectionLost:
@@ -148,9 +170,13 @@ class _Run:
         if not follower.ended:
             if self._connection.asks_for_terminal(done):
                 return self._attempt(first)
+            if done.status == AGAIN:
+                return self._attach(work, follower)
+            if done.status == LOST:
+                return False
             raise self._did_not_start(done)
         if not follower.whole:
-            raise self._was_ended()
+            raise self._was_ended(follower.end)
         return True
 
     def _arguments(self, first: int) -> str:
@@ -171,20 +197,23 @@ class _Run:
                 f"the connection to {self._connection.endpoint.address} was lost; connecting again", "warning"
             )
             self._connection.reconnect(timeout=_RECONNECT_SECONDS)
-            command = sudo(self._connection, attach_script(work))
+            command = sudo(self._connection, attach_script(work, follower.mark))
             before = follower.taken
             try:
-                done = follower.follow(self._connection, command, None, self._deadline)
+                done = follower.follow(self._connection, command, None, self._deadline, self._progress.silent)
             except CommandTimeout:
                 raise self._took_too_long(work) from None
             except ConnectionLost:
                 without_progress = without_progress + 1 if follower.taken == before else 0
                 continue
-            if done.status == NO_DIRECTORY and not follower.ended:
+            if done.status in (NO_DIRECTORY, LOST) and not follower.ended:
                 return False
-            if follower.ended and not follower.whole:
-                raise self._was_ended()
-            return follower.whole
+            if not follower.ended:  # as with AGAIN
+                without_progress = without_progress + 1 if follower.taken == before else 0
+                continue
+            if not follower.whole:
+                raise self._was_ended(follower.end)
+            return True
         raise ConnectionLost(
             f"{self._connection.endpoint.address}: {_ATTEMPTS} connections in a row were lost without progress while "
             f"{self._progress.doing}"
@@ -199,17 +228,14 @@ class _Run:
             f"the stage {self._progress.stage_name} could not be started: {self._progress.mask(output)}", hint=hint
         )
 
-    def _was_ended(self) -> OperationFailed:
+    def _was_ended(self, end: Ended) -> OperationFailed:
         """Return the error for a program that ended without an end event while the connection was up."""
         progress = self._progress
+        reason, hint = _reason(end)
         if progress.bound is None:
-            what = f"the program ended unexpectedly in the stage {progress.stage_name}"
-            return OperationFailed(what, output=progress.output)
-        return self._failed(
-            progress.bound,
-            f"another process ended the program while {progress.doing}",
-            "If the kernel's log on the host reports a killed process, choose an instance type with more memory.",
-        )
+            what = f"{reason}, in the stage {progress.stage_name}"
+            return OperationFailed(what, output=progress.output, hint=hint)
+        return self._failed(progress.bound, f"{reason} while {progress.doing}", hint)
 
     def _took_too_long(self, work: str) -> OperationFailed | BuilderError:
         with contextlib.suppress(BuilderError):
@@ -219,7 +245,7 @@ class _Run:
         hint = "If the stage needs more time, increase builder.timeout in the recipe."
         return self._failed(progress.bound, text, hint) if progress.bound else BuilderError(text, hint=hint)
 
-    def _failed(self, bound: BoundOperation, text: str, hint: str) -> OperationFailed:
+    def _failed(self, bound: BoundOperation, text: str, hint: str | None) -> OperationFailed:
         """Return the error for the operation that runs."""
         return OperationFailed(
             f"{self._progress.mask(bound.label)}: {text}",
@@ -264,3 +290,37 @@ class _Run:
         )
         self._progress.rebooted()
         self._progress.say(f"{connection.endpoint.address} rebooted in {time.monotonic() - started:.0f} s")
+
+
+def _reason(end: Ended) -> tuple[str, str | None]:
+    """Return why a program ended without its end event, as the begin of a sentence, and a hint."""
+    status = int(end.status) if end.status.isdecimal() else None
+    is_full = status == UNWRITTEN or (end.free is not None and end.free < _LITTLE_KIB)
+    if end.status == "output" or (is_full and end.size > _LONG_KIB):
+        most = f"{LOG_BYTES >> 20} MiB or half of the space that was free"
+        what = f"the program was ended because it printed {end.size >> 10} MiB, and its log may have {most}"
+        return what, "Let the operation write its output to a file, or less of it."
+    if end.out_of_memory:
+        return (
+            f"the kernel ended processes for lack of memory ({end.out_of_memory}), and the program with them",
+            "Choose an instance type with more memory: builder.instance_types.",
+        )
+    if is_full:
+        return (
+            "the program ended because its log could not be written: no space is left on the host",
+            "Increase image.root_volume.size_gib, or delete what fills the disk.",
+        )
+    if status is not None and status > 128:
+        name = _signal(status - 128)
+        return (
+            f"another process ended the program ({name})",
+            "Look for what sends signals on the host, such as a script.",
+        )
+    return "the program ended unexpectedly" + (f" with exit status {status}" if status is not None else ""), None
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

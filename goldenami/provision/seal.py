@@ -98,7 +98,7 @@ def seal(
         operations.insert(at, SecretSearch(values=dict(secrets)))
     place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
-    run = run_program(connection, [*facts, stage], emit, secrets=masked, within=within)
+    run = run_program(connection, [*facts, stage], emit, secrets=masked, within=within, log_on_disk=False)
     done = run.stages[0].operations
     changed = (operations[o.index] for o in done if o.status == "changed")
     removed = tuple(one.name for one in changed if isinstance(one, Trace))

@@ -12,7 +12,9 @@ An event is a line that begins with the run's mark, a random word::
     MARK drift WHEN 3 DETAIL             operation 3 does not hold any more (see ``program.Recheck``)
     MARK reboot 3                        the host must reboot; the program continues after operation 3
     MARK end ok|failed                   the end of the program; no event follows
-    MARK gone                            the process of the program has ended
+    MARK gone STATUS KILLED FREE SIZE    the process of the program has ended: its status ("output": its log was too
+                                         long; "running": unknown), how many processes the kernel has ended for memory
+                                         since its start, the KiB that are free where its log is, and those of its log
 
 The program prints a line end before each event, because the output before it may end without one. ``Reader`` removes
 it.
@@ -76,9 +78,18 @@ class RebootDue:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The program ended. ``whole``: it reported its end itself. If not, another process ended it."""
+    """The program ended. ``whole``: it reported its end itself. If not, the other fields tell what is known.
+
+    ``status``: its exit status as a shell gives it, "output" if its log was too long, else "running".
+    ``out_of_memory``: processes that the kernel ended for lack of memory. ``free``: KiB that are free for its log; None
+    if unknown. ``size``: KiB of its log.
+    """
 
     whole: bool
+    status: str = ""
+    out_of_memory: int = 0
+    free: int | None = None
+    size: int = 0
 
 
 Message = Begun | StageStarted | FactRead | Started | Finished | Drifted | RebootDue | Ended
@@ -142,6 +153,9 @@ def _parse(text: str) -> Message:
         return Drifted(when, int(number), detail.strip())
     if kind == "reboot":
         return RebootDue(int(words[0]))
-    if kind in ("end", "gone"):
-        return Ended(kind == "end")
+    if kind == "end":
+        return Ended(True)
+    if kind == "gone":
+        status, killed, free, size = (*rest.split(" "), "", "", "", "")[:4]
+        return Ended(False, status, int(killed or 0), int(free) if free.isdecimal() else None, int(size or 0))
     raise ValueError(f"not an event: {text!r}")

@@ -35,6 +35,7 @@ _PATIENCE_SECONDS = 30.0  # between two calls of ``on_wait`` during a reboot; li
 # and users, and pam_nologin refuses all logins until the boot is complete.
 _REFUSED_SECONDS = 25.0
 
+_SILENCE_SECONDS = 60.0  # between two calls of ``on_silence``
 _CHUNK = 256 << 10
 _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept
 _POLL_SECONDS = 0.2
@@ -210,6 +211,7 @@ class Connection:
         on_line: Callable[[str], None],
         timeout: float | Deadline | None = None,
         until: Callable[[], bool] | None = None,
+        on_silence: Callable[[float], None] | None = None,
     ) -> Completed:
         """Run a command as ``run`` does, and call ``on_line`` with each line of stdout as it arrives, also while
         ``stdin`` is being sent.
@@ -221,9 +223,11 @@ class Connection:
         ``until`` is called after each piece of output. When it returns true, the end of ``stdin`` is sent, and the
         result is returned with status 0, without waiting for the end of the command. That saves one round trip. The
         next command of this connection waits for that end, at most ten seconds, while its own channel is opened.
+
+        ``on_silence`` is called about every minute while no output arrives, with the seconds of silence.
         """
         lines = Lines(on_line)
-        status, stderr = self._execute(command, stdin, lines.feed, timeout, until)
+        status, stderr = self._execute(command, stdin, lines.feed, timeout, until, on_silence)
         lines.end()
         return Completed(status, b"", stderr)
 
@@ -267,6 +271,7 @@ class Connection:
         on_output: Callable[[bytes], None],
         timeout: float | Deadline | None,
         until: Callable[[], bool] | None = None,
+        on_silence: Callable[[float], None] | None = None,
     ) -> tuple[int, bytes]:
         deadline = Deadline(timeout, self._clock) if isinstance(timeout, int | float) else timeout
         mark = new_mark()
@@ -279,7 +284,7 @@ class Connection:
                 threading.Thread(target=_drain, args=(channel, errors, errors_head), daemon=True).start()
                 sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
                 sender.start()
-                for piece in self._output(channel, deadline, command, head):
+                for piece in self._output(channel, deadline, command, head, on_silence):
                     if not (data := head.feed(piece)):
                         continue
                     on_output(data)
@@ -356,13 +361,19 @@ class Connection:
         )
 
     def _output(
-        self, channel: paramiko.Channel, deadline: Deadline | None, command: str, head: Head
+        self,
+        channel: paramiko.Channel,
+        deadline: Deadline | None,
+        command: str,
+        head: Head,
+        on_silence: Callable[[float], None] | None,
     ) -> Iterator[bytes]:
         """Yield the stdout of a command until its end. Raises CommandTimeout, ConnectionLost, and Refused if the login
         shell does not start the command."""
         channel.settimeout(_POLL_SECONDS)
         start = Deadline(_START_SECONDS, self._clock)
         quiet_since: float | None = None
+        last = last_sign = self._clock()
         while True:
             if deadline is not None and deadline.over:
                 raise CommandTimeout(f"{self.name}: a command did not end in time: {command.split(None, 1)[0]} …")
@@ -378,6 +389,9 @@ class Connection:
                 now = self._clock()
                 if not self._transport.is_active():
                     raise ConnectionLost(f"{self.name}: the connection was lost during a command") from None
+                if on_silence is not None and now - last_sign >= _SILENCE_SECONDS:
+                    last_sign = now
+                    on_silence(now - last)
                 if channel.exit_status_ready():
                     quiet_since = now if quiet_since is None else quiet_since
                     if now - quiet_since >= _LINGER_SECONDS:
@@ -386,6 +400,7 @@ class Connection:
             if not data:
                 return
             quiet_since = None
+            last = last_sign = self._clock()
             yield data
 
     def _status(self, channel: paramiko.Channel) -> int:

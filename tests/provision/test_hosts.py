@@ -631,7 +631,7 @@ def test_two_programs_on_one_host_do_not_disturb_each_other(host: Host, endpoint
 
 
 def test_a_program_that_something_kills_is_told(host: Host) -> None:
-    with pytest.raises(OperationFailed, match="another process ended the program"):
+    with pytest.raises(OperationFailed, match=r"another process ended the program \(SIGKILL\)"):
         host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
 
 
