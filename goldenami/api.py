@@ -534,6 +534,7 @@ def restore(
     name: str,
     version: str,
     *,
+    reason: str | None = None,
     on_event: OnEvent | None = None,
     stop: threading.Event | None = None,
 ) -> Revoked:
@@ -541,7 +542,7 @@ def restore(
     from goldenami.release import channels
 
     def work(environment: Environment, cloud: Cloud, emit_to: Emit) -> Revoked:
-        return channels.restore(environment, name, version, cloud=cloud, emit_to=emit_to)
+        return channels.restore(environment, name, version, reason=reason, cloud=cloud, emit_to=emit_to)
 
     return _with_cloud(project, work, on_event, stop)
 

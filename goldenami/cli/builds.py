@@ -18,7 +18,7 @@ from goldenami.cli.output import write_file
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from goldenami.journal import Holder, Intent, Result, Summary
+    from goldenami.journal import Header, Holder, Intent, Result, Summary
     from goldenami.report.timeline import Timeline
 
 
@@ -83,12 +83,20 @@ def builds_list(
         return
     for summary, holder in found:
         header = summary.header
-        what = f"{header.recipe} {header.data.get('version', '')}".rstrip() if header else str(summary.problem)
+        what = _subject(header) if header else str(summary.problem)
         state = _state(summary, holder)
         left = f"  {len(summary.resources)} resources" if state in ("unfinished", "failed") else ""
         who = f"  {holder}" if holder else ""
         age = f"  {_age(header.created)}" if header else ""
         click.echo(f"{summary.build_id}  {state:<10}  {what}{age}{left}{who}")
+
+
+def _subject(header: Header) -> str:
+    """Return the release of a build, or the kind of a task with what it is about."""
+    given = header.data.get("arguments") or {}
+    name = "@".join(given[key] for key in ("name", "channel") if key in given)
+    about = [name, *given.get("releases", ())] if header.data.get("task") else [header.data.get("version", "")]
+    return " ".join([header.recipe, *filter(None, about)])
 
 
 def _state(summary: Summary, holder: Holder | None) -> str:

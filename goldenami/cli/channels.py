@@ -139,9 +139,10 @@ def revoke(reference: str, reason: str, cascade: bool, yes: bool, environment_na
 
 @click.command()
 @click.argument("reference", metavar="NAME@VERSION", shell_complete=completing.releases)
+@click.option("--reason", help="Why; kept in the history.")
 @environment_option
 @json_option
-def restore(reference: str, environment_name: str | None, as_json: bool) -> int:
+def restore(reference: str, reason: str | None, environment_name: str | None, as_json: bool) -> int:
     """End the revocation of a release: enable its images and share them again, as they were when it was built.
 
     No channel moves; `goldenami promote` moves one. The exit code is 6 if an account or region did not answer, or a
@@ -154,12 +155,12 @@ def restore(reference: str, environment_name: str | None, as_json: bool) -> int:
     _, environment = open_project(environment_name)
     reach(environment)
     with report.progress(report.stderr_console()) as emit:
-        done = channels.restore(environment, parsed.name, str(parsed.version), emit_to=emit)
+        done = channels.restore(environment, parsed.name, str(parsed.version), reason=reason, emit_to=emit)
     if as_json:
         print_json({"schema": REVOCATION_SCHEMA, **_revoked_json(done)})
     elif not done.left and not done.unreachable:
         click.echo(f"{_labels(done)} is not revoked any more; {len(done.images)} images are enabled", err=True)
-    return _end(done, "restore")
+    return _end(done, "restore", *(["--reason", reason] if reason else []))
 
 
 @click.command()

@@ -108,7 +108,8 @@ def drift(names: tuple[str, ...], detailed: bool, environment_name: str | None, 
             label = f"{manifest.recipe}@{manifest.version}"
             click.echo(f"{manifest.label} is not as declared: run {step('distribute', label)}", err=True)
         if not differing:
-            click.echo(f"{len(found)} releases are as declared", err=True)
+            releases = "1 release is" if len(found) == 1 else f"{len(found)} releases are"
+            click.echo(f"{releases} as declared", err=True)
     places.tell(_unreachable(found))
     code = places.exit_code(_unreachable(found))
     return code or (DIFFERS if detailed and not all(one.in_sync for one in found) else 0)

@@ -48,7 +48,8 @@ def fleet(name: str | None, environment_name: str | None, as_json: bool) -> int:
         if found.releases:
             header = ["RELEASE", "INSTANCES", "RUNNING", "AGE", "NEWER", "CHANNELS", "PLACES"]
             print_table(header, [_cells(row) for row in found.releases])
-        click.echo(f"{found.others} instances run other images.", err=True)
+        others = "1 instance runs another image" if found.others == 1 else f"{found.others} instances run other images"
+        click.echo(f"{others}." if found.releases else f"No instance runs a release. {others}.", err=True)
     places.tell(found.unreachable, "so its instances are not counted")
     return places.exit_code(found.unreachable)
 

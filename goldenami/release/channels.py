@@ -444,6 +444,7 @@ def restore(
     name: str,
     version: str,
     *,
+    reason: str | None = None,
     catalog: Catalog | None = None,
     cloud: Cloud | None = None,
     known: Cloud | None = None,
@@ -460,7 +461,7 @@ def restore(
     if catalog.marks.revocation(name, version) is None:
         raise NotFound(f"{manifest.label} is not revoked", hint=f"{step('history', name)} shows what happened to it.")
     caller = known.check_caller().arn
-    arguments = {"releases": [manifest.label]}
+    arguments = {"releases": [manifest.label], "reason": reason}
     with task.run(environment, "restore", arguments, cloud=cloud, known=known, emit_to=emit_to) as job:
         now = job.cloud.now()
         estate = _survey(job, [manifest])
@@ -475,7 +476,7 @@ def restore(
         if lost and not estate.unreachable:
             removal.failures[manifest.label] = f"these images do not exist any more: {', '.join(sorted(lost))}"
         if not removal.failures and not estate.unreachable:
-            catalog.marks.restore(name, version, caller, now)
+            catalog.marks.restore(name, version, caller, now, reason)
             catalog.refresh_channels(name, version)
             notices.restored(job, manifest, caller)
         restored = Revoked((manifest,), {}, (), (), tuple(enabled), removal.failures, estate.unreachable, job.id)

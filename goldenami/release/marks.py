@@ -67,6 +67,7 @@ class Revocation:
     finished: str | None = None
     restored: str | None = None
     restored_by: str | None = None
+    restored_because: str | None = None
     schema: str = REVOCATION_SCHEMA
 
 
@@ -163,12 +164,12 @@ class Marks:
         if before is not None and before.finished is None:
             self._write(_key("revoked", name, version), {**asdict(before), "finished": timestamp(now)})
 
-    def restore(self, name: str, version: str, by: str, now: datetime) -> None:
+    def restore(self, name: str, version: str, by: str, now: datetime, reason: str | None = None) -> None:
         """End the revocation of a release. Does nothing for a release that is not revoked."""
         before = self.revocation(name, version)
         if before is not None:
-            form = {**asdict(before), "status": "restored", "restored": timestamp(now), "restored_by": by}
-            self._write(_key("revoked", name, version), form)
+            ended = {"status": "restored", "restored": timestamp(now), "restored_by": by, "restored_because": reason}
+            self._write(_key("revoked", name, version), {**asdict(before), **ended})
 
     def revocation(self, name: str, version: str) -> Revocation | None:
         """Return the revocation of a release, or None if it is not revoked."""
@@ -192,7 +193,7 @@ class Marks:
             made = self._validated(Revocation, form, _key("revoked", name, version))
             found.append(MarkEvent(made.revoked, "revoke", made.by, made.reason))
             if made.restored is not None:
-                found.append(MarkEvent(made.restored, "restore", made.restored_by))
+                found.append(MarkEvent(made.restored, "restore", made.restored_by, made.restored_because))
         return found
 
     def why_unusable(self, name: str, version: str) -> str | None:

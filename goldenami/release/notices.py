@@ -72,7 +72,8 @@ def revoked(
 
 def restored(job: Task, manifest: ImageManifest, caller: str) -> None:
     """Record that the revocation of a release ended."""
-    _due(job, "restoration", f"The revocation of {manifest.label} ended", manifest, by=caller)
+    title, reason = f"The revocation of {manifest.label} ended", job.arguments["reason"]
+    _due(job, "restoration", title, manifest, by=caller, reason=reason)
 
 
 def retired(job: Task, decisions: Iterable[RetentionDecision], failed: Collection[str]) -> None:

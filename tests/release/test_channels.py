@@ -11,6 +11,7 @@ from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
 from goldenami.aws.guard import reads_only
+from goldenami.cli.main import main
 from goldenami.errors import ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed
 from goldenami.model import ImageManifest, Place
 from goldenami.release import channels
@@ -227,7 +228,9 @@ def test_another_channel_in_the_recipe_is_no_other_image(world: World) -> None:
 # --- revoke -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_revoked_release_cannot_be_used_and_comes_back_as_it_was(world: World) -> None:
+def test_a_revoked_release_cannot_be_used_and_comes_back_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = releases(world, 2)
     text = (world.path / "recipes" / "web.yaml").read_text()
     before = inventory.take(world)
@@ -261,13 +264,21 @@ def test_a_revoked_release_cannot_be_used_and_comes_back_as_it_was(world: World)
     forget(world)
     again = revoke(world, second)
     assert (again.images, again.left, made(world)) == ((), {}, []), "a second call changes nothing"
-    restored = channels.restore(world.environment, RECIPE, second.version, cloud=world.cloud)
+    restored = channels.restore(world.environment, RECIPE, second.version, reason="patched", cloud=world.cloud)
     assert (restored.left, states(world, second)) == ({}, {"available"})
     promote(world, second)
     world.client("ec2", PLACES[0]).terminate_instances(InstanceIds=[instance])
     world.clock.sleep(60)
     assert inventory.take(world) == before
-    actions = [(event.action, event.version) for event in history_of(world.catalog, Reference(RECIPE))]
+    every = history_of(world.catalog, Reference(RECIPE))
+    actions = [(event.action, event.version) for event in every]
+    assert [event.reason for event in every if event.action == "restore"] == ["patched"]
+    capsys.readouterr()
+    monkeypatch.chdir(world.path)
+    assert main(["builds", "list", "-e", "test"]) == 0
+    listed = capsys.readouterr().out
+    assert f"promote web@{CHANNEL}" in listed
+    assert f"restore {second.label}" in listed
     # Some of them are of the same second.
     assert sorted(actions[-4:]) == [
         ("promote", second.version),
