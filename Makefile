@@ -81,7 +81,7 @@ lint: setup-test ## Run the static checks only: ruff, mypy, import-linter, vultu
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
-	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml .gitlab/images.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml .gitlab/images.yml .gitlab/upkeep.yml
 	$(BIN)/goldenami validate
 
 .PHONY: dist
