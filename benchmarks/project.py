@@ -94,8 +94,8 @@ _FILES: Final = {
 }
 
 
-def write(root: Path, count: int, *, depth: int = DEPTH) -> dict[str, str | None]:
-    """Write ``count`` recipes in a graph of ``depth`` levels into a project, and return the base of each.
+def write(root: Path, count: int) -> dict[str, str | None]:
+    """Write ``count`` recipes in a graph of ``DEPTH`` levels into a project, and return the base of each.
 
     A tenth is hardened. The others have an agent, and software with a template, a handler and tests.
     """
@@ -111,7 +111,7 @@ def write(root: Path, count: int, *, depth: int = DEPTH) -> dict[str, str | None
         text = _FIRST.format(name=name, system=system, filter=filter, owner=owner, profile=profile)
         (recipes / f"{name}.yaml").write_text(text, encoding="utf-8")
     for number in range(count - len(levels[0])):
-        level = 1 + number * (depth - 1) // (count - len(levels[0]))
+        level = 1 + number * (DEPTH - 1) // (count - len(levels[0]))
         if level == len(levels):
             levels.append([])
         above = levels[level - 1]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from goldenami.aws import tags
 from goldenami.aws.instances import Market
+from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
 from goldenami.model import Place
 
@@ -72,11 +73,9 @@ def quota(cloud: Cloud, place: Place, market: Market) -> float:
 def used_vcpus(cloud: Cloud, place: Place) -> Mapping[Market, int]:
     """Return the vCPUs of the Standard instances that run or start in a place, by market. Instances of builds are left
     out: a launch waits for their end (``room``)."""
-    request = {"Filters": [{"Name": "instance-state-name", "Values": list(_IN_USE)}]}
-    running: list[dict[str, Any]] = [
+    running = [
         instance
-        for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)
-        for instance in reservation["Instances"]
+        for instance in instances_in(cloud, place, instance_state_name=_IN_USE)
         if is_standard(instance["InstanceType"])
         and not any(tag["Key"] == tags.BUILD_ID for tag in instance.get("Tags", ()))
     ]

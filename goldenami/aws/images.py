@@ -410,18 +410,6 @@ def unprotect(ledger: Ledger, key: str, place: Place, image_id: str) -> None:
     ledger.change(key, place, call, resource=image_id, kind="attribute")
 
 
-def tag(ledger: Ledger, key: str, place: Place, resource: str, wanted: Mapping[str, str]) -> None:
-    """Ensure that an image or a snapshot has tags; its other tags stay."""
-    call = Call("ec2", "CreateTags", {"Resources": [resource], "Tags": tagging.to_list(wanted)})
-    ledger.change(key, place, call, resource=resource, kind="attribute")
-
-
-def untag(ledger: Ledger, key: str, place: Place, resource: str, removed: Mapping[str, str]) -> None:
-    """Ensure that an image or a snapshot does not have tags with these values any more."""
-    call = Call("ec2", "DeleteTags", {"Resources": [resource], "Tags": tagging.to_list(removed)})
-    ledger.change(key, place, call, resource=resource, kind="attribute")
-
-
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
 

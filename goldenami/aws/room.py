@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from goldenami.aws import tags
+from goldenami.aws.reservations import instances_in
 from goldenami.errors import BuilderError
 from goldenami.model import Place
 from goldenami.polling import Interval, poll
@@ -98,14 +99,9 @@ class Room:
 
 def of_builds(cloud: Cloud, place: Place) -> Instances:
     """Return the instances of all builds that count for the quotas of a place, or did a moment ago."""
-    filters = [
-        {"Name": "tag-key", "Values": [tags.BUILD_ID]},
-        {"Name": "instance-state-name", "Values": list(_STATES)},
-    ]
     return frozenset(
         (instance["InstanceId"], instance["State"]["Name"] in _ENDING)
-        for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations", {"Filters": filters})
-        for instance in reservation["Instances"]
+        for instance in instances_in(cloud, place, tag_key=[tags.BUILD_ID], instance_state_name=_STATES)
     )
 
 

@@ -172,18 +172,6 @@ def delete_with_instance(
     ledger.change(key, place, Call("ec2", "ModifyInstanceAttribute", request), resource=instance_id, kind="attribute")
 
 
-def tag(ledger: Ledger, key: str, place: Place, id: str, tags: Mapping[str, str]) -> None:
-    """Ensure that a resource has these tags. It may be a resource that goldenami did not create."""
-    request = {"Resources": [id], "Tags": tagging.to_list(tagging.checked(tags))}
-    ledger.change(key, place, Call("ec2", "CreateTags", request), resource=id, kind="tags")
-
-
-def untag(ledger: Ledger, key: str, place: Place, id: str, names: Collection[str]) -> None:
-    """Ensure that a resource does not have tags of these names."""
-    request = {"Resources": [id], "Tags": [{"Key": name} for name in sorted(names)]}
-    ledger.change(key, place, Call("ec2", "DeleteTags", request), resource=id, kind="tags")
-
-
 def delete(ledger: Ledger, place: Place, volume_id: str) -> None:
     """Ensure that a volume is deleted. Raises CloudError (VolumeInUse) if it stays attached."""
     ledger.delete("volume", place, volume_id)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from goldenami import polling
+from goldenami.aws.reservations import flatten
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.model import Place
@@ -225,10 +226,6 @@ def _classify_terminated(item: Item) -> tuple[Readiness, str]:
     return ("ready", "") if state_of(item) == "terminated" else ("pending", "")
 
 
-def _flatten(reservations: Iterable[Item]) -> Iterable[Item]:
-    return (instance for reservation in reservations for instance in reservation["Instances"])
-
-
 # The account's disabled and deprecated images are described only with these parameters.
 IMAGES: Final = Watched(
     "DescribeImages",
@@ -241,8 +238,8 @@ IMAGES: Final = Watched(
 SNAPSHOTS: Final = Watched("DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _classify_snapshot)
 AVAILABLE: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_available)
 ATTACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_attached)
-RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_running, _flatten)
-STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_stopped, _flatten)
+RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_running, flatten)
+STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_stopped, flatten)
 TERMINATED: Final = Watched(
-    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_terminated, _flatten, "ready"
+    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_terminated, flatten, "ready"
 )

@@ -19,6 +19,7 @@ import goldenami
 from goldenami.ci import marks
 from goldenami.errors import AccessError, GoldenAmiError, NotFound, UsageError
 from goldenami.nextstep import step
+from goldenami.web import NoRedirects
 
 TOKEN: Final = "GOLDENAMI_GITLAB_TOKEN"  # the name of a variable
 _LONGEST: Final = 900_000  # characters; GitLab allows 1,000,000 in a note
@@ -131,12 +132,7 @@ def _call(where: MergeRequest, method: str, path: str, values: Mapping[str, Any]
         raise GoldenAmiError(f"GitLab did not answer {method} {path}: {reason}") from None
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
+_OPENER = urllib.request.build_opener(NoRedirects)
 
 
 def _refused(status: int, method: str, path: str) -> GoldenAmiError:

@@ -103,20 +103,28 @@ def confirm(question: str, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def confirm_address(instance: str, address: str | None, accepted: bool) -> None:
-    """Ask whether an instance may lose its public address, unless ``accepted`` or ``address`` is None.
+def confirm_loss(text: str, accepted: bool, hint: str) -> None:
+    """Ask whether something may be lost, unless ``accepted``. --yes is no answer to this question. ``hint``: how to
+    accept it without a terminal.
 
     Raises click.Abort if the user declines, and UsageError if stdin is not a terminal.
     """
-    if address is None or accepted:
+    if accepted:
         return
-    text = f"{instance} has the public address {address} without an Elastic IP address. It gets another one"
     if not sys.stdin.isatty():
-        raise UsageError(
-            f"{text} when it is started again. This needs a confirmation, and stdin is not a terminal.",
-            hint="Add --new-public-address to accept that, or associate an Elastic IP address first.",
-        )
+        raise UsageError(f"{text}. This needs a confirmation of its own, and stdin is not a terminal.", hint=hint)
     click.confirm(f"{text}. Continue?", abort=True, err=True)
+
+
+def confirm_address(instance: str, address: str | None, accepted: bool) -> None:
+    """Ask whether an instance may lose its public address, unless it has none to lose. See :func:`confirm_loss`."""
+    if address is not None:
+        confirm_loss(
+            f"{instance} has the public address {address} without an Elastic IP address. It gets another one when it "
+            "is started again",
+            accepted,
+            "Add --new-public-address to accept that, or associate an Elastic IP address first.",
+        )
 
 
 def parse_time(text: str) -> datetime:

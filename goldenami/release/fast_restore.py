@@ -15,10 +15,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from goldenami.aws import images, snapshots, tags
+from goldenami.aws import snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
+from goldenami.aws.tagcalls import tag, untag
 from goldenami.aws.waiters import Item
 from goldenami.each import each
 from goldenami.model import ImageManifest, Place
@@ -105,15 +106,15 @@ def change(
     key = f"fast-restore/{place}/{snapshot_id}"
     meanwhile = tag_of({*(before or "").split(), *(after or "").split()})
     if meanwhile is not None and meanwhile != before:
-        images.tag(ledger, f"{key}/tag", place, snapshot_id, {tags.FAST_RESTORE: meanwhile})
+        tag(ledger, f"{key}/tag", place, snapshot_id, {tags.FAST_RESTORE: meanwhile})
     if disable:
         snapshots.fast_restore(ledger, f"{key}/disable", place, snapshot_id, disable, on=False)
     if enable:
         snapshots.fast_restore(ledger, f"{key}/enable", place, snapshot_id, enable)
     if after is None and meanwhile is not None:
-        images.untag(ledger, f"{key}/untag", place, snapshot_id, {tags.FAST_RESTORE: meanwhile})
+        untag(ledger, f"{key}/untag", place, snapshot_id, {tags.FAST_RESTORE: meanwhile})
     elif after is not None and after != meanwhile:
-        images.tag(ledger, f"{key}/tag-after", place, snapshot_id, {tags.FAST_RESTORE: after})
+        tag(ledger, f"{key}/tag-after", place, snapshot_id, {tags.FAST_RESTORE: after})
 
 
 def end(ledger: Ledger, old: Old) -> None:

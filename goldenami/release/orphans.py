@@ -26,6 +26,7 @@ from goldenami import task
 from goldenami.aws import catalogs, images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import Tagged, kind_of, parameter_tags
 from goldenami.aws.ownership import UNPROVEN, Answer, Owner, Whose
+from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.events import Emit, ignore_events
@@ -266,8 +267,7 @@ def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[Tagg
 
     instances = [
         instance
-        for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations")
-        for instance in reservation["Instances"]
+        for instance in instances_in(cloud, place)
         if instance["State"]["Name"] not in ("terminated", "shutting-down")
     ]
     keys = {str(i["KeyName"]): str(i["InstanceId"]) for i in instances if i.get("KeyName")}

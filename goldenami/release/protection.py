@@ -16,6 +16,7 @@ from typing import Final
 
 from goldenami.aws import images, tags
 from goldenami.aws.ledger import Ledger
+from goldenami.aws.tagcalls import tag
 from goldenami.aws.waiters import Item
 from goldenami.each import each
 from goldenami.model import ImageManifest, Place, Protection, timestamp
@@ -70,7 +71,7 @@ def restore(ledger: Ledger, place: Place, image: Item) -> None:
     if mode is None:
         return
     if by_tag(image) is None:
-        images.tag(ledger, f"protection/{place}/{id}", place, id, {tags.PROTECTION: mode})
+        tag(ledger, f"protection/{place}/{id}", place, id, {tags.PROTECTION: mode})
     images.protect(ledger, f"protect/{place}/{id}", place, id, cooldown=mode == "with-cooldown")
 
 
@@ -85,5 +86,5 @@ def lift(ledger: Ledger, place: Place, image: Item, now: datetime) -> datetime |
     if "with-cooldown" not in (mode_of(image), given):
         return None
     end = now.replace(microsecond=0) + _COOLDOWN
-    images.tag(ledger, f"cooldown/{place}/{id}", place, id, {tags.PROTECTION: timestamp(end)})
+    tag(ledger, f"cooldown/{place}/{id}", place, id, {tags.PROTECTION: timestamp(end)})
     return end

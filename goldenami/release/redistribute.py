@@ -32,6 +32,7 @@ from goldenami.aws import images, journals, kms, parameters, snapshots, tags
 from goldenami.aws.kinds import kind_of
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
+from goldenami.aws.tagcalls import tag, untag
 from goldenami.each import each
 from goldenami.errors import NotFound, TargetsFailed, UsageError
 from goldenami.events import Emit, ignore_events
@@ -377,7 +378,7 @@ class _Work(Attempts):
             self._permit(place, resource, of_kind(of_one, "launch permission", "snapshot permission"))
             wanted = {change.what: change.after for change in of_kind(of_one, "tag") if change.after is not None}
             if wanted:
-                images.tag(self.ledger, f"tags/{place}/{resource}", place, resource, wanted)
+                tag(self.ledger, f"tags/{place}/{resource}", place, resource, wanted)
             for change in of_kind(of_one, "deregistration protection"):
                 self._protect(place, resource, change)
             # The tag that says who protects an image is deleted after the protection, and not if a cooldown begins.
@@ -385,7 +386,7 @@ class _Work(Attempts):
             if tags.PROTECTION in removed and self._lift(place, resource):
                 del removed[tags.PROTECTION]
             if removed:
-                images.untag(self.ledger, f"untag/{place}/{resource}", place, resource, removed)
+                untag(self.ledger, f"untag/{place}/{resource}", place, resource, removed)
             if of_kind(of_one, "imds"):
                 images.require_imds_v2(self.ledger, f"imds/{place}/{resource}", place, resource)
             if of_kind(of_one, "deprecation"):

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from goldenami.aws import images, parameters, snapshots
+from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.each import each
@@ -124,11 +125,10 @@ def _survey_place(
 
 def instances(cloud: Cloud, place: Place) -> Iterator[tuple[str, str, str]]:
     """Yield image id, instance id and state of every instance of a place that is not terminated."""
-    for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations"):
-        for instance in reservation["Instances"]:
-            state = str(instance["State"]["Name"])
-            if state != "terminated":
-                yield str(instance["ImageId"]), str(instance["InstanceId"]), state
+    for instance in instances_in(cloud, place):
+        state = str(instance["State"]["Name"])
+        if state != "terminated":
+            yield str(instance["ImageId"]), str(instance["InstanceId"]), state
 
 
 def _instances(cloud: Cloud, place: Place) -> Iterator[Use]:

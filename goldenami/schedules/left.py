@@ -14,6 +14,7 @@ from typing import Final
 
 from goldenami.aws import catalogs, images, snapshots, tags
 from goldenami.aws.ownership import Owner
+from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.each import each
@@ -80,9 +81,8 @@ def _read(cloud: Cloud, environment: Environment, place: Place) -> _Place:
     if found:
         for volume in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes"):
             sources |= {volume["VolumeId"], *_replaced(volume)}
-        for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations"):
-            living = (i for i in reservation["Instances"] if i["State"]["Name"] != "terminated")
-            sources |= {instance["InstanceId"] for instance in living}
+        living = (i for i in instances_in(cloud, place) if i["State"]["Name"] != "terminated")
+        sources |= {instance["InstanceId"] for instance in living}
     return _Place(found, frozenset(sources))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from goldenami.aws import catalogs, images, snapshots, tags
 from goldenami.aws.kinds import Tagged, kind_of
 from goldenami.aws.ownership import Owner
+from goldenami.aws.reservations import flatten
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.model import Environment, Place
@@ -89,11 +90,7 @@ def _sources(cloud: Cloud, schedule: Schedule, place: Place) -> Iterator[Source]
         return
     alive = {"Name": "instance-state-name", "Values": list(_ALIVE)}
     request = {"Filters": [*filters, alive]}
-    found = [
-        instance
-        for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)
-        for instance in reservation["Instances"]
-    ]
+    found = list(flatten(cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)))
     if selection.recipe is not None:
         ids = {str(i["ImageId"]) for i in found}
         released = {

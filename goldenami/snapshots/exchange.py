@@ -24,7 +24,9 @@ from typing import Any, Final
 
 from goldenami.aws import instances, journals, tags, volumes, waiters
 from goldenami.aws.ledger import Ledger
+from goldenami.aws.reservations import flatten
 from goldenami.aws.session import Cloud
+from goldenami.aws.tagcalls import tag, untag
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import BuilderError, CloudError, UsageError
@@ -180,17 +182,17 @@ def _tag(job: Task, plan: Any) -> None:
             # First the tags that a kept volume loses: with both at once it might have more than EC2 accepts.
             marks = {k for k in now.tags if k in (REPLACED_BY, KEPT_FROM, KEPT_BY) or k.startswith(tags.KEPT_TAG)}
             if marks:
-                volumes.untag(job.ledger, f"untag/{id}", place, id, marks)
-            volumes.tag(job.ledger, f"line/{id}", place, id, {**again.get(id, {}), **attached_tag(now)})
+                untag(job.ledger, f"untag/{id}", place, id, dict.fromkeys(marks))
+            tag(job.ledger, f"line/{id}", place, id, {**again.get(id, {}), **attached_tag(now)})
         keep(job, place, entry["old"], entry.get("tags", {}), id, instance, device)
 
 
 def keep(job: Task, place: Place, old: str, own: Mapping[str, str], new: str, instance: str, device: str) -> None:
     """Tag a volume that was replaced and is kept. ``own``: its own tags, which get other names."""
     if own:
-        volumes.untag(job.ledger, f"untag/{old}", place, old, own)
+        untag(job.ledger, f"untag/{old}", place, old, dict.fromkeys(own))
     marks = {REPLACED_BY: new, KEPT_FROM: f"{instance} {device}", KEPT_BY: job.id}
-    volumes.tag(job.ledger, f"tag/{old}", place, old, {**kept_tags(own), **marks})
+    tag(job.ledger, f"tag/{old}", place, old, {**kept_tags(own), **marks})
 
 
 def own_tags(volume: Volume) -> dict[str, str]:
@@ -270,13 +272,13 @@ def _tag_again(ledger: Ledger, undo: str, place: Place, plan: Any, entry: Any, o
     """Correct the tags of an old volume that is attached again: EC2 shows another time of attachment."""
     names = {REPLACED_BY, KEPT_FROM} & set(old.tags)  # tasks of earlier versions tag before the commit
     if names:
-        volumes.untag(ledger, f"{undo}/untag/{old.id}", place, old.id, names)
+        untag(ledger, f"{undo}/untag/{old.id}", place, old.id, dict.fromkeys(names))
     since, now = entry.get("attached"), old.attached
     if since is None or now is None or timestamp(now) == since or old.tags.get(ATTACHED) == timestamp(now):
         return
     before = replace(old, attached=_time(since))
     found = {**tags_after(before, _time(plan["at"]), "reattached"), **attached_tag(old)}
-    volumes.tag(ledger, f"{undo}/line/{old.id}", place, old.id, found)
+    tag(ledger, f"{undo}/line/{old.id}", place, old.id, found)
 
 
 def _put_back(
@@ -327,7 +329,7 @@ _SETTLED: Final = waiters.Watched(
     "instance-id",
     "InstanceId",
     _classify_settled,
-    lambda reservations: (i for r in reservations for i in r["Instances"]),
+    flatten,
 )
 
 

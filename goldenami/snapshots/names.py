@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from goldenami.aws import snapshots, tags, volumes
+from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
@@ -86,9 +87,8 @@ def volume_or_instance(cloud: Cloud, place: Place, reference: str) -> tuple[Volu
 def instance(cloud: Cloud, place: Place, reference: str) -> Item:
     """Return one instance that is not terminated. Raises NotFound, or UsageError if several have the name."""
     key = "instance-id" if reference.startswith("i-") else "tag:Name"
-    request = {"Filters": [{"Name": key, "Values": [tags.exactly(reference)]}]}
-    every = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)
-    found = [i for r in every for i in r["Instances"] if i["State"]["Name"] not in ("terminated", "shutting-down")]
+    every = instances_in(cloud, place, **{key: [tags.exactly(reference)]})
+    found = [i for i in every if i["State"]["Name"] not in ("terminated", "shutting-down")]
     return one(found, "instance", reference, place, lambda i: f"{i['InstanceId']} ({i['State']['Name']})")
 
 

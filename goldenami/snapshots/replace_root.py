@@ -11,6 +11,7 @@ from typing import Final
 
 from goldenami.aws import tags, volumes
 from goldenami.aws.ledger import Call
+from goldenami.aws.tagcalls import tag
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import CloudError, UsageError
@@ -61,7 +62,7 @@ def replace_root(
                 f"{root.device}: expected a new volume under {kms_key}, found {new.id} under {new.kms_key or 'no key'}"
             )
         found = {**exchange.new_tags(root, since, "copied"), **attached_tag(new), tags.NAME: root.name or new.id}
-        volumes.tag(job.ledger, f"tag/{new.id}", place, new.id, found)
+        tag(job.ledger, f"tag/{new.id}", place, new.id, found)
         exchange.keep(job, place, root.id, exchange.own_tags(root), new.id, id, str(root.device))
     return Encrypted(str(root.device), root.id, new.id, count, read)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from goldenami.cli.options import (
     yes_option,
 )
 from goldenami.cli.snapshot.chosen import expect_one
-from goldenami.cli.tasks import confirm, confirm_address, open_place, parse_time, run_task
+from goldenami.cli.tasks import confirm, confirm_address, confirm_loss, open_place, parse_time, run_task
 from goldenami.errors import TestsFailed, UsageError
 from goldenami.nextstep import command
 
@@ -118,8 +117,12 @@ def restore(
         return 0
     exchange.check(cloud, place, instance, exchanged)
     confirm(f"Stop {id} and exchange these volumes?", yes)
-    if undo:
-        _confirm_unencrypted(back, unencrypted)
+    if undo and back.decrypted:
+        confirm_loss(
+            f"{', '.join(back.decrypted)}: the volume is encrypted, and an unencrypted one would replace it",
+            unencrypted,
+            "Add --unencrypted to accept that, or select other volumes with --device or --task.",
+        )
     confirm_address(id, interruption.changing_address(instance), new_public_address)
     arguments = {"instance": id, "to": to, "undo": undo, **({"undoes": back.task} if undo else {})}
     with run_task(cloud, environment, "snapshot restore", arguments, undo=exchange.put_back) as job:
@@ -170,19 +173,6 @@ def _described(one: Undo) -> str:
 
     began = f", {one.done:%F %T} UTC, {age(one.done, datetime.now(UTC))} ago" if one.done is not None else ""
     return f"task {one.task or 'unknown'} ({', '.join(str(now.device) for now, _ in one.pairs)}{began})"
-
-
-def _confirm_unencrypted(chosen: Undo, accepted: bool) -> None:
-    """Ask whether unencrypted volumes may replace encrypted ones. --yes is no answer to this question."""
-    if not chosen.decrypted or accepted:
-        return
-    text = f"{', '.join(chosen.decrypted)}: the volume is encrypted, and an unencrypted one would replace it"
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"{text}. This needs a confirmation of its own, and stdin is not a terminal.",
-            hint="Add --unencrypted to accept that, or select other volumes with --device or --task.",
-        )
-    click.confirm(f"{text}. Continue?", abort=True, err=True)
 
 
 def _show(instance: str, steps: list[Step], header: dict[str, Any], as_json: bool) -> None:
