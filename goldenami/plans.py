@@ -26,6 +26,7 @@ from goldenami.many import Step, Work
 from goldenami.model import Architecture, BaseImage, Environment, ImageManifest
 from goldenami.nextstep import step as next_step
 from goldenami.planning import BuildPlan
+from goldenami.preflight import Finding
 from goldenami.recipe import BaseRef, Project
 from goldenami.recipe.places import Place
 from goldenami.recipe.prices import prices as read_prices
@@ -35,7 +36,7 @@ from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.parameters import parameter_name
 from goldenami.release.templates import following
 from goldenami.snapshots.prices import Prices
-from goldenami.stages import facts
+from goldenami.stages import facts, missing
 from goldenami.stages.tools import Tools, open_tools
 
 Action = Literal["build", "move", "unchanged", "unknown", "failed", "skipped"]
@@ -55,9 +56,10 @@ class Planned:
     the labels of the inputs that differ from those of the last release. ``before``, ``after``: the version in the
     channel; ``after`` is None if a build names it. ``places``: where these inputs differ, if the repository has the
     commit of that release. ``hints``: other ways, and what could not be looked up. ``seconds``: the median of the last
-    builds of the recipe; None if there are none in the channel. ``cost``: of a build, by the price table. ``gaining``,
-    ``losing``: accounts, organizations and units that may launch the home account's images of the new release, and not
-    those of the release before, and the other way round.
+    builds of the recipe; None if there are none in the channel. ``cost``: of a build, by the price table. ``missing``:
+    what a build needs and does not find here, such as a secret. ``gaining``, ``losing``: accounts, organizations and
+    units that may launch the home account's images of the new release, and not those of the release before, and the
+    other way round.
     """
 
     recipe: str
@@ -73,6 +75,7 @@ class Planned:
     hints: tuple[str, ...] = ()
     seconds: float | None = None
     cost: Cost | None = None
+    missing: tuple[Finding, ...] = ()
     gaining: tuple[str, ...] = ()
     losing: tuple[str, ...] = ()
     plan: BuildPlan | None = None
@@ -182,7 +185,10 @@ class _Run:
     def all(self) -> tuple[Planned, ...]:
         for level in self._levels():
             self._plan(level)
-        return tuple(self.done[step.name] for step in self.steps)
+        made = [self.done[step.name] for step in self.steps]
+        builds = [one.plan.recipe for one in made if one.action == "build" and one.plan is not None]
+        lacks = missing.find(self.tools.cloud, self.environment, builds)
+        return tuple(replace(one, missing=lacks.get(one.recipe, ())) for one in made)
 
     def _levels(self) -> list[list[Step]]:
         depths: dict[str, int] = {}

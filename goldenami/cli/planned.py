@@ -15,6 +15,7 @@ from goldenami.report.text import first_line
 
 if TYPE_CHECKING:
     from goldenami.plans import Planned
+    from goldenami.preflight import Finding
 
 SCHEMA: Final = "goldenami.plan/2"
 _ORDER: Final = ("build", "move", "unchanged", "unknown", "failed", "skipped")
@@ -61,6 +62,7 @@ def _plan(one: Planned) -> dict[str, Any]:
         "channel": one.channel,
         "channel_before": one.before,
         "channel_after": one.after,
+        "missing": [finding.to_json() for finding in one.missing],
         "parameters": list(one.parameters),
         "launch_templates": list(one.templates),
         "shared_with": {"added": list(one.gaining), "removed": list(one.losing)},
@@ -88,7 +90,9 @@ def text(environment: str, made: Sequence[Planned], in_full: str | None = None, 
     for one in made:
         lines.append(f"{_MARKS[one.action]} {one.recipe:<{width}}  {one.action:<9}  {_headline(one)}".rstrip())
         lines += [f"    {line}" for line in _details(one)]
-    return [*lines, "", f"{_summary(made)}{_minutes(made)}", *_costs(made)]
+    lines += ["", f"{_summary(made)}{_minutes(made)}", *_costs(made)]
+    lacking = list(_missing(made))
+    return [*lines, "", "Missing for these builds:", *(f"  {line}" for line in lacking)] if lacking else lines
 
 
 def _headline(one: Planned) -> str:
@@ -157,6 +161,18 @@ def _minutes(made: Sequence[Planned]) -> str:
     return f"; {_about(sum(known))} of building{of_some}, by the median of past builds"
 
 
+def _missing(made: Sequence[Planned]) -> Iterator[str]:
+    """Yield what builds lack, each once, with the recipes that need it."""
+    needed_by: dict[Finding, list[str]] = {}
+    for one in made:
+        for finding in one.missing:
+            needed_by.setdefault(finding, []).append(one.recipe)
+    for finding, names in needed_by.items():
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        unknown = "not checked: " if finding.level == "unknown" else ""
+        yield f"{unknown}{finding} ({shown})"
+
+
 def _costs(made: Iterable[Planned]) -> Iterator[str]:
     """Yield the line with what all builds cost together, if there are any."""
     from goldenami import costs
@@ -192,4 +208,6 @@ def markdown(environment: str, made: Sequence[Planned], remarks: Sequence[str] =
         if one.error is not None and one.error.hint:
             details.append(one.error.hint)
         lines += notes.folded(f"{one.recipe}: {one.action}", details)
+    lacking = [f"- {notes.safe(line)}" for line in _missing(made)]
+    lines += ["", "Missing for these builds:", "", *lacking] if lacking else []
     return [*lines, *notes.listed(remarks)]

@@ -197,6 +197,15 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
 
     Raises InvalidInput with every environment variable or file that is missing or empty, and the errors of ``ssm``.
     """
+    values, problems = examine(refs, ssm)
+    if problems:
+        raise InvalidInput(problems)
+    return values
+
+
+def examine(refs: Iterable[SecretRef], ssm: Callable[[str], str | None]) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """Return the values of secrets, by the name of the variable, and why others have none. ``ssm`` returns a parameter
+    by its name, None if there is none."""
     values: dict[str, str] = {}
     problems: list[Problem] = []
     for ref in refs:
@@ -204,6 +213,7 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
         why, hint = "", None
         if ref.source == "ssm":
             found = ssm(ref.key)
+            why = "" if found is not None else f"the parameter {ref.key} does not exist"
         elif ref.source == "env":
             found = os.environ.get(ref.key)
             why = f"the environment variable {ref.key} is not set"
@@ -220,9 +230,7 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
             problems.append(Problem(ref.mark.file, ref.mark.line, ref.mark.column, message, hint))
         else:
             values[ref.name] = found
-    if problems:
-        raise InvalidInput(problems)
-    return values
+    return values, tuple(problems)
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

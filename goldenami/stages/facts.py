@@ -18,7 +18,7 @@ from goldenami.aws.encryption import EbsDefaults
 from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud
 from goldenami.each import each
-from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed, UsageError
+from goldenami.errors import AccessError, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.git import Repository
 from goldenami.model import Architecture, BaseImage, Environment, Mark, Place, Target
 from goldenami.nextstep import step
@@ -173,12 +173,12 @@ def _at(mark: Mark) -> Iterator[None]:
         raise error.at(mark) from error.__cause__
 
 
-def _refuse_all(errors: Mapping[_Key, GoldenAmiError]) -> None:
+def _refuse_all(errors: Mapping[_Key, GoldenAmiError], *, told_too: tuple[type[GoldenAmiError], ...] = ()) -> None:
     """Raise what is wrong in files, all at once; but first an error that no change of a file ends, such as a missing
-    permission."""
+    permission. ``told_too``: classes of other errors that are told with the rest."""
     findings: list[Finding] = []
     for error in errors.values():
-        if not isinstance(error, (NotFound, UsageError, PreflightFailed)):
+        if not isinstance(error, (NotFound, UsageError, PreflightFailed, *told_too)):
             raise error
         findings += error.findings if isinstance(error, PreflightFailed) else [from_error("plan", error)]
     if len(set(findings)) == 1:
@@ -200,7 +200,7 @@ def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Targ
         target = by_label[label]
         home = Place(target.account.id, cloud.home.region)
         if home in lists.errors:
-            raise lists.errors[home]
+            raise lists.errors[home].at(environment.mark("accounts", target.account.name, "role"))
         with _at(environment.mark("targets", label)):
             regions.check_enabled(target.place, lists.results[home], cloud.known_regions())
         if not modes.get_mode(target).owns_image:
@@ -223,7 +223,8 @@ def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Targ
 
 def _refuse(errors: Mapping[str, GoldenAmiError], count: int) -> None:
     """Raise the error of the required targets that cannot be used. ``count``: the number of required targets."""
-    _refuse_all({label: error for label, error in errors.items() if isinstance(error, (NotFound, UsageError))})
+    if any(isinstance(error, (NotFound, UsageError)) for error in errors.values()):
+        _refuse_all(errors, told_too=(AccessError,))  # such as a role that cannot be assumed
     if errors and len(errors) == count:
         raise next(iter(errors.values()))
     if errors:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami_sandbox.direct import Direct
 
 from goldenami import costs, many, plans
 from goldenami import recipe as recipes
@@ -23,7 +24,7 @@ from goldenami.plans import Planned
 from goldenami.recipe.schema import VolumeSpec
 from goldenami.release import channels
 from goldenami.snapshots.prices import Prices, Rate
-from tests.worlds.builds import APPS, HOME, PLACES, PaperHostWork, World
+from tests.worlds.builds import APPS, HOME, PLACES, MortalCloud, PaperHostWork, World
 from tests.worlds.graph import GRAPH, write_graph
 
 HERE = Place(HOME, "eu-central-1")
@@ -160,6 +161,56 @@ def test_what_a_build_costs(world: World) -> None:
         "the price of t3.small in eu-central-1",
         "the transfer from eu-central-1",
     )
+
+
+def test_what_is_missing_is_told_once_for_all_recipes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET", "value")
+    monkeypatch.delenv("UNSET", raising=False)
+    for name in ("app", "shop"):
+        file = world.path / f"recipes/{name}.yaml"
+        secrets = "a: {secret: {env: SET}}, b: {secret: {env: UNSET}}, c: {secret: {ssm: /not/there}}"
+        file.write_text(f"{file.read_text()}vars: {{{secrets}}}\n")
+    settings = world.path / "goldenami.yaml"
+    settings.write_text(
+        settings.read_text().replace("{source_cidr:", "{subnet: {id: subnet-0123456789abcdef0}, source_cidr:", 1)
+    )
+    world.project = recipes.load_project(world.path)
+    world.environment = recipes.environment(world.project, "test")
+    made = planned(world, "app", "shop")
+    subnet = f"{HERE} has no subnet subnet-0123456789abcdef0"
+    secrets_of = ["the secret b: the environment variable UNSET is not set"]
+    secrets_of += ["the secret c: the parameter /not/there does not exist"]
+    texts = {one.recipe: [finding.message for finding in one.missing] for one in made.values()}
+    assert texts == {"web": [subnet], "app": [subnet, *secrets_of], "shop": [subnet, *secrets_of]}
+    assert all(finding.mark.line for one in made.values() for finding in one.missing)
+
+    lines = views.text("test", tuple(made.values()))
+    (line,) = [line for line in lines if subnet in line]
+    assert "goldenami.yaml:5:" in line
+    assert line.endswith("(web, app, shop)")
+    assert len([line for line in lines if "recipes/shop.yaml:" in line]) == 2
+    found = views.document("test", tuple(made.values()))["plans"][0]["missing"]
+    assert [(one["code"], one["line"]) for one in found] == [("subnet", 5)]
+    assert any("UNSET" in line for line in views.markdown("test", tuple(made.values())))
+    assert not many.exit_code(tuple(made.values()))
+
+
+def test_a_role_that_cannot_be_assumed_is_told_at_its_place_with_the_rest(world: World) -> None:
+    settings = world.path / "goldenami.yaml"
+    text = settings.read_text().replace("role/goldenami-publisher", "role/nobody")
+    settings.write_text(text.replace("eu-west-1], kms_key: alias/golden-ami", "eu-west-1], kms_key: alias/no", 1))
+    file = world.path / "recipes/web.yaml"
+    file.write_text(file.read_text().replace("targets: [home/eu-central-1]", "targets: all"))
+    world.project = recipes.load_project(world.path)
+    world.environment = recipes.environment(world.project, "test")
+    cloud = MortalCloud(world.clock, world.environment.accounts, HERE, Direct(world.gate.serve))
+    work = many.choose(world.project, world.environment, ("web",), {})
+    (made,) = plans.make(world.project, world.environment, work, cloud=cloud)
+    assert made.error is not None
+    said = made.error.message
+    assert "goldenami.yaml:7:" in said
+    assert "cannot assume arn:aws:iam::222222222222:role/nobody" in said
+    assert "alias/no" in said
 
 
 def test_all_volumes_of_an_image_cost_money(world: World) -> None:
