@@ -51,9 +51,7 @@ def of_build(plan: BuildPlan, seconds: float | None, prices: Prices) -> Cost:
             once += _INSTANCES * hourly * seconds / 3600
         sizes = volumes_gib(plan, architecture).values()
         size = sum(sizes)
-        for target in plan.targets:
-            if not modes.get_mode(target).owns_image:
-                continue
+        for target in modes.owners(plan.targets):
             monthly += size * prices.rate(target.region).standard
             zones = len(recipe.distribution.fast_restore.get(target.place, ()))
             fast = prices.fast_restore(target.region)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from goldenami.errors import GoldenAmiError, Interrupted
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -91,14 +93,16 @@ def each(
 
     Raises errors that end everything, and errors of other classes than GoldenAmiError. Before it raises, it waits for
     the items that have begun, so that no thread creates anything afterwards; the remaining items are not started.
-    ``undoing``: see :class:`Failures`; then all items are processed. A single item runs in the caller's own thread.
+    ``undoing``: see :class:`Failures`; then all items are processed. A single item, and all
+    items with ``at_once=1``, run in the caller's own thread.
     """
     failures = Failures(on_failure, undoing=undoing)
     ordered = list(dict.fromkeys(items))
     results: dict[K, R] = {}
-    if len(ordered) == 1:
-        with failures.of(ordered[0]):
-            results[ordered[0]] = do(ordered[0])
+    if len(ordered) == 1 or (at_once == 1 and not undoing):
+        for item in ordered:
+            with failures.of(item):
+                results[item] = do(item)
         return Answers(results, failures.errors)
 
     def collected(number: int, error: BaseException) -> bool:
@@ -173,6 +177,9 @@ def _run(
     and its error; if it returns False, the error is raised. ``keep_on``: items that have not begun are run even so."""
     if not ordered:
         return []
+    # Here, because most commands need the class Failures only.
+    from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed, wait
+
     gate = _Gate()
 
     def one(number: int) -> R:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 from bisect import bisect
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
@@ -29,6 +30,7 @@ from goldenami.recipe import Recipe, lookup
 from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import SecretRef, display, has_secret
 from goldenami.release import targets as modes
+from goldenami.same import for_the_same
 
 SCHEMA = "goldenami.plan/1"
 
@@ -125,12 +127,17 @@ class BuildPlan:
     @property
     def best_effort(self) -> frozenset[Place]:
         """The places of the targets that a release does not require."""
-        return frozenset(target.place for target in self.targets if not target.required)
+        return _best_effort(self.targets)
 
     @property
     def awaits_base(self) -> bool:
         """Whether the base has yet to be built, so that its image ids and the digest are not known."""
         return any(not base.image_id for base in self.facts.base.values())
+
+
+@for_the_same
+def _best_effort(targets: tuple[Target, ...]) -> frozenset[Place]:
+    return frozenset(target.place for target in targets if not target.required)
 
 
 def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
@@ -158,8 +165,8 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 hint="A volume cannot be smaller than the snapshot that it is created from.",
             )
         _check_volumes(recipe, base, facts)
-    for target in recipe.distribution.targets:
-        if modes.get_mode(target).owns_image and target.required and target.label not in facts.kms_keys:
+    for target in modes.owners(recipe.distribution.targets):
+        if target.required and target.label not in facts.kms_keys:
             raise GoldenAmiError(f"{target.label}: no key was found for {target.kms_key}")
     for architecture, builder in recipe.builder.items():
         if environment.network.transport == "ssm" and not (builder.instance_profile or environment.instance_profile):
@@ -193,7 +200,8 @@ def _with_inputs(plan: BuildPlan, inputs: Mapping[str, str]) -> BuildPlan:
     targets = _of_targets(plan.targets, plan.facts.kms_keys)
     parts = [canonical(before)[1:-1], targets.text, canonical(after)[1:-1]]
     digest = hashlib.sha256(b"{" + b",".join(filter(None, parts)) + b"}").hexdigest()
-    return replace(plan, inputs={**before, **targets.inputs, **after}, digest=digest)
+    # Not copied: with many recipes and targets, the copies would take most of the memory of all plans.
+    return replace(plan, inputs=ChainMap({**before, **after}, targets.inputs), digest=digest)
 
 
 def inputs_with(
@@ -347,20 +355,13 @@ _TARGET: Final = "target:"
 class _Hashes(NamedTuple):
     """The hashes of targets by label, sorted, and the same as the inside of a canonical mapping."""
 
-    targets: tuple[Target, ...]
-    keys: Mapping[str, str]
-    inputs: Mapping[str, str]
+    inputs: dict[str, str]
     text: bytes
 
 
-_last: list[_Hashes] = []  # of the last plans: recipes of one environment have the same targets and keys
-
-
+@for_the_same
 def _of_targets(targets: tuple[Target, ...], keys: Mapping[str, str]) -> _Hashes:
     """Return the hashes of targets. ``keys``: label -> ARN of the key."""
-    for one in tuple(_last):
-        if one.targets is targets and one.keys is keys:
-            return one
     found = {
         f"{_TARGET}{target.label}": _sha256(
             [
@@ -373,9 +374,7 @@ def _of_targets(targets: tuple[Target, ...], keys: Mapping[str, str]) -> _Hashes
         )
         for target in targets
     }
-    made = _Hashes(targets, keys, dict(sorted(found.items())), canonical(found)[1:-1])
-    _last[:] = [made, *_last[:3]]
-    return made
+    return _Hashes(dict(sorted(found.items())), canonical(found)[1:-1])
 
 
 def variables(recipe: Recipe) -> dict[str, Any]:
@@ -419,7 +418,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "description": recipe.description,
         "environment": plan.environment.name,
         "digest": None if plan.awaits_base else plan.digest,
-        "inputs": dict(plan.inputs),
+        "inputs": dict(sorted(plan.inputs.items())),
         "caller": facts.caller_arn,
         "git_commit": facts.git_commit,
         "home": {"account": plan.environment.home.id, "region": plan.environment.home_region},

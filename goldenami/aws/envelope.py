@@ -17,9 +17,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, UsageError
 from goldenami.model import Environment, Place
@@ -85,6 +82,8 @@ class Envelopes:
         request = {"KeyId": self._key, "KeySpec": "AES_256", "EncryptionContext": context}
         made = self._cloud.call(self._place, "kms", "GenerateDataKey", request)
         nonce = os.urandom(_NONCE)
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # here: plans need only the names above
+
         sealed = AESGCM(made["Plaintext"]).encrypt(nonce, value, _associated(context))
         fields = {"key": made["CiphertextBlob"], "nonce": nonce, "data": sealed}
         return json.dumps({"schema": _SCHEMA} | {k: base64.b64encode(v).decode() for k, v in fields.items()}).encode()
@@ -100,6 +99,9 @@ class Envelopes:
             key, nonce, sealed = (base64.b64decode(fields[name]) for name in ("key", "nonce", "data"))
         except (ValueError, KeyError, TypeError) as error:
             raise self._error(f"the secret {name} of {self._owner} is damaged: {error}", hint=self._hint) from error
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         request = {"KeyId": self._key, "CiphertextBlob": key, "EncryptionContext": context}
         try:
             data_key = self._cloud.call(self._place, "kms", "Decrypt", request)["Plaintext"]

@@ -28,7 +28,7 @@ import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 from botocore.configprovider import ConstantProvider
-from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+from botocore.credentials import DeferredRefreshableCredentials
 from botocore.response import StreamingBody
 
 import goldenami
@@ -138,7 +138,7 @@ class Cloud:
         self._caller = caller or _caller_session(connection)
         self._mutex = threading.RLock()
         self._last_answer: tuple[datetime, float] | None = None  # the service's time, and this machine's clock
-        self._sessions: dict[str | None, botocore.session.Session] = {None: self._caller}
+        self._roles = _Roles(connection, self._caller)
         self._clients: dict[tuple[str, Place | None, str | None], Any] = {}
         self._identities: dict[str | None, Identity] = {}
         self._paces: dict[tuple[Place, str, str], Pace] = {}
@@ -327,7 +327,8 @@ class Cloud:
         self._check(place.account)
         role = self._accounts[place.account].role
         try:
-            found = self._session(role).get_credentials()
+            with self._mutex:
+                found = self._session(role).get_credentials()
             credentials = found.get_frozen_credentials() if found is not None else None
         except Exception as error:
             raise errors.translate(error, service="sts", action="credentials", place=place) from error
@@ -483,14 +484,8 @@ class Cloud:
         return client
 
     def _session(self, role: str | None) -> botocore.session.Session:
-        if role not in self._sessions:
-            session = _bare_session(self._connection, self._caller.get_config_variable("profile"))
-            # The service descriptions are large. With a shared loader each one is read once.
-            session.register_component("data_loader", self._caller.get_component("data_loader"))
-            provider = _RoleProvider(lambda: self._assume(str(role)))
-            session.register_component("credential_provider", CredentialResolver([provider]))
-            self._sessions[role] = session
-        return self._sessions[role]
+        """Return the session with the credentials of a role. The caller holds the mutex until it has used it."""
+        return self._caller if role is None else self._roles.session(role, lambda: self._assume(role))
 
     def _assume(self, role: str) -> dict[str, str]:
         """Return credentials of a role, in the form of botocore's refreshable credentials."""
@@ -540,7 +535,7 @@ class Cloud:
 
 
 def _caller_session(connection: Connection) -> botocore.session.Session:
-    session = _bare_session(connection, connection.profile)
+    session = _bare_session(botocore.session.Session, connection, connection.profile)
     try:
         session.get_scoped_config()  # a broken configuration is found here, and not at some later call
     except Exception as error:
@@ -550,23 +545,45 @@ def _caller_session(connection: Connection) -> botocore.session.Session:
     return session
 
 
-def _bare_session(connection: Connection, profile: str | None) -> botocore.session.Session:
+_S = TypeVar("_S", bound=botocore.session.Session)
+
+
+def _bare_session(kind: type[_S], connection: Connection, profile: str | None) -> _S:
     """Return a session without explicit credentials."""
     if connection.access_key_id is None:
-        return botocore.session.Session(profile=profile)
-    session = botocore.session.Session()
+        return kind(profile=profile)
+    session = kind()
     # AWS_PROFILE may contain a profile that does not exist, and botocore would fail although it is not needed.
     session.get_component("config_store").set_config_provider("profile", ConstantProvider(None))
     return session
 
 
-class _RoleProvider(CredentialProvider):
-    METHOD = "assume-role"
-    CANONICAL_NAME = "goldenami-assume-role"
+class _RoleSession(botocore.session.Session):
+    """A session for several roles. ``role_credentials``: those that its next client gets."""
 
-    def __init__(self, refresh: Any) -> None:
-        super().__init__()
-        self._refresh = refresh
+    role_credentials: DeferredRefreshableCredentials | None = None
 
-    def load(self) -> DeferredRefreshableCredentials:
-        return DeferredRefreshableCredentials(refresh_using=self._refresh, method=self.METHOD)
+    def get_credentials(self) -> Any:
+        return self.role_credentials
+
+
+class _Roles:
+    """The credentials of the roles, and the one session for their clients: with many accounts, a session for each takes
+    as much time and memory as the clients."""
+
+    def __init__(self, connection: Connection, caller: botocore.session.Session) -> None:
+        self._connection = connection
+        self._caller = caller
+        self._session: _RoleSession | None = None
+        self._credentials: dict[str, DeferredRefreshableCredentials] = {}
+
+    def session(self, role: str, assume: Callable[[], dict[str, str]]) -> botocore.session.Session:
+        """Return the session, with the credentials of a role until the next call."""
+        if self._session is None:
+            self._session = _bare_session(_RoleSession, self._connection, self._caller.get_config_variable("profile"))
+            # The service descriptions are large. With a shared loader each one is read once.
+            self._session.register_component("data_loader", self._caller.get_component("data_loader"))
+        if role not in self._credentials:
+            self._credentials[role] = DeferredRefreshableCredentials(refresh_using=assume, method="assume-role")
+        self._session.role_credentials = self._credentials[role]
+        return self._session

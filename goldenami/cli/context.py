@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.nextstep import use_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from goldenami.journal import Journals
     from goldenami.model import Environment
@@ -127,6 +129,19 @@ def account_id(environment: Environment, account: str | None) -> str:
     from goldenami import recipe
 
     return recipe.account_id(environment, account)
+
+
+@contextmanager
+def keeping_memory() -> Iterator[None]:
+    """Do not look for unreachable objects meanwhile, for a command that makes very many objects and needs nearly all of
+    them until it ends."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 _INDENTED = 256 << 10  # characters; a larger document is for programs, and indentation takes many times as long

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,7 @@ def list_releases(
         catalog.find(Reference(literal))  # raises NotFound, with the nearest name
     damaged = Failures[tuple[str, str]]()
     listed = list(listing.list_releases(catalog, wanted, damaged))
-    presence = _look(environment, _existing(listed, wanted), True if chosen.state == "deprecated" else check)
+    presence = _look(environment, lambda: _existing(listed, wanted), True if chosen.state == "deprecated" else check)
     if chosen.state == "deprecated" and presence is not None:
         listed = [one for one in listed if _deprecated(one.entry.images, presence)]
     rows = [_summary(one, wanted) for one in listed]
@@ -163,7 +163,7 @@ def show_release(
     if list_changes:
         print_table(["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"], _change_rows(manifest))
         return 0
-    presence = _look(environment, [manifest], check)
+    presence = _look(environment, lambda: [manifest], check)
     pointing = [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version]
     for line in _description(manifest, pointing):
         click.echo(line)
@@ -293,7 +293,7 @@ def release_of_image(
     channels = catalog.channels(name)
     newer = listing.newer(catalog, name, version)
     versions = catalog.versions(name)
-    presence = _look(environment, [_OneImage(tuple(i for i in entry.images if i.image_id == image_id))], check)
+    presence = _look(environment, lambda: [_OneImage(tuple(i for i in entry.images if i.image_id == image_id))], check)
     form: dict[str, Any] = {
         "image_id": image_id,
         "instance": id if id != image_id else None,
@@ -516,9 +516,14 @@ def _existing(listed: Sequence[ListedRelease], wanted: Filter) -> list[_OneImage
     ]
 
 
-def _look(environment: Environment, releases: Sequence[WithImages], check: bool | None) -> Presence | None:
+def _look(
+    environment: Environment, existing: Callable[[], Sequence[WithImages]], check: bool | None
+) -> Presence | None:
     """Read the states of the images of these releases. None with --no-check, and if no cloud can be called."""
-    if not releases or check is False or (check is None and not is_up(environment)):
+    if check is False or (check is None and not is_up(environment)):
+        return None
+    releases = existing()
+    if not releases:
         return None
     from goldenami.aws.session import Cloud
     from goldenami.errors import Unreachable
@@ -562,8 +567,10 @@ def _state(image: IndexedImage, presence: Presence) -> dict[str, str]:
 
 def _count(row: dict[str, Any]) -> str:
     """Count the images; by state if the states were read: "5 available, 1 missing"."""
-    states = Counter(one["state"] for one in row.get("states", ()))
-    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or str(row["images"])
+    if not row.get("states"):
+        return str(row["images"])
+    states = Counter(one["state"] for one in row["states"])
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def _summary(release: ListedRelease, wanted: Filter) -> dict[str, Any]:

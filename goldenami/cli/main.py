@@ -143,8 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         # A command ends soon, and most of what it makes lives until then: to look for garbage seldom is enough.
         gc.set_threshold(50_000, 20, 50)
+        # To look for plugins of pydantic in all installed packages takes longer than most commands. None is needed.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
         streams = output.protect()
-        return streams.finish(_run(sys.argv[1:]))
+        code = streams.finish(_run(sys.argv[1:]))
+        gc.freeze()  # the process ends, so that its memory need not be searched once more
+        return code
     return _run(arguments)
 
 

@@ -8,7 +8,7 @@ import click
 
 from goldenami.cli import completing, results, several
 from goldenami.cli import planned as views
-from goldenami.cli.context import open_project, print_json, print_lines, reach
+from goldenami.cli.context import keeping_memory, open_project, print_json, print_lines, reach
 from goldenami.cli.options import DIFFERS, environment_option, json_option, variable_options
 from goldenami.errors import GoldenAmiError, UsageError
 
@@ -81,9 +81,10 @@ def plan(
         from goldenami import many
 
         # Report problems of the recipes before any API call.
-        work = many.choose(project, environment, references, variables, children=children)
-        several.require_work(work, environment)
-        made = _made(project, environment, work, offline=offline)
+        with keeping_memory():
+            work = many.choose(project, environment, references, variables, children=children)
+            several.require_work(work, environment)
+            made = _made(project, environment, work, offline=offline)
     except GoldenAmiError as error:
         if as_json:
             print_json(views.refusal(environment.name if environment is not None else None, error))
@@ -155,8 +156,7 @@ def _diff(
 
 
 def _tell_failures(made: Iterable[Planned]) -> None:
-    from goldenami.report.problems import render_error
+    for error in [one.error for one in made if one.error is not None]:
+        from goldenami.report.problems import render_error  # here, because it is slow to load
 
-    for one in made:
-        if one.error is not None:
-            render_error(one.error)
+        render_error(error)

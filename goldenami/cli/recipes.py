@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli import completing
-from goldenami.cli.context import print_json
+from goldenami.cli.context import keeping_memory, print_json
 from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import project_or_shipped, tell
 from goldenami.errors import InvalidInput, NotFound, UsageError
@@ -60,9 +60,10 @@ def validate(
         raise NotFound(
             f"there are no recipes in {project.shown(project.recipes)}", hint=f"Start one with: {command('init')}"
         )
-    inspection = recipe.inspect(
-        project, names, all_agents=not recipes, environment=environment_name, variables=variables
-    )
+    with keeping_memory():
+        inspection = recipe.inspect(
+            project, names, all_agents=not recipes, environment=environment_name, variables=variables
+        )
     found = inspection.problems
     if inspection.warnings and not as_json:
         from goldenami.report.problems import render_problems, stderr_console

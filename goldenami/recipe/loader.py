@@ -413,6 +413,11 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
     wanted = given.get("targets", "all") if isinstance(given, dict) else "all"
     if not isinstance(wanted, list):
         return every
+    # Recipes with the same list get the same object, which much is known about (see ``same``).
+    kept: dict[str, tuple[tuple[Target, ...], tuple[Target, ...]]] = loading.project.kept.setdefault("targets", {})
+    key, before = repr(wanted), len(loading.problems.found)
+    if key in kept and kept[key][0] is every:
+        return kept[key][1]
     chosen: set[str] = set()
     known = [t.label for t in every] + [t.account.name for t in every] + [t.region for t in every]
     for index, name in enumerate(wanted):
@@ -433,7 +438,10 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
                 f"targets: {target.label} {mode.verb} the image of {source}, which is not chosen",
                 f"Add {source} to targets.",
             )
-    return tuple(t for t in every if t.label in chosen)
+    found = tuple(t for t in every if t.label in chosen)
+    if len(loading.problems.found) == before:
+        kept[key] = every, found
+    return found
 
 
 def _fast_restore(loading: _Loading, given: object, targets: Iterable[Target]) -> dict[Place, tuple[str, ...]]:

@@ -44,7 +44,7 @@ from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.index import Index, IndexedImage, IndexedRelease, Records, View
 from goldenami.release.marks import MARKS, Marks
-from goldenami.release.versions import Reference, Version, check_name, is_version
+from goldenami.release.versions import Reference, Version, check_name, is_version, order
 from goldenami.store import DirectoryStore, Store, Wait, ensure_identity, read_identity
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Catalog:
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Return the released versions, highest first; empty for an unknown name. No file is opened."""
-        return tuple(sorted(self._stems("releases", name), key=Version.parse, reverse=True))
+        return tuple(sorted(self._stems("releases", name), key=order, reverse=True))
 
     def marked_versions(self, name: str) -> frozenset[str]:
         """Return the versions with a pin, a retirement or a revocation now or in the past. No file is opened."""
@@ -346,8 +346,9 @@ class Catalog:
 
     def with_inputs(self, name: str, inputs: Mapping[str, str]) -> Iterator[ImageManifest]:
         """Yield those of the newest 30 releases whose inputs include these (``ImageManifest.inputs``), newest first."""
-        marks = [json.dumps(value).encode() for value in set(inputs.values())]
-        for version in self.versions(name)[:_NEWEST]:
+        versions = self.versions(name)[:_NEWEST]
+        marks = [json.dumps(value).encode() for value in set(inputs.values())] if versions else []
+        for version in versions:
             key = _release_key(name, version)
             data = self._read(key)
             if data is not None and all(mark in data for mark in marks):
@@ -713,19 +714,19 @@ class Catalog:
         return None if data is None else self._read_form(Reservation, key, data, RESERVATION_SCHEMA)
 
     def _read_form(self, kind: type[_T], key: str, data: bytes, schema: str) -> _T:
-        where = self._store.where(key)
         try:
             form = json.loads(data.decode())
             found = form.get("schema") if isinstance(form, dict) else None
             if found != schema:
                 raise CatalogError(
-                    f"{where}: the schema is {found!r}, expected {schema!r}",
+                    f"{self._store.where(key)}: the schema is {found!r}, expected {schema!r}",
                     hint="Update goldenami, or restore the file from a backup.",
                 )
             made = forms.build(kind, form)
             if made is not None:
                 return made
         except ValueError as error:
+            where = self._store.where(key)
             raise CatalogError(f"{where}: not JSON: {error}", hint="Restore the file from a backup.") from error
         from pydantic import TypeAdapter, ValidationError  # here: it is slow to load, and says what is wrong
 
@@ -734,6 +735,7 @@ class Catalog:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             place = ".".join(map(str, problem["loc"]))
+            where = self._store.where(key)
             raise CatalogError(f"{where}: {place}: {problem['msg']}", hint="Restore the file from a backup.") from error
 
     def _no_such_name(self, name: str) -> NotFound:

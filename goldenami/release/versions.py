@@ -50,6 +50,11 @@ class Version:
         return (self.major, self.minor, self.day) == (other.major, other.minor, other.day)
 
 
+def order(version: str) -> tuple[int, ...]:
+    """Return the key that sorts versions as :class:`Version` does, for very many of them. They must be valid."""
+    return tuple(map(int, version.split(".")))
+
+
 def is_version(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 

@@ -5,18 +5,24 @@
 
 All errors are BuilderErrors: NotReachable and Refused (no connection), ConnectionLost (the connection ended during a
 command), CommandTimeout, NotBack. Errors of paramiko are translated into them.
+
+paramiko loads slowly, and plans need no connection. So a name is loaded when it is first used.
 """
 
-from goldenami.ssh.bastion import Bastion, BastionLogin
-from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect
-from goldenami.ssh.handover import ConnectionClient, ConnectionServer
-from goldenami.ssh.identity import Identity, ask_on_terminal, default_identity, plain_key, read_identity
-from goldenami.ssh.keys import KeyPair, generate_keypair
-from goldenami.ssh.knownhosts import key_with_fingerprint, known_host_key
-from goldenami.ssh.loginshell import with_terminal
-from goldenami.ssh.relay import relay
-from goldenami.ssh.transport import NotReachable, Refused
-from goldenami.ssh.tunnel import TunnelSocket, open_process
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from goldenami.ssh.bastion import Bastion, BastionLogin
+    from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect
+    from goldenami.ssh.handover import ConnectionClient, ConnectionServer
+    from goldenami.ssh.identity import Identity, ask_on_terminal, default_identity, plain_key, read_identity
+    from goldenami.ssh.keys import KeyPair, generate_keypair
+    from goldenami.ssh.knownhosts import key_with_fingerprint, known_host_key
+    from goldenami.ssh.loginshell import with_terminal
+    from goldenami.ssh.relaying import relay
+    from goldenami.ssh.transport import NotReachable, Refused
+    from goldenami.ssh.tunnel import TunnelSocket, open_process
 
 __all__ = [
     "Bastion",
@@ -45,3 +51,60 @@ __all__ = [
     "relay",
     "with_terminal",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    _WHERE = {
+        name: module
+        for module, names in {
+            "bastion": (
+                "Bastion",
+                "BastionLogin",
+            ),
+            "connection": (
+                "CommandTimeout",
+                "Completed",
+                "Connection",
+                "Deadline",
+                "NotBack",
+                "connect",
+            ),
+            "handover": (
+                "ConnectionClient",
+                "ConnectionServer",
+            ),
+            "identity": (
+                "Identity",
+                "ask_on_terminal",
+                "default_identity",
+                "plain_key",
+                "read_identity",
+            ),
+            "keys": (
+                "KeyPair",
+                "generate_keypair",
+            ),
+            "knownhosts": (
+                "key_with_fingerprint",
+                "known_host_key",
+            ),
+            "loginshell": ("with_terminal",),
+            "relaying": ("relay",),
+            "transport": (
+                "NotReachable",
+                "Refused",
+            ),
+            "tunnel": (
+                "TunnelSocket",
+                "open_process",
+            ),
+        }.items()
+        for name in names
+    }
+
+    def __getattr__(name):
+        if name not in _WHERE:
+            raise AttributeError(f"module 'goldenami.ssh' has no attribute {name!r}")
+        value = getattr(import_module(f"goldenami.ssh.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value

@@ -48,6 +48,8 @@ class Shared:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
+        self._reading_defaults = threading.Lock()  # of its own: they are read beside the targets
+        self._defaults: dict[Place, EbsDefaults] = {}
         self._commits: dict[Path, str | None] = {}
         # By identity: recipes that name no targets share those of the environment, and a hash of many takes long.
         self._targets: dict[int, tuple[tuple[Target, ...], _Targets]] = {}
@@ -58,6 +60,13 @@ class Shared:
             if directory not in self._commits:
                 self._commits[directory] = git_commit(directory)
             return self._commits[directory]
+
+    def defaults(self, cloud: Cloud, place: Place) -> EbsDefaults:
+        """Return :func:`encryption.read_defaults` of a place."""
+        with self._reading_defaults:
+            if place not in self._defaults:
+                self._defaults[place] = encryption.read_defaults(cloud, place)
+            return self._defaults[place]
 
     def has(self, targets: tuple[Target, ...]) -> bool:
         """Return whether :meth:`targets` has returned for these targets."""
@@ -102,7 +111,7 @@ def gather(
         lambda: _bases(
             recipe, lambda a: given.get(a) or find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
         ),
-        lambda: encryption.read_defaults(cloud, home),
+        lambda: shared.defaults(cloud, home),
         threads=3 if is_first else 1,  # later plans find most answers in the memory of the cloud
     )
     base = dict(zip(recipe.architectures, found, strict=True))

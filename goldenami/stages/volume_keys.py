@@ -53,8 +53,7 @@ def _devices(base: BaseImage, recipe: Recipe, sources: Mapping[str, SourceSnapsh
 
 def borrowers(recipe: Recipe, home: Place) -> tuple[Target, ...]:
     """Return the targets in other accounts that copy the candidate."""
-    owning = (t for t in recipe.distribution.targets if modes.get_mode(t).owns_image)
-    return tuple(t for t in owning if t.account.id != home.account)
+    return tuple(t for t in modes.owners(recipe.distribution.targets) if t.account.id != home.account)
 
 
 def choose(
@@ -69,7 +68,7 @@ def choose(
     ``keys``: by the target's label. ``volume_keys``: what EC2 would use. Raises UsageError, with every problem, if
     another account would have to use the AWS managed key.
     """
-    own = next((t for t in recipe.distribution.targets if t.place == home and modes.get_mode(t).owns_image), None)
+    own = next((t for t in modes.owners(recipe.distribution.targets) if t.place == home), None)
     key = keys.get(own.label) if own is not None else None
     found: dict[Architecture, VolumeChoice] = {}
     problems = _shared_under_managed(recipe, keys)
@@ -122,10 +121,10 @@ def _home_key_unusable(key: Key | None, own: Target | None) -> str:
 
 def _shared_under_managed(recipe: Recipe, keys: Mapping[str, Key]) -> list[str]:
     """Return a problem for each target whose image other accounts use, and whose key AWS manages."""
-    problems = []
-    for target in recipe.distribution.targets:
-        key = keys.get(target.label)
-        if key is None or not key.aws_managed:
+    problems: list[str] = []
+    managed = {label for label, key in keys.items() if key.aws_managed}
+    for target in recipe.distribution.targets if managed else ():
+        if target.label not in managed:
             continue
         users = _users(recipe, target, recipe.distribution.targets)
         if users:

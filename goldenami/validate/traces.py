@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from goldenami import lifetime
 from goldenami.errors import BuilderError
-from goldenami.ssh import Connection
+
+if TYPE_CHECKING:
+    from goldenami.ssh import Connection
 
 READ_TRACES = (
     "cat /etc/machine-id; echo --; cat /etc/ssh/ssh_host_*_key.pub; echo --; "

@@ -18,6 +18,7 @@ AWS = {"boto3", "botocore", "moto", "paramiko"}
 # What only recipes, templates and builds need.
 RECIPES = {"jinja2", "goldenami.recipe.loader", "goldenami.provision", "goldenami.os", "goldenami.schedules"}
 BUILDS = {"goldenami.journal", "goldenami.aws.tags", "goldenami.aws.ownership", "goldenami.notify.document", "rich"}
+RECIPE = 'name: web\nversion: "1.0"\nos: debian\nbase: {id: ami-0123456789abcdef0}\n'
 RESOLVE = ["resolve", "debian-12-web@stable", "--region", "eu-west-1"]
 CHECKED = {"pydantic", "yaml", "goldenami.recipe"}  # what reads goldenami.yaml
 
@@ -25,6 +26,8 @@ CHECKED = {"pydantic", "yaml", "goldenami.recipe"}  # what reads goldenami.yaml
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true, catalog: catalog}\n")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/web.yaml").write_text(RECIPE)
     catalog = Catalog(tmp_path / "catalog")
     catalog.add(make_manifest())
     catalog.move("debian-12-web", "stable", "1.4.20261124.1", now=datetime(2026, 11, 24, tzinfo=UTC))
@@ -39,6 +42,7 @@ def project(tmp_path: Path) -> Path:
         (RESOLVE, AWS | RECIPES | BUILDS),
         (["images", "list", "--no-check"], AWS | RECIPES | BUILDS),
         (["history", "debian-12-web"], AWS | RECIPES | BUILDS),
+        (["plan", "web", "--offline"], {"moto", "paramiko", "invoke", "cryptography", "rich", "asyncio", "unittest"}),
     ],
 )
 def test_a_command_loads_only_what_it_uses(project: Path, arguments: Sequence[str], without: set[str]) -> None:
@@ -54,5 +58,5 @@ def test_a_command_loads_only_what_it_uses(project: Path, arguments: Sequence[st
         text=True,
         check=True,
     )
-    assert done.stdout
+    assert done.stdout, done.stderr
     assert without & {*done.stderr.split()} == set()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
 from goldenami.errors import ManifestError, UsageError
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Target
+from goldenami.same import for_the_same
 
 if TYPE_CHECKING:
     from goldenami.aws.ledger import Ledger
@@ -145,6 +146,12 @@ def get_mode(what: Target | ManifestImage | str) -> Mode:
         return _MODES[name]
     except KeyError:
         raise UsageError(f"mode: {name!r} is not one of {', '.join(names())}") from None
+
+
+@for_the_same
+def owners(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """The targets that own an image, in their order."""
+    return tuple(target for target in targets if get_mode(target).owns_image)
 
 
 def owns(row: ManifestImage) -> bool:
