@@ -32,8 +32,9 @@ from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.model import Architecture, ControlResult, Environment, ImageManifest, PackageChange
+    from goldenami.release.catalog import Catalog
     from goldenami.release.consume import ResolvedImage
-    from goldenami.release.index import IndexedImage
+    from goldenami.release.index import IndexedImage, IndexedRelease
     from goldenami.release.listing import Filter, ListedRelease
     from goldenami.release.presence import Presence, WithImages
     from goldenami.release.versions import Reference
@@ -46,7 +47,7 @@ RESOLVE_SCHEMA = "goldenami.resolve/1"
 
 @click.group()
 def images() -> None:
-    """List releases, or show one, its relatives and its history."""
+    """List releases, or show one, its relatives and its history; or what differs between two."""
 
 
 check_option = click.option(
@@ -250,6 +251,73 @@ def show_history(reference: str, environment_name: str | None, as_json: bool) ->
     print_history(reference, environment_name, as_json=as_json)
 
 
+@images.command("diff")
+@click.argument("before", metavar="RELEASE|AMI", shell_complete=completing.recipes_or_releases)
+@click.argument("after", metavar="[RELEASE|AMI]", required=False, shell_complete=completing.recipes_or_releases)
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for the notes of a release.")
+@environment_option
+@json_option
+def diff_releases(
+    before: str, after: str | None, as_markdown: bool, environment_name: str | None, as_json: bool
+) -> None:
+    """Show what differs between two releases: packages with their advisories, base images, inputs, variables, tests,
+    controls and places.
+
+    A release is NAME@CHANNEL, NAME@VERSION, NAME (the newest), or the id of one of its images. With one release, it is
+    compared with the release before it. Reads only the catalog.
+
+    Examples: `goldenami images diff web@stable web@candidate`, `goldenami images diff web@stable`
+    """
+    from goldenami.cli import compared
+    from goldenami.release import comparison
+
+    if as_markdown and as_json:
+        raise UsageError("found --markdown and --json, expected one of them")
+    _, environment = open_project(environment_name)
+    catalog = open_catalog(environment)
+    first = _release_of(catalog, before)
+    versions = catalog.versions(first.recipe)
+    if after is None:
+        earlier = versions[versions.index(first.version) + 1 :]
+        if not earlier:
+            raise NotFound(
+                f"{first.label} is the first release of {first.recipe}",
+                hint="Name two releases: the one before, and the one after.",
+            )
+        old, new = catalog.get(first.recipe, earlier[0]), first
+    else:
+        old, new = first, _release_of(catalog, after)
+    same_recipe = old.recipe == new.recipe
+    between = comparison.releases_between(versions, old.version, new.version) if same_recipe else ()
+    found = comparison.compare(old, new, [catalog.get(old.recipe, version) for version in reversed(between)])
+    if as_json:
+        print_json(compared.document(found))
+        return
+    for line in compared.markdown(found) if as_markdown else compared.text(found):
+        click.echo(line)
+
+
+def _release_of(catalog: Catalog, text: str) -> ImageManifest:
+    """Return the release of a reference, or of the id of an image. Raises NotFound."""
+    from goldenami.release.versions import Reference
+
+    if not text.startswith("ami-"):
+        return catalog.find(Reference.parse(text))
+    entry = _entry_of(catalog, text)
+    return catalog.get(entry.name, entry.version)
+
+
+def _entry_of(catalog: Catalog, image_id: str) -> IndexedRelease:
+    """Return the release that has an image. Raises NotFound."""
+    entry = catalog.entry_with_image(image_id)
+    if entry is None:
+        raise NotFound(
+            f"{image_id} is no image of this catalog",
+            hint="It can be a base image, or of another environment or team. Its tags in EC2 show who made it.",
+        )
+    return entry
+
+
 @images.command("of")
 @click.argument("id", metavar="AMI|INSTANCE")
 @click.option("--region", metavar="REGION", help="Region of the instance. Default: the home region.")
@@ -283,12 +351,7 @@ def release_of_image(
     elif not id.startswith("ami-"):
         raise UsageError(f"found {id!r}, expected the id of an image (ami-…) or of an instance (i-…)")
     catalog = open_catalog(environment).indexed()
-    entry = catalog.entry_with_image(image_id)
-    if entry is None:
-        raise NotFound(
-            f"{image_id} is no image of this catalog",
-            hint="It can be a base image, or of another environment or team. Its tags in EC2 show who made it.",
-        )
+    entry = _entry_of(catalog, image_id)
     name, version = entry.name, entry.version
     channels = catalog.channels(name)
     newer = listing.newer(catalog, name, version)

@@ -1,0 +1,96 @@
+"""What differs between two releases, as text, as JSON (``goldenami.images-diff/1``) and as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from goldenami.cli import notes
+from goldenami.printable import escaped
+from goldenami.report.text import counts
+
+if TYPE_CHECKING:
+    from goldenami.model import ImageManifest
+    from goldenami.release.comparison import Changed, ChangedPackage, Comparison
+
+SCHEMA: Final = "goldenami.images-diff/1"
+_ORDER: Final = ("added", "removed", "upgraded", "downgraded", "changed")
+_SIGNS: Final = {"added": "+", "removed": "-", "upgraded": "^", "downgraded": "v", "changed": "~"}
+_SAME: Final = "nothing differs"
+
+
+def document(found: Comparison) -> dict[str, Any]:
+    """Return the JSON document of a comparison."""
+    return {
+        "schema": SCHEMA,
+        "before": _release(found.before),
+        "after": _release(found.after),
+        "packages": {a: [asdict(one) for one in changed] for a, changed in found.packages.items()},
+        **{name: [asdict(one) for one in changed] for name, changed in _parts(found).items()},
+        "unknown": list(found.unknown),
+    }
+
+
+def text(found: Comparison) -> list[str]:
+    """Return a comparison as lines of text."""
+    lines = [_title(found, found.before.label, found.after.label)]
+    for architecture, changed in found.packages.items():
+        if changed:
+            lines += [f"packages {architecture}: {_count(changed)}", *(f"  {_package(one)}" for one in changed)]
+    for name, parts in _parts(found).items():
+        if parts:
+            lines += [name, *(f"  {_line(one)}" for one in parts)]
+    lines += [_SAME] if found.same and not found.unknown else []
+    return [escaped(line) for line in (*lines, *found.unknown)]
+
+
+def markdown(found: Comparison) -> list[str]:
+    """Return a comparison as Markdown, for a merge request or the notes of a release."""
+    lines = [f"### {_title(found, *(notes.safe(one.label) for one in (found.before, found.after)))}"]
+    for architecture, changed in found.packages.items():
+        if changed:
+            lines += notes.folded(f"packages {architecture}: {_count(changed)}", map(_package, changed))
+    for name, parts in _parts(found).items():
+        if parts:
+            lines += notes.folded(f"{name}: {len(parts)}", map(_line, parts))
+    lines += ["", _SAME] if found.same and not found.unknown else []
+    return [*lines, *notes.listed(found.unknown)]
+
+
+def _release(manifest: ImageManifest) -> dict[str, str]:
+    return {"name": manifest.recipe, "version": manifest.version, "created": manifest.created}
+
+
+def _parts(found: Comparison) -> Mapping[str, Sequence[Changed]]:
+    return {
+        "base": found.bases,
+        "inputs": found.inputs,
+        "variables": found.variables,
+        "tests": found.tests,
+        "controls": found.controls,
+        "images": found.images,
+    }
+
+
+def _title(found: Comparison, before: str, after: str) -> str:
+    return f"{before} ({found.before.created[:10]}) → {after} ({found.after.created[:10]})"
+
+
+def _count(changed: Sequence[ChangedPackage]) -> str:
+    return counts(Counter(one.change for one in changed), _ORDER)
+
+
+def _package(one: ChangedPackage) -> str:
+    versions = " → ".join(", ".join(side) for side in (one.before, one.after) if side)
+    return " ".join((_SIGNS[one.change], one.name, versions, *one.advisories))
+
+
+def _line(one: Changed) -> str:
+    return "".join(_words(one))
+
+
+def _words(one: Changed) -> Iterator[str]:
+    yield f"{'+' if one.before is None else '-' if one.after is None else '~'} {one.what}: "
+    yield " → ".join(side for side in (one.before, one.after) if side is not None)
