@@ -517,7 +517,8 @@ class Declaration:
     ``share_accounts``, ``share_organizations``: as in ``ReleaseOrder``. ``tags``: the recipe's own tags of images.
     ``deprecate_after``: counts from the start of the build; None: images are not deprecated. ``protection``: of images
     from deregistration; None: goldenami does not protect them. ``fast_restore``: place of a target -> the Availability
-    Zones with fast snapshot restore of the releases that a channel points to.
+    Zones with fast snapshot restore of the releases that a channel points to. ``share_tags``: of shared images and
+    snapshots, in the accounts that use them.
     """
 
     recipe: str
@@ -529,6 +530,7 @@ class Declaration:
     deprecate_after: timedelta | None = None
     protection: Protection | None = None
     fast_restore: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
+    share_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from goldenami.nextstep import command, step
 from goldenami.notify import delivery as notify
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
-from goldenami.release import channels, consumers, fast_restore, protection, redistribute
+from goldenami.release import channels, consumers, fast_restore, protection, redistribute, shared_tags
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
@@ -280,6 +280,12 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     if build.recipe.distribution.protection is not None:
         with build.stage("protect"):
             refused = protection.protect(build.ledger, published.manifest, build.recipe.distribution.protection)
+            failures = {**failures, **refused}
+    if build.recipe.distribution.share_tags:
+        with build.stage("tag in accounts"):
+            accounts = {account.id for account in build.environment.accounts.values()}
+            declared = build.recipe.distribution.share_tags
+            refused = shared_tags.bring(build.ledger, published.manifest, declared, accounts)
             failures = {**failures, **refused}
     failures = {**failures, **restore_fast(build, catalog, published.manifest)}
     notices.released(build, catalog, published.manifest)

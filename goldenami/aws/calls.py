@@ -414,6 +414,22 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "image ours",
         "snapshot ours",
     ),
+    _row(
+        "ec2:CreateTags",
+        "tag the home account's images in an account that uses them",
+        (_BUILD,),
+        (_P,),
+        "image lent",
+        "snapshot lent",
+    ),
+    _row(
+        "ec2:DeleteTags",
+        "remove the tags in an account that uses the home account's images",
+        (_BUILD,),
+        (_P,),
+        "image lent",
+        "snapshot lent",
+    ),
     _row("ec2:DeregisterImage", "delete images", (_BUILD, _RETIRE), (_B, _P), "image ours"),
     _row("ec2:DisableImage", "withdraw a release", (_RETIRE,), (_B, _P), "image ours"),
     _row(

@@ -362,6 +362,8 @@ class _Statements:
             case "pass-to-ec2":
                 service = "ec2.amazonaws.com.cn" if self.scope.partition == "aws-cn" else "ec2.amazonaws.com"
                 found = {"StringEquals": {"iam:PassedToService": service}}
+            case "lent":
+                found = {"StringEquals": {"ec2:Owner": self.environment.home.id}}
             case "released":
                 owners = sorted({self.environment.home.id, self.account.id})
                 found = {"StringEquals": {"ec2:Owner": _short(owners)}}

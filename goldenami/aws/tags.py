@@ -28,6 +28,7 @@ EXPIRES_AT: Final = "goldenami:expires-at"
 ADDED_TO: Final = "goldenami:added-to"  # the id of the release's build, on an image that `distribute` added later
 PROTECTION: Final = "goldenami:protection"  # see ``release.protection``
 FAST_RESTORE: Final = "goldenami:fast-restore"  # see ``release.fast_restore``
+SHARED_TAGS: Final = "goldenami:shared-tags"  # see ``release.shared_tags``
 PROOF: Final = "goldenami:proof"  # a MAC: see ``ownership.Proofs``
 TASK: Final = "goldenami:task"
 KEPT_FROM: Final = "goldenami:kept-from"  # on an old volume: instance and device, "i-… /dev/xvda"

@@ -29,6 +29,7 @@ def declaration(
         deprecate_after=timedelta(seconds=seconds(after)) if after is not None else None,
         protection=recipe.distribution.protection,
         fast_restore=recipe.distribution.fast_restore,
+        share_tags=recipe.distribution.share_tags,
     )
 
 

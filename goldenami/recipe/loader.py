@@ -199,6 +199,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             _organizations(first.distribution.share),
             protection=None if protection == "none" else protection,
             fast_restore=fast_restore,
+            share_tags=dict(first.distribution.share.tags),
         ),
         retention=first.retention,
         refresh=first.refresh,

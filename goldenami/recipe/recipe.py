@@ -72,8 +72,8 @@ class TestRef:
 class Distribution:
     """The targets of an image. ``share_accounts``: 12-digit ids that may launch the home account's images.
     ``share_organizations``: ARNs of organizations and organizational units whose accounts may launch them.
-    ``protection``: of released images from deregistration; None: goldenami does not protect them. ``fast_restore``: as
-    in ``Declaration``."""
+    ``protection``: of released images from deregistration; None: goldenami does not protect them. ``fast_restore``,
+    ``share_tags``: as in ``Declaration``."""
 
     targets: tuple[Target, ...]
     share_accounts: tuple[str, ...]
@@ -81,6 +81,7 @@ class Distribution:
     share_organizations: tuple[str, ...] = ()
     protection: Protection | None = None
     fast_restore: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
+    share_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,6 +307,11 @@ class ShareSpec(Spec):
     organizational_units: tuple[Unit, ...] = Field(
         (), description="ARNs of organizational units, in the same way as organizations."
     )
+    tags: Annotated[Tags, AfterValidator(check_tags), Field(max_length=10)] = Field(
+        default_factory=dict,
+        description="Tags of shared images and their snapshots in the accounts of the environment that use them, also "
+        "by mode: share. AWS keeps tags per account. With them, they also get the name of the image as Name.",
+    )
 
 
 class ReleaseFastRestoreSpec(Spec):

@@ -8,7 +8,7 @@ not answer is listed with the reason; the others are read.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.model import Environment, ImageManifest, Place
-from goldenami.release import consumers
+from goldenami.release import consumers, shared_tags
 from goldenami.release import fast_restore as fast_restores
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
@@ -40,6 +40,7 @@ class State:
     ``parameters``: the values of those that exist. ``foreign``: why a parameter with another value is not ours.
     ``fast_restore``: of each place. ``old``: label of the release -> snapshots of earlier releases of its recipe whose
     fast restore must end. ``templates``: the images of launch templates; None: the template does not exist.
+    ``shared_tags``: of images and snapshots that are shared, as each place sees them, by id.
     ``unreachable``: places that did not answer -> reason."""
 
     owner: Owner
@@ -51,6 +52,7 @@ class State:
     parameters: Mapping[tuple[Place, str], str] = field(default_factory=dict)
     foreign: Mapping[tuple[Place, str], str] = field(default_factory=dict)
     templates: Mapping[Follower, str | None] = field(default_factory=dict)
+    shared_tags: Mapping[Place, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     fast_restore: Mapping[Place, fast_restores.Found] = field(default_factory=dict)
     old: Mapping[str, tuple[fast_restores.Old, ...]] = field(default_factory=dict)
     unreachable: Mapping[Place, str] = field(default_factory=dict)
@@ -77,6 +79,7 @@ def read(cloud: Cloud, environment: Environment, catalog: Catalog, releases: Col
     for one in (one for declared in releases for one in declared.images if one.fast_restore and one.image_id in images):
         wanted[one.owner] += images[one.image_id].behind
     fast = each(sorted(wanted), lambda place: fast_restores.read(cloud, place, wanted[place]))
+    shared = shared_tags.read(cloud, sorted({at for one in releases for at in visible(one, images)}))
     unreachable = {**refused, **{follower.place: reason for follower, reason in templates.reasons.items()}}
     unreachable |= {place: reason for (place, _), reason in (grants.reasons | managers.reasons).items()}
     return State(
@@ -89,9 +92,10 @@ def read(cloud: Cloud, environment: Environment, catalog: Catalog, releases: Col
         parameters=values,
         foreign=foreign,
         templates=templates.results,
+        shared_tags=shared.results,
         fast_restore=fast.results,
         old=_old(catalog, releases, owner, fast.results),
-        unreachable={**unreachable, **images_of.reasons, **fast.reasons},
+        unreachable={**unreachable, **images_of.reasons, **fast.reasons, **shared.reasons},
     )
 
 
@@ -101,6 +105,17 @@ def has_grant(grants: Iterable[Grant], owner: Owner, need: consumers.Need) -> bo
         return False
     wanted = consumers.grant_name(owner.catalog, owner.environment, need.principal), need.principal
     return any((grant.get("Name"), grant.get("GranteePrincipal")) == wanted for grant in grants)
+
+
+def visible(declared: Declared, found: Mapping[str, Actual]) -> Iterator[tuple[Place, str]]:
+    """Yield every image and snapshot of a release that is shared with an account of the environment, with the place
+    that sees it."""
+    for one in declared.images:
+        if (actual := found.get(one.image_id)) is None or actual.image is None:
+            continue
+        for account in sorted(actual.launch_permissions & declared.accounts - {one.owner.account}):
+            for id in (one.image_id, *actual.snapshots):
+                yield Place(account, one.owner.region), id
 
 
 def _old(

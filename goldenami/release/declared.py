@@ -35,7 +35,8 @@ class Declared:
     of another account any more. ``kept``: what is not declared any more, or declared differently, and stays as it is.
     ``channels``: the channels that point to the release. ``parameters``: of the rows that stay, by channel, and by the
     version. ``leaving_parameters``: of accounts that may not use the images any more. ``needs``: the grants of
-    consumers. ``templates``: the launch templates that follow each of the channels.
+    consumers. ``templates``: the launch templates that follow each of the channels. ``share_tags``: of shared images,
+    in the accounts that use them. ``accounts``: those of the environment, which goldenami has a role for.
     """
 
     manifest: ImageManifest
@@ -49,6 +50,8 @@ class Declared:
     leaving_parameters: tuple[Parameter, ...]
     needs: tuple[consumers.Need, ...]
     templates: Mapping[str, tuple[Follower, ...]] = field(default_factory=dict)
+    share_tags: Mapping[str, str] = field(default_factory=dict)
+    accounts: frozenset[str] = frozenset()
 
     @property
     def every_template(self) -> tuple[Follower, ...]:
@@ -134,6 +137,8 @@ def declare(
         ),
         needs=consumers.needs(environment.consumers, [after]),
         templates={one: followers(environment.launch_templates, after, one) for one in pointing},
+        share_tags=declaration.share_tags,
+        accounts=frozenset(account.id for account in environment.accounts.values()),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from goldenami.aws import snapshots, tags
 from goldenami.model import ImageManifest, Place, timestamp
-from goldenami.release import fast_restore, protection
+from goldenami.release import fast_restore, protection, shared_tags
 from goldenami.release import targets as modes
 from goldenami.release.actual import State, has_grant
 from goldenami.release.declared import Declared
@@ -27,6 +27,7 @@ Kind = Literal[
     "deprecation",
     "deregistration protection",
     "fast restore",
+    "shared tag",
     "imds",
     "parameter",
     "launch template",
@@ -96,6 +97,8 @@ def compare(declared: Declared, state: State) -> Difference:
             continue
         changes += _image_changes(one, actual, state)
         changes += _fast_restore_changes(one, actual, state)
+        for place, id, edit in shared_tag_edits(declared, one, actual, state):
+            changes += _shared_tag_changes(place, id, edit, one.image_id)
     for old in state.old.get(declared.manifest.label, ()):
         for zone in old.zones:
             changes.append(Change(old.place, "fast restore", old.snapshot_id, zone, fast_restore.ENABLED, None))
@@ -137,6 +140,7 @@ def _places(declared: Declared) -> set[Place]:
     every = {one.owner for one in declared.images} | {row.place for row in declared.manifest.images}
     every |= {target.place for target in declared.missing} | {need.owner for need in declared.needs}
     every |= {follower.place for follower in declared.every_template}
+    every |= {Place(account, one.owner.region) for one in declared.images for account in one.users & declared.accounts}
     return every | {need.place for need in declared.needs}
 
 
@@ -172,6 +176,36 @@ def _fast_restore_changes(expected: Expected, actual: Actual, state: State) -> I
         wanted = fast_restore.tag_of(expected.fast_restore)
         if tag != wanted:
             yield Change(place, "tag", id, tags.FAST_RESTORE, tag, wanted, expected.image_id)
+
+
+def shared_tag_edits(
+    declared: Declared, expected: Expected, actual: Actual, state: State
+) -> Iterator[tuple[Place, str, shared_tags.Edit]]:
+    """Yield the differences of the tags of an image and its snapshots in the accounts that use it, or will use it."""
+    users = (expected.users | actual.launch_permissions) & declared.accounts - {expected.owner.account}
+    for account in sorted(users):
+        place = Place(account, expected.owner.region)
+        known = state.shared_tags.get(place, {} if account not in actual.launch_permissions else None)
+        if known is None or place in state.unreachable:
+            continue
+        for id in (expected.image_id, *actual.snapshots):
+            edit = shared_tags.compare(wanted_tags(declared, expected, account), known.get(id, {}))
+            if not edit.is_empty:
+                yield place, id, edit
+
+
+def wanted_tags(declared: Declared, expected: Expected, account: str) -> dict[str, str]:
+    """Return the tags that an image must have in an account; none if the account may not use it any more."""
+    return shared_tags.wanted(declared.share_tags if account in expected.users else {}, expected.name)
+
+
+def _shared_tag_changes(place: Place, id: str, edit: shared_tags.Edit, image_id: str) -> Iterator[Change]:
+    for key, value in sorted(edit.put.items()):
+        yield Change(place, "shared tag", id, key, edit.was.get(key), value, image_id)
+    for key, value in edit.drop.items():
+        yield Change(place, "shared tag", id, key, value, None, image_id)
+    if not edit.put and not edit.drop:
+        yield Change(place, "shared tag", id, tags.SHARED_TAGS, edit.mark_before, edit.mark, image_id)
 
 
 def _access(

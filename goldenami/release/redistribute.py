@@ -9,10 +9,11 @@
 1. *Images of new targets* are copied from the release's image in the home account, as in a build (``distribute``), and
    read back. Nothing is built.
 2. *The manifest* gets a revision with these images. From now on no clean-up deletes them.
-3. *Parameters of accounts that may not use the image any more* are deleted, before their access ends.
+3. *Parameters and tags of accounts that may not use the image any more* are deleted, before their access ends.
 4. *Fast snapshot restore*, of earlier releases first; then *access, tags, deprecation and grants* of all images.
 5. *The manifest* gets a revision with the accounts that may launch each image now.
-6. *Parameters* of the version, and of the channels that point to it, and then the launch templates of these channels.
+6. *Tags of shared images* in the accounts that use them.
+7. *Parameters* of the version, and of the channels that point to it, and then the launch templates of these channels.
 
 Each step reads what is there. So if the process is killed, ``goldenami resume ID``, or the next ``distribute`` of the
 release, does the rest. ``goldenami clean ID`` deletes the copies that no manifest has yet; a change of access is not
@@ -50,12 +51,21 @@ from goldenami.model import (
     timestamp,
 )
 from goldenami.nextstep import step
-from goldenami.release import actual, consumers, fast_restore, protection
+from goldenami.release import actual, consumers, fast_restore, protection, shared_tags
 from goldenami.release import targets as modes
 from goldenami.release.actual import State
 from goldenami.release.catalog import Catalog
 from goldenami.release.declared import Declared, declare
-from goldenami.release.difference import ALLOWED, Change, Difference, compare, of_kind, why_broken
+from goldenami.release.difference import (
+    ALLOWED,
+    Change,
+    Difference,
+    compare,
+    of_kind,
+    shared_tag_edits,
+    wanted_tags,
+    why_broken,
+)
 from goldenami.release.distribute import Distributed, Placed
 from goldenami.release.distribute import distribute as copy_to_targets
 from goldenami.release.parameters import Parameter, Parameters
@@ -67,6 +77,7 @@ from goldenami.task import Task
 from goldenami.work import Attempts
 
 KIND: Final = "distribute"
+_ELSEWHERE: Final = ("parameter", "record", "shared tag")  # kinds that are changed apart from the image
 _SOON: Final = timedelta(minutes=2)  # EC2 rounds to the minute, and refuses a time in the past
 _WAIT_FOR_OTHERS: Final = 900.0
 
@@ -250,18 +261,21 @@ class _Work(Attempts):
         manifest = self._add_images(before.manifest)
         self._end_loans()
         declared = self._declared(manifest)
-        changes = compare(declared, self._state_of(declared)).changes
+        state = self._state_of(declared)
+        changes = compare(declared, state).changes
         for change in of_kind(changes, "parameter"):
             if change.after is None:
                 with self.attempt(f"parameter {change.resource} in {change.place}"):
                     parameters.delete(self.ledger, change.place, change.resource)
+        self._change_shared_tags(declared, state, leaving=True)
         self._change_fast_restore(changes)
         self._change_images(declared, changes)
         self._change_grants(changes)
         state = self._state_of(declared)
         declared = self._declared(self._record_access(declared, state))
         after = compare(declared, state)
-        if self._publish(declared, after.changes):
+        tagged = self._change_shared_tags(declared, state, leaving=False)
+        if self._publish(declared, after.changes) or tagged:
             after = compare(declared, self._state_of(declared))
         failures = {**_left(after, self.failures), **self.failures}
         if failures:
@@ -366,7 +380,7 @@ class _Work(Attempts):
         """Change access, tags, IMDS and deprecation, for all images at once."""
         by_image: dict[tuple[Place, str], list[Change]] = {}
         for change in changes:
-            if change.image_id and change.kind not in ("parameter", "record") and not _is_fast_restore(change):
+            if change.image_id and change.kind not in _ELSEWHERE and not _is_fast_restore(change):
                 by_image.setdefault((change.place, change.image_id), []).append(change)
         done = each(by_image, lambda at: self._change_image(at[0], by_image[at], declared.order.deprecate_at))
         self.failures |= {f"{id} in {place}": reason for (place, id), reason in done.reasons.items()}
@@ -409,6 +423,21 @@ class _Work(Attempts):
                     before=tagged[0].before if tagged else None,
                     after=tagged[0].after if tagged else None,
                 )
+
+    def _change_shared_tags(self, declared: Declared, state: State, *, leaving: bool) -> bool:
+        """Change the tags of shared images in the accounts that use them, or in those that lose them. Return whether
+        there were any."""
+        wanted = {}
+        for one in declared.images:
+            read = state.images.get(one.image_id)
+            if read is None or why_broken(one, read, state) is not None:
+                continue
+            for place, id, _ in shared_tag_edits(declared, one, read, state):
+                if (place.account not in one.users) == leaving:
+                    wanted[place, id] = wanted_tags(declared, one, place.account)
+        done = each(wanted, lambda at: shared_tags.ensure(self.ledger, *at, wanted[at]))
+        self.failures |= {f"tags of {id} in {place}": reason for (place, id), reason in done.reasons.items()}
+        return bool(wanted)
 
     def _permit(self, place: Place, resource: str, changes: Collection[Change]) -> None:
         add = [change.what for change in changes if change.after == ALLOWED]

@@ -263,7 +263,7 @@ def distribute_later(stage: Stage) -> None:
     file.write_text(text.replace("channel: stable}", f"channel: stable, {first}}}"))
     world.project = recipe.load_project(world.path)
     world.build()
-    more = 'share: {accounts: ["999999999999"]}, deregistration_protection: without-cooldown'
+    more = 'share: {accounts: ["999999999999"], tags: {team: web}}, deregistration_protection: without-cooldown'
     more += ", fast_restore: {zones: [eu-central-1a]}"
     wanted = text.replace("channel: stable}", f"channel: stable, {more}}}")
     file.write_text(wanted.replace("retention: {deprecate_after: 90d}", ""))
