@@ -11,6 +11,7 @@ Each family of operations is a module. The import of this package registers all 
 
 from goldenami.provision import (
     accounts,
+    boot,
     command,
     downloads,
     files,
@@ -46,11 +47,12 @@ from goldenami.provision.operation import (
 from goldenami.provision.patches import PatchSpec, closing_stage, patch_stage
 from goldenami.provision.program import Fact, Item, Recheck
 from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
-from goldenami.provision.runner import run_program, run_stage
+from goldenami.provision.runner import is_going_down, run_program, run_stage, settle
 from goldenami.provision.seal import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
 
 FAMILIES = (
     accounts,
+    boot,
     command,
     downloads,
     files,
@@ -100,6 +102,7 @@ __all__ = [
     "closing_stage",
     "data_volume_stage",
     "implied_handler",
+    "is_going_down",
     "package_changes",
     "packages",
     "parse_packages",
@@ -107,6 +110,7 @@ __all__ = [
     "run_program",
     "run_stage",
     "seal",
+    "settle",
     "traces_of",
     "unsearched",
 ]

@@ -1,10 +1,14 @@
-"""Waits until the host has booted, before anything is changed on it.
+"""Waits until the host has booted, before anything is changed on it; and reboots it.
 
 sshd accepts logins long before the boot is over. cloud-init writes the package sources, and installs what the user data
 asks for, beside sshd. A stage that begins earlier can find no sources, so that there seems to be nothing to upgrade.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, sh
@@ -60,3 +64,52 @@ return 0""",
             sign=Script(str(_SIGN_SECONDS)),
         )
         return Steps(check, Script(":"), Script(":"))
+
+
+class Reboot(Operation):
+    """Reboots the host, for software that needs a reboot: a kernel module, a driver, a kernel parameter. Handlers that
+    are due run before. The recipe continues with the next operation when the host has booted.
+
+    It reboots each time that the recipe runs, with ``if-needed`` only if a reboot is due. It cannot be in a handler.
+    ``goldenami apply`` reboots only with ``--reboot``.
+    """
+
+    kind: ClassVar[str] = "reboot"
+    shorthand: ClassVar[str | None] = "when"
+
+    when: Literal["if-needed", "always"] = Field(
+        "always",
+        description="always, or if-needed: if the distribution, a newer kernel or a replaced library of init asks for "
+        "it.",
+    )
+
+    def title(self) -> str:
+        return "reboot" if self.when == "always" else "reboot if one is needed"
+
+    def compile(self, to: Compilation) -> Steps:
+        if self.when == "always":
+            return Steps(Script("return 1"), Script(":"), Script(":"), reboot=True)
+        check = Script(
+            """if [ -e /run/reboot-required ]; then detail='/run/reboot-required is there'; return 1; fi
+# PID 1 still runs code of a library, or of itself, that an upgrade has replaced.
+if grep -q '[.]so.* (deleted)$\\|/systemd (deleted)$' /proc/1/maps 2>/dev/null; then
+detail='init runs replaced code'; return 1
+fi
+# A newer kernel of the same flavour as the running one is installed. Containers have no kernel in /boot.
+_running=$(uname -r)
+if [ -e "/boot/vmlinuz-$_running" ] && [ "$family" != none ]; then
+_flavour=$(managed flavour "$_running")
+_newest=$(find /boot -name "vmlinuz-*$_flavour" | sed 's,^.*/vmlinuz-,,' | sort -V | tail -n 1)
+[ "$_newest" = "$_running" ] || { detail="kernel $_running -> $_newest"; return 1; }
+fi
+# More signs from the distribution's own tools, if they are installed.
+if command -v needrestart >/dev/null; then
+# 2: a newer kernel of the same ABI is installed, 3: of another one (needrestart's README.batch)
+case $(needrestart -b -k 2>/dev/null | sed -n 's/^NEEDRESTART-KSTA: //p') in
+[23]) detail='needrestart reports a newer kernel'; return 1 ;;
+esac
+fi
+if [ "$family" != none ] && managed reboot_due; then return 1; fi
+return 0"""
+        )
+        return Steps(check, Script(":"), Script(":"), reboot=True)

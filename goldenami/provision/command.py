@@ -29,6 +29,11 @@ class _Executed(Operation):
     statuses: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(
         (0,), min_length=1, description="The exit statuses that mean success."
     )
+    reboots: bool = Field(
+        False,
+        description="Whether the command reboots the host itself. If the host reboots while it runs, it counts as "
+        "ended, and the recipe continues with the next operation.",
+    )
     idempotent: bool = Field(
         False,
         description="Whether the command may run again after a lost connection, if it is unknown whether the first run "
@@ -83,7 +88,14 @@ class _Executed(Operation):
             ),
         )
         guarded = bool(self.paths) or self.unless is not None
-        return Steps(lines(*conditions), run, verify, once=not (guarded or self.idempotent))
+        return Steps(
+            lines(*conditions),
+            run,
+            verify,
+            once=not (guarded or self.idempotent),
+            own_code=True,
+            may_reboot=self.reboots,
+        )
 
     def _run(self, to: Compilation) -> Script:
         parts = [

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from goldenami.model import Mark
 from goldenami.os import MANAGERS, SYSTEMS, Source
 from goldenami.provision import openpgp
-from goldenami.provision.boot import BootEnded
+from goldenami.provision.boot import BootEnded, Reboot
 from goldenami.provision.dated import DatedArchive, OwnArchive
 from goldenami.provision.fields import OneLine, Url
 from goldenami.provision.operation import BoundOperation, Handler, Operation, Stage
@@ -145,43 +145,6 @@ class Patches(Operation):
         family = sh("family_is @family || return 2", family=self.family)
         # No verification: packages that apt keeps back would fail it although the upgrade succeeded.
         return Steps(lines(family, code.check), code.apply, Script(":"))
-
-
-class Reboot(Operation):
-    """Reboots the host if a reboot is due. The stage ``patches`` contains it; recipes cannot use it."""
-
-    when: Literal["if-needed", "always"]
-
-    def title(self) -> str:
-        return "reboot" if self.when == "always" else "reboot if one is needed"
-
-    def compile(self, to: Compilation) -> Steps:
-        if self.when == "always":
-            return Steps(Script("return 1"), Script(":"), Script(":"), reboot=True)
-        check = Script(
-            """if [ -e /run/reboot-required ]; then detail='/run/reboot-required is there'; return 1; fi
-# PID 1 still runs code of a library, or of itself, that an upgrade has replaced.
-if grep -q '[.]so.* (deleted)$\\|/systemd (deleted)$' /proc/1/maps 2>/dev/null; then
-detail='init runs replaced code'; return 1
-fi
-# A newer kernel of the same flavour as the running one is installed. Containers have no kernel in /boot.
-_running=$(uname -r)
-if [ -e "/boot/vmlinuz-$_running" ] && [ "$family" != none ]; then
-_flavour=$(managed flavour "$_running")
-_newest=$(find /boot -name "vmlinuz-*$_flavour" | sed 's,^.*/vmlinuz-,,' | sort -V | tail -n 1)
-[ "$_newest" = "$_running" ] || { detail="kernel $_running -> $_newest"; return 1; }
-fi
-# More signs from the distribution's own tools, if they are installed.
-if command -v needrestart >/dev/null; then
-# 2: a newer kernel of the same ABI is installed, 3: of another one (needrestart's README.batch)
-case $(needrestart -b -k 2>/dev/null | sed -n 's/^NEEDRESTART-KSTA: //p') in
-[23]) detail='needrestart reports a newer kernel'; return 1 ;;
-esac
-fi
-if [ "$family" != none ] && managed reboot_due; then return 1; fi
-return 0"""
-        )
-        return Steps(check, Script(":"), Script(":"), reboot=True)
 
 
 def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:

@@ -132,6 +132,28 @@ recheck() {
   done
 }
 
+# logind waits for programs that delay a reboot, before systemd begins it.
+preparing_for_shutdown() {
+  busctl get-property org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager PreparingForShutdown 2>/dev/null
+}
+
+# going_down N: ends the program if operation N has asked for a reboot, so that nothing more is done on a host that goes down.
+going_down() {
+  command -v systemctl >/dev/null || return 0
+  _looks=0
+  while [ ! -e /run/systemd/shutdown/scheduled ]; do
+    case $(systemctl is-system-running 2>/dev/null; preparing_for_shutdown) in
+      *stopping* | *'b true'*) break ;;
+      *unknown*) [ "$_looks" -lt 5 ] || return 0 ;; # systemd does not answer, as in the last seconds of a shutdown
+      *) return 0 ;;
+    esac
+    _looks=$((_looks + 1))
+    sleep 1
+  done
+  event going "$1"
+  end ok
+}
+
 end() {
   rm -f "$flags/.${work##*/}"
   rmdir "$flags" 2>/dev/null || : # no handler is due

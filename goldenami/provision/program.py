@@ -238,6 +238,9 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
     handlers = [f"handlers_{number}() {{", "reload_units"]
     index = base + count
     for handler in stage.handlers:
+        for bound, step in zip(handler.operations, steps[index - base :], strict=False):
+            if step.reboot:
+                raise ValueError(f"{bound.mark}: a reboot cannot be in a handler: put it after the operations")
         handlers.append(f"if is_due {flags[handler.name]}; then")
         for bound in handler.operations:
             handlers.append(_call(index, bound, flags))
@@ -247,6 +250,8 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
     found = []
     for index, bound in enumerate(stage.operations, base):
         call = _call(index, bound, flags)
+        if steps[index - base].own_code:
+            call += f"\n[ $mode = check ] || going_down {index}"
         if steps[index - base].reboot:
             due = f"case $?$mode in 0apply) handlers_{number}; event reboot {index}; end ok ;; esac"
             call = f"operation {index}\n{due}"

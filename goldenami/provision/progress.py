@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from goldenami.errors import BuilderError, OperationFailed
-from goldenami.events import Emit, emit
+from goldenami.events import Emit, Event, emit
 from goldenami.provision import hints
 from goldenami.provision.operation import BoundOperation, Stage
 from goldenami.provision.program import Program
@@ -22,6 +22,7 @@ from goldenami.provision.stream import (
     Drifted,
     FactRead,
     Finished,
+    GoingDown,
     Message,
     RebootDue,
     StageStarted,
@@ -51,7 +52,8 @@ class Progress:
     """The state of one run. ``within`` is entered while a stage runs; ``on_stage`` is called after a stage has begun.
 
     ``boot``: the boot id of the host when the program started. ``reboot_after``: the operation after which the host
-    must reboot. ``failure``: the error that ended the program. ``running``: the operation that has begun and not ended.
+    must reboot. ``going_down``: the host goes down, by an operation's own doing. ``failure``: the error that ended the
+    program. ``running``: the operation that has begun and not ended.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Progress:
         self.running: Started | None = None
         self.boot = ""
         self.reboot_after: int | None = None
+        self.going_down = False
         self.failure: OperationFailed | BuilderError | None = None
         self.mask = mask
         self._operations = program.operations
@@ -108,6 +111,11 @@ class Progress:
         """The current activity, as the end of a sentence."""
         return f"running {self.mask(self.bound.label)}" if self.bound is not None else "between two operations"
 
+    def pass_on(self, event: Event) -> None:
+        """Passes on what is a sign of life in the work of another program."""
+        if event.kind in ("note", "operation.output"):
+            self._emit(event)
+
     def silent(self, seconds: float) -> None:
         """Tells that the program goes on without output."""
         self.say(f"{self._host}: no output for {seconds:.0f} s while {self.doing}")
@@ -116,6 +124,11 @@ class Progress:
         emit(self._emit, "note", message=message, level=level)
 
     # --- stages -------------------------------------------------------------------------------------------------------
+
+    def ended_by_reboot(self) -> None:
+        """Records that the operation that runs has ended: it was to reboot the host, and did."""
+        assert self.running is not None
+        self._on_finished(Finished(self.running.index, self.running.uptime, "changed", 0, "the host rebooted"))
 
     def rebooted(self) -> None:
         """Records that the host rebooted for the current stage."""
@@ -166,6 +179,8 @@ class Progress:
                 self.drift.setdefault(message.when, {})[message.index] = drift
             case RebootDue():
                 self.reboot_after = message.index
+            case GoingDown():
+                self.going_down = True
 
     def on_output(self, line: str) -> None:
         self._output.append(line)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from goldenami.errors import BuilderError, ConnectionLost, OperationDoubtful, OperationFailed
 from goldenami.events import Emit, ignore_events
+from goldenami.model import Mark
+from goldenami.provision.boot import BootEnded
 from goldenami.provision.follower import (
     AGAIN,
     LOG_BYTES,
@@ -40,6 +42,14 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
     from goldenami.ssh import Completed, Connection, Deadline
 
 REBOOT_SECONDS = 600.0
+_LOOK_SECONDS = 10.0
+_GOING_DOWN = (  # as in prelude.sh
+    "command -v systemctl >/dev/null || exit 0; for n in 1 2 3 4 5; do "
+    "[ ! -e /run/systemd/shutdown/scheduled ] || { echo yes; exit; }; "
+    "case $(systemctl is-system-running 2>/dev/null; busctl get-property org.freedesktop.login1 "
+    "/org/freedesktop/login1 org.freedesktop.login1.Manager PreparingForShutdown 2>/dev/null) in "
+    "*stopping* | *'b true'*) echo yes; exit ;; *unknown*) sleep 1 ;; *) exit ;; esac; done"
+)
 _ATTEMPTS = 3  # of a program that the host lost, and of connections without progress
 _RECONNECT_SECONDS = 180.0
 _LITTLE_KIB = 256  # of free space: too little for a log
@@ -113,6 +123,14 @@ class _Run:
         self._deadline: Deadline | None = None
         self._progress = Progress(program, to, mask, connection.endpoint.address, within, self._on_stage)
 
+    def await_reboot(self, boot: str) -> None:
+        """Wait until a host that goes down is back. ``boot``: its boot id now."""
+        self._progress.boot = boot
+        self._progress.say(
+            f"{self._connection.endpoint.address} reboots by itself; waiting until it is back", "warning"
+        )
+        self._wait_for_reboot()
+
     def carry_out(self) -> RunResult:
         start = time.monotonic()
         try:
@@ -127,18 +145,21 @@ class _Run:
     def _to_the_end(self) -> None:
         first, lost, progress = 0, 0, self._progress
         while True:
-            progress.reboot_after = None
+            progress.reboot_after, progress.going_down = None, False
             whole = self._attempt(first)
             if progress.failure is not None:
                 raise progress.failure
-            if not whole:
-                lost += 1
-                self._prepare_second_run(lost)
-            elif progress.reboot_after is None:
-                return
-            else:
+            if progress.reboot_after is not None and whole:
                 first = progress.reboot_after + 1
                 self._reboot()
+            elif progress.going_down or not whole:
+                lost += 1
+                if progress.going_down or self._boot_changed():
+                    self._after_own_reboot(lost)
+                else:
+                    self._prepare_second_run(lost)
+            else:
+                return
 
     def _on_stage(self) -> None:
         """Restarts the deadline, since ``timeout`` applies to each stage."""
@@ -175,9 +196,13 @@ class _Run:
             if done.status == LOST:
                 return False
             raise self._did_not_start(done)
-        if not follower.whole:
-            raise self._was_ended(follower.end)
-        return True
+        return follower.whole or self._was_rebooted(follower.end)
+
+    def _was_rebooted(self, end: Ended) -> bool:
+        """Return False, for a run that is lost, if a reboot ended the program. Raises OperationFailed if not."""
+        if self._boot_changed():
+            return False
+        raise self._was_ended(end)
 
     def _arguments(self, first: int) -> str:
         """Return the arguments of the program. The last two describe what an earlier run did (see ``program``)."""
@@ -196,7 +221,9 @@ class _Run:
             self._progress.say(
                 f"the connection to {self._connection.endpoint.address} was lost; connecting again", "warning"
             )
-            self._connection.reconnect(timeout=_RECONNECT_SECONDS)
+            running = self._progress.running
+            may_reboot = running is not None and self._program.steps[running.index].own_code
+            self._connection.reconnect(timeout=self._reboot_timeout if may_reboot else _RECONNECT_SECONDS)
             command = sudo(self._connection, attach_script(work, follower.mark))
             before = follower.taken
             try:
@@ -211,9 +238,7 @@ class _Run:
             if not follower.ended:  # as with AGAIN
                 without_progress = without_progress + 1 if follower.taken == before else 0
                 continue
-            if not follower.whole:
-                raise self._was_ended(follower.end)
-            return True
+            return follower.whole or self._was_rebooted(follower.end)
         raise ConnectionLost(
             f"{self._connection.endpoint.address}: {_ATTEMPTS} connections in a row were lost without progress while "
             f"{self._progress.doing}"
@@ -254,6 +279,46 @@ class _Run:
             hint=hint,
         )
 
+    def _boot_changed(self) -> bool:
+        """Return whether the host has booted again since the program started, or is about to."""
+        if not self._progress.boot:
+            return False
+        if is_going_down(self._connection):
+            return True
+        with contextlib.suppress(BuilderError):
+            return self._connection.boot_id() != self._progress.boot
+        return False
+
+    def _after_own_reboot(self, times: int) -> None:
+        """Wait for a reboot that the recipe's own code began, and permit another run: operations are idempotent, and
+        those that ended and must not run twice are left out.
+
+        Raises OperationFailed if the reboot ended an operation that must not run twice. Another builder would meet the
+        same, so it is not a lost host.
+        """
+        progress = self._progress
+        progress.say(f"{self._connection.endpoint.address} reboots by itself while {progress.doing}", "warning")
+        self._wait_for_reboot()
+        running, bound = progress.running, progress.bound
+        if running is not None and bound is not None:
+            steps = self._program.steps[running.index]
+            if steps.may_reboot:
+                progress.ended_by_reboot()
+            elif steps.once:
+                raise self._failed(
+                    bound,
+                    "the host rebooted while this ran, and it is unknown whether it ended",
+                    "If the operation reboots the host itself: reboots: true. Or add creates or unless, or "
+                    "idempotent: true if it may run again.",
+                )
+        progress.running = None
+        if times >= _ATTEMPTS:
+            raise BuilderError(
+                f"{self._connection.endpoint.address} rebooted by itself {times} times in the stage "
+                f"{progress.stage_name}",
+                hint="Add creates or unless to the operation that reboots the host, or use the operation `reboot`.",
+            )
+
     def _prepare_second_run(self, times: int) -> None:
         """Permit another run after the host lost the last one. Raises OperationDoubtful or ConnectionLost if not."""
         progress = self._progress
@@ -280,16 +345,63 @@ class _Run:
                 raise BuilderError(
                     f"the reboot of the host was refused: {done.stderr.decode(errors='replace').strip()}"
                 )
+        self._wait_for_reboot()
+        self._progress.say(f"{connection.endpoint.address} rebooted in {time.monotonic() - started:.0f} s")
+
+    def _wait_for_reboot(self) -> None:
+        """Wait until the host has rebooted and its boot is over. Raises NotBack."""
+        connection, progress = self._connection, self._progress
         connection.wait_for_reboot(
-            self._progress.boot,
+            progress.boot,
             timeout=self._reboot_timeout,
-            on_wait=lambda seconds: self._progress.say(
+            on_wait=lambda seconds: progress.say(
                 f"{connection.endpoint.address} is not reachable {seconds:.0f} s after the reboot; waiting for at most "
                 f"{self._reboot_timeout:.0f} s"
             ),
         )
-        self._progress.rebooted()
-        self._progress.say(f"{connection.endpoint.address} rebooted in {time.monotonic() - started:.0f} s")
+        progress.rebooted()
+        boot_ended = Stage("boot", (BoundOperation(BootEnded(), Mark("", 0, 0)),))
+        _Run(
+            connection,
+            compile_program([boot_ended]),
+            progress.pass_on,
+            progress.mask,
+            "apply",
+            None,
+            self._reboot_timeout,
+            contextlib.nullcontext,
+            log_on_disk=False,
+        ).carry_out()
+
+
+def is_going_down(connection: Connection) -> bool:
+    """Return whether a host shuts down or reboots, or will at a time that is set. A lost connection counts as well."""
+    try:
+        done = connection.run(_GOING_DOWN, timeout=_LOOK_SECONDS)
+    except ConnectionLost:
+        return True
+    except BuilderError:
+        return False
+    return done.text == "yes"
+
+
+def settle(
+    connection: Connection, emit: Emit = ignore_events, *, since: str = "", reboot_timeout: float = REBOOT_SECONDS
+) -> bool:
+    """Wait for the end of a reboot that the host began itself, so that the next work has a host that stays up.
+
+    Returns whether there was one: the host goes down, or its boot id is not ``since`` any more. Does nothing for
+    another host. Raises NotBack, and ConnectionLost without ``since``.
+    """
+    boot = since or connection.boot_id()
+    if not is_going_down(connection) and connection.boot_id() == boot:
+        return False
+    nothing = compile_program([])
+    run = _Run(
+        connection, nothing, emit, masker(()), "apply", None, reboot_timeout, contextlib.nullcontext, log_on_disk=False
+    )
+    run.await_reboot(boot)
+    return True
 
 
 def _reason(end: Ended) -> tuple[str, str | None]:

@@ -33,7 +33,8 @@ class Steps:
 
     ``once``: a check cannot show whether the operation was applied. It is not repeated if the host is lost while it
     runs. ``reboot``: if the check ends with 1, the host reboots after the handlers have run, and the stage continues
-    with the next operation.
+    with the next operation. ``own_code``: it runs code of the recipe, which may reboot the host; the program looks for
+    that afterwards. ``may_reboot``: it counts as ended if the host reboots while it runs.
     """
 
     check: Script
@@ -42,6 +43,8 @@ class Steps:
     once: bool = False
     reboot: bool = False
     batch: Batch | None = None
+    own_code: bool = False
+    may_reboot: bool = False
 
 
 class Compilation(Protocol):

@@ -11,6 +11,7 @@ An event is a line that begins with the run's mark, a random word::
     MARK failed 3 1234.60 STATUS DETAIL
     MARK drift WHEN 3 DETAIL             operation 3 does not hold any more (see ``program.Recheck``)
     MARK reboot 3                        the host must reboot; the program continues after operation 3
+    MARK going 3                         the host is going down, without a request of the program, after operation 3
     MARK end ok|failed                   the end of the program; no event follows
     MARK gone STATUS KILLED FREE SIZE    the process of the program has ended: its status ("output": its log was too
                                          long; "running": unknown), how many processes the kernel has ended for memory
@@ -77,6 +78,13 @@ class RebootDue:
 
 
 @dataclass(frozen=True, slots=True)
+class GoingDown:
+    """The host is going down: the operation reboots it by itself."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The program ended. ``whole``: it reported its end itself. If not, the other fields tell what is known.
 
@@ -92,7 +100,7 @@ class Ended:
     size: int = 0
 
 
-Message = Begun | StageStarted | FactRead | Started | Finished | Drifted | RebootDue | Ended
+Message = Begun | StageStarted | FactRead | Started | Finished | Drifted | RebootDue | GoingDown | Ended
 
 
 class Reader:
@@ -153,6 +161,8 @@ def _parse(text: str) -> Message:
         return Drifted(when, int(number), detail.strip())
     if kind == "reboot":
         return RebootDue(int(words[0]))
+    if kind == "going":
+        return GoingDown(int(words[0]))
     if kind == "end":
         return Ended(True)
     if kind == "gone":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldenami import planning, provision, ssh, validate
 from goldenami.aws import instances
-from goldenami.errors import BuilderError
+from goldenami.errors import BuilderError, GoldenAmiError, TestsFailed
 from goldenami.events import Emit, mask
 from goldenami.hardening import AFTER, BEFORE, LAST, SUITE, UNDONE, Batch, Collector, Hardening, rechecked, results
 from goldenami.hardening import VARIABLE as HARDENING
@@ -44,7 +44,8 @@ class SshHostWork:
         """
         with hosts.connected(build, host, architecture) as connection:
             before, outputs, undone = _provision(build, architecture, host, connection)
-            report = run_gate(build, architecture, host, gate="builder", outputs=outputs, undone=undone)
+            provision.settle(connection, build.emit)
+            report = _builder_gate(build, architecture, host, connection, outputs, undone)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -88,6 +89,49 @@ def _provision(
     for name, value in found.items():
         build.note(f"output {name}: {value}")
     return provision.parse_packages(result.facts[provision.PACKAGES.name]), found, result.undone(BEFORE, AFTER)
+
+
+def _builder_gate(
+    build: BuildContext,
+    architecture: Architecture,
+    host: Host,
+    connection: ssh.Connection,
+    outputs: Mapping[str, str],
+    undone: Sequence[Drift],
+) -> TestReport:
+    """Run gate 1. If the host rebooted meanwhile, the tests prove nothing: they run again, once, after the boot."""
+    boot = connection.boot_id()
+    for _ in range(2):
+        report, failure = None, None
+        try:
+            report = run_gate(build, architecture, host, gate="builder", outputs=outputs, undone=undone)
+        except (TestsFailed, BuilderError) as error:
+            failure = error
+        if not _rebooted(build, connection, boot, failure):
+            if failure is not None:
+                raise failure
+            assert report is not None
+            return report
+        build.note(
+            f"{host.instance_id} rebooted by itself during gate 1; what its tests found does not count", "warning"
+        )
+        boot = connection.boot_id()
+    raise BuilderError(
+        f"{host.instance_id} rebooted by itself during gate 1, twice",
+        hint="Find what reboots the host after the recipe, such as an installer that schedules a reboot. Put the "
+        "operation `reboot` after it.",
+    )
+
+
+def _rebooted(build: BuildContext, connection: ssh.Connection, boot: str, failure: GoldenAmiError | None) -> bool:
+    """Wait for the end of a reboot since this boot id, and return whether there was one. Raises ``failure``, if given,
+    for a host that does not come back."""
+    try:
+        return provision.settle(connection, build.emit, since=boot)
+    except BuilderError:
+        if failure is not None:
+            raise failure from None
+        raise
 
 
 def _volumes(build: BuildContext, host: Host) -> tuple[Stage, ...]:

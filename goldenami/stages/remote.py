@@ -15,7 +15,7 @@ from goldenami.hardening import AFTER, BEFORE, rechecked
 from goldenami.model import Architecture, Environment, SshEndpoint, TestReport
 from goldenami.provision import OperationResult, Stage
 from goldenami.provision import outputs as script_outputs
-from goldenami.provision.patches import Reboot
+from goldenami.provision.boot import Reboot
 from goldenami.recipe import Recipe
 from goldenami.stages.host_work import run_tests, stages_of
 

@@ -185,6 +185,7 @@ def further(key: str) -> list[BoundOperation]:
     """Those that need more of a host than it is worth to give it in every test; tests of their own run these kinds."""
     # fmt: off
     return [
+        bind("reboot", when="if-needed"),
         bind("git", url="https://git.test/x.git", dest="/opt/git", tag="v1", commit="1" * 40, submodules=True),
         bind("git", url="git@git.test:x.git", dest="/opt/git", commit="1" * 40, depth=None),
         bind("pip", name=["gold>=1,<2", "silver[extra]"], venv="/opt/venv", index_url="http://pip.test/simple"),

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from goldenami import provision, ssh
 from goldenami.model import Mark, SshEndpoint
 from goldenami.provision import BoundOperation, PatchSpec, Stage, StageResult, closing_stage, patch_stage, run_stage
-from goldenami.provision.patches import Reboot
+from goldenami.provision.boot import Reboot
 from tests.provision.archives import AptSuite, Key, Served, build_deb, build_rpm, publish_rpms, served
 from tests.provision.examples import bind
 from tests.provision.hosts import Host
