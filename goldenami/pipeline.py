@@ -80,7 +80,8 @@ class Outcome:
     build was needed; ``manifest`` is the release with the same inputs, and ``reason`` explains the decision. "moved":
     no build was needed, and the recipe's channel was pointed to that release. "distributed": a task of ``distribute``
     was completed.
-    ``failures``: best-effort targets without an image or with an earlier parameter; label -> reason.
+    ``failures``: best-effort targets without an image or with an earlier parameter, and places where the images have no
+    protection, tags or fast restore yet; label or place -> reason.
     ``left``: temporary resources that could not be deleted, and places that could not be searched for them -> reason.
     ``unsent``: receivers of notifications that did not get one -> reason.
     """

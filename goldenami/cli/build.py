@@ -345,7 +345,7 @@ def _render_success(result: Result, environment: Environment, left: _Left, conso
             lastpage.render(console, environment, outcome.manifest, result.channel, result.before)
     if outcome.failures:
         failed = TargetsFailed(
-            f"{outcome.manifest.label} is released, but not to {', '.join(outcome.failures)}: not required",
+            f"{outcome.manifest.label} is released, but not everything was done in {', '.join(outcome.failures)}",
             failures=dict(outcome.failures),
         )
         report.render_failure(failed, console)
