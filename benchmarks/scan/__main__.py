@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import boto3
+import yaml
 from goldenami_sandbox import control
 from goldenami_sandbox.control import SandboxInfo
 
@@ -41,6 +43,9 @@ GOALS = {
     "12": {"lynis": 85, "cis_level2_server": 420, "cis_level1_server": 328},
     "13": {"lynis": 85, "cis_level2_server": 440, "cis_level1_server": 340},
 }
+
+# What the benchmarks demand, and what is not the default, because it stops the machine.
+STRICT = {"audit_admin_space_left": "halt", "audit_disk_full": "halt", "audit_disk_error": "halt"}
 
 
 def main() -> int:
@@ -93,8 +98,12 @@ def built(info: SandboxInfo, recipe: str, folder: Path) -> str:
     project = folder / "project"
     project.mkdir()
     (project / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true}\n")
-    for name in ("recipes", "hardening"):
-        (project / name).symlink_to(ROOT / name)
+    (project / "recipes").symlink_to(ROOT / "recipes")
+    shutil.copytree(ROOT / "hardening", project / "hardening")
+    for path in (project / "hardening/profiles").glob("*-level-2.yaml"):
+        profile = yaml.safe_load(path.read_text())
+        profile["variables"] = {**profile.get("variables", {}), **STRICT}
+        path.write_text(yaml.safe_dump(profile))
     say(f"building {recipe}")
     command = [sys.executable, "-m", "goldenami.cli.main", "build", recipe, "--json"]
     environment = {**os.environ, **info.variables(), "GOLDENAMI_SANDBOX_HOME": str(folder)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, 
 from goldenami.nextstep import step
 
 if TYPE_CHECKING:
-    from goldenami.hardening import Control, Hardening
+    from goldenami.hardening import CheckResult, Control, Hardening
     from goldenami.recipe import Project
 
 PROFILES_SCHEMA = "goldenami.hardening-profiles/1"
@@ -218,6 +219,7 @@ def coverage(recipe_ref: str, environment_name: str | None, variables: dict[str,
     "--ssh-user", "--user", "user", help="Login user, who may use sudo. Default: root, or the part before @ in HOST."
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
+@click.option("--all", "every", is_flag=True, help="Print all controls, also those that hold or do not apply.")
 @login_options
 @environment_option
 @variable_options
@@ -228,6 +230,7 @@ def check(
     profiles: tuple[str, ...],
     user: str | None,
     port: int,
+    every: bool,
     access: Access,
     environment_name: str | None,
     variables: dict[str, str],
@@ -235,7 +238,8 @@ def check(
 ) -> int:
     """Report how a running HOST ([USER@]ADDRESS) differs from a recipe or profile. Nothing on it is changed.
 
-    All values are read over one SSH connection, in one go. The exit code is 5 if a control does not hold.
+    Prints the controls that do not hold, with level and title. All values are read over one SSH connection, in one go.
+    The exit code is 5 if a control does not hold.
     """
     from goldenami import ssh
     from goldenami.hardening import Batch, check_control
@@ -261,6 +265,7 @@ def check(
             {
                 "control": id,
                 "title": controls[id].title,
+                "level": controls[id].level,
                 "outcome": verdict.outcome,
                 "message": verdict.message,
                 **({"value": verdict.value, "expected": verdict.expected} if verdict.outcome == "failed" else {}),
@@ -269,13 +274,25 @@ def check(
         ]
         print_json({"schema": DRIFT_SCHEMA, "host": host, "drift": bool(failed), "controls": rows})
     else:
-        for verdict in failed.values():
-            click.echo(verdict.message)
+        for line in told(controls, verdicts if every else failed):
+            click.echo(line)
         others = len(verdicts) - len(failed)
         skipped = sum(verdict.outcome == "not-applicable" for verdict in verdicts.values())
         note = f", {skipped} of them not applicable" if skipped else ""
         click.echo(f"{host}: {len(failed)} of {len(verdicts)} controls do not hold; {others} do{note}", err=True)
     return TestsFailed.exit_code if failed else 0
+
+
+_WORDS = {"failed": "", "passed": "holds: ", "not-applicable": "not applicable: "}
+
+
+def told(controls: Mapping[str, Control], verdicts: Mapping[str, CheckResult]) -> Iterator[str]:
+    """Yield the lines for results of controls: id, level and title, and below them the reason."""
+    for id, verdict in verdicts.items():
+        control = controls[id]
+        yield f"{_WORDS[verdict.outcome]}{id} (level {control.level}): {control.title}"
+        if verdict.message:
+            yield f"    {verdict.message.removeprefix(f'{id}: ')}"
 
 
 def _profile_names(project: Project) -> list[str]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from goldenami import recipe as recipes
+from goldenami.cli.harden import told
 from goldenami.cli.main import main
-from goldenami.hardening import Hardening
+from goldenami.hardening import CheckResult, Hardening
 from goldenami.hardening.batch import Batch
 from goldenami.recipe.controls import Library
 from goldenami.recipe.hardening import of_profile
@@ -132,3 +133,48 @@ def test_coverage(capsys: pytest.CaptureFixture[str]) -> None:
     status, output = run(capsys, "harden", "coverage", "debian-12-web")
     assert status == 0
     assert "  0 of" in output
+
+
+def test_the_modules_that_a_system_needs_stay() -> None:
+    """The EFI system partition is vfat with names in a code page; snapd decides about squashfs."""
+    needed = {"vfat", "fat", "nls_cp437", "nls_iso8859_1", "nls_ascii", "ext4", "xfs", "nvme", "ena"}
+    for name in NAMES:
+        controls = profile(name, choices=True).controls
+        disabled = {
+            o.operation.inner.model_dump()["name"].replace("-", "_"): control
+            for control in controls
+            for o in control.operations
+            if o.operation.inner.kind == "kernel_module"
+        }
+        assert len(disabled) > 5
+        assert not needed & set(disabled)
+        assert "squashfs" not in disabled or "snapd" in disabled["squashfs"].otherwise
+
+
+def test_a_full_disk_does_not_stop_the_machine() -> None:
+    """Unless the site says so: no action of the audit daemon halts it, or leaves it in single user mode."""
+    for name in (n for n in NAMES if n.endswith("-2")):
+        [control] = [c for c in profile(name).controls if c.id == "audit-log"]
+        values = {(d := o.operation.model_dump())["key"]: d["value"] for o in control.operations}
+        assert values["space_left_action"] == "email"
+        assert values["admin_space_left_action"] == values["disk_full_action"] == "rotate"
+        assert values["disk_error_action"] == "syslog"
+        assert set(control.site) == {
+            f"audit_{when}" for when in ("space_left", "admin_space_left", "disk_full", "disk_error")
+        }
+
+
+def test_check_tells_level_and_title_and_the_reason_below() -> None:
+    controls = {control.id: control for control in profile("debian-12-level-2").controls}
+    verdicts = {
+        "ssh-few-attempts": CheckResult("failed", "ssh-few-attempts: the host's value is '6'; expected: at most 3"),
+        "module-squashfs": CheckResult("not-applicable", "snapd is installed"),
+        "audit-log": CheckResult("passed"),
+    }
+    assert list(told(controls, verdicts)) == [
+        f"ssh-few-attempts (level 1): {controls['ssh-few-attempts'].title}",
+        "    the host's value is '6'; expected: at most 3",
+        "not applicable: module-squashfs (level 2): The kernel cannot mount squashfs filesystems",
+        "    snapd is installed",
+        f"holds: audit-log (level 2): {controls['audit-log'].title}",
+    ]
