@@ -134,7 +134,8 @@ class Network:
     transport: str = DIRECT
     options: Mapping[str, Any] = field(default_factory=dict)
     address: Literal["auto", "public", "private"] = "auto"
-    source_cidr: str | None = None  # the addresses that may reach the builder's port 22; None: the caller's own
+    source_cidrs: tuple[str, ...] = ()  # the addresses that may reach the builder's SSH port; empty: the caller's own
+    security_groups: tuple[str, ...] = ()  # ids of groups of the builder; then no temporary group is created
 
 
 @dataclass(frozen=True, slots=True)

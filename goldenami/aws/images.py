@@ -66,6 +66,7 @@ def find_base(
     architecture: Architecture,
     filters: Mapping[str, Sequence[str]],
     owners: Sequence[str],
+    include_deprecated: bool = False,
 ) -> BaseImage:
     """Return the newest available image that matches the filters of DescribeImages (``{"name": ["debian-12-*"]}``).
 
@@ -74,6 +75,8 @@ def find_base(
     """
     query = {"state": ["available"], "architecture": [architecture], **{k: list(v) for k, v in filters.items()}}
     request: dict[str, Any] = {"Owners": list(owners), "Filters": [{"Name": k, "Values": v} for k, v in query.items()]}
+    if include_deprecated:
+        request["IncludeDeprecated"] = True
     found = sorted(
         cloud.pages(place, "ec2", "DescribeImages", "Images", request),
         key=lambda i: (i.get("CreationDate", ""), i["ImageId"]),

@@ -92,6 +92,8 @@ class LaunchSpec:
     name: str = ""
     instance_profile: str | None = None  # a name or an ARN
     public_address: bool | None = None  # None: as the subnet assigns them
+    more_groups: tuple[str, ...] = ()  # security groups
+    hop_limit: int = 1  # of the metadata service
 
     @property
     def encrypted_under(self) -> str | None:
@@ -284,8 +286,12 @@ def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subne
         "KeyName": spec.key_name,
         **_placed(spec, subnet),
         "InstanceInitiatedShutdownBehavior": "terminate",
-        # One hop: programs in a container on the builder must not reach the instance's credentials.
-        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        # One hop by default: programs in a container on the builder must not reach the instance's credentials.
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": spec.hop_limit,
+        },
     }
     if spec.user_data:
         request["UserData"] = Secret(spec.user_data)
@@ -326,12 +332,13 @@ def _mappings(spec: LaunchSpec) -> list[dict[str, Any]]:
 def _placed(spec: LaunchSpec, subnet: Subnet) -> dict[str, Any]:
     """Return the network of an instance. Only a specification of its interface can choose whether it gets a public
     address, and EC2 refuses that together with the parameters for the instance ("RunInstances", EC2 API reference)."""
+    groups = [spec.security_group_id, *spec.more_groups]
     if spec.public_address is None:
-        return {"SubnetId": subnet.id, "SecurityGroupIds": [spec.security_group_id]}
+        return {"SubnetId": subnet.id, "SecurityGroupIds": groups}
     interface = {
         "DeviceIndex": 0,
         "SubnetId": subnet.id,
-        "Groups": [spec.security_group_id],
+        "Groups": groups,
         "AssociatePublicIpAddress": spec.public_address,
         "DeleteOnTermination": True,
     }

@@ -86,8 +86,8 @@ def default_routes(cloud: Cloud, place: Place, subnets: Collection[Subnet]) -> M
     return found
 
 
-def source_cidr(cloud: Cloud, place: Place, network: Network, subnet: Subnet) -> str:
-    """The addresses that may reach the builder, as CIDR: ``network.source_cidr``, or the address of this machine.
+def source_cidrs(cloud: Cloud, place: Place, network: Network, subnet: Subnet) -> tuple[str, ...]:
+    """The addresses that may reach the builder, as CIDR: ``network.source_cidrs``, or the address of this machine.
 
     The address depends on how the builder is reached:
 
@@ -100,11 +100,12 @@ def source_cidr(cloud: Cloud, place: Place, network: Network, subnet: Subnet) ->
     The route is looked up without sending anything. Raises Unreachable, with the setting to use, if check-ip does not
     answer.
     """
-    if network.source_cidr is not None:
-        return network.source_cidr
+    if network.source_cidrs:
+        return network.source_cidrs
     endpoint = urllib.parse.urlsplit(str(cloud.client("ec2", place).meta.endpoint_url)).hostname or ""
     private = network.address == "private" or (network.address == "auto" and not subnet.public)
-    return choose_source(private=private, subnet=subnet.cidr, endpoint=endpoint, local=local_address, public=check_ip)
+    own = choose_source(private=private, subnet=subnet.cidr, endpoint=endpoint, local=local_address, public=check_ip)
+    return (own,)
 
 
 def public_source(cloud: Cloud, place: Place) -> str:
@@ -118,7 +119,7 @@ def public_source(cloud: Cloud, place: Place) -> str:
 def choose_source(
     *, private: bool, subnet: str, endpoint: str, local: Callable[[str], str], public: Callable[[], str]
 ) -> str:
-    """Apply the rule of :func:`source_cidr`. ``local``: returns the local address of the route to a host. ``public``:
+    """Apply the rule of :func:`source_cidrs`. ``local``: returns the local address of the route to a host. ``public``:
     returns the public address."""
     inside = str(next(ipaddress.ip_network(subnet, strict=False).hosts()))
     if private:

@@ -15,12 +15,12 @@ SSH_PORT = 22
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The source of connections to a builder: a network, security groups, or none if no connection comes in.
+    """The source of connections to a builder: networks, security groups, or none if no connection comes in.
 
     With Session Manager, the builder's agent connects to AWS, so there is no inbound connection.
     """
 
-    cidr: str | None = None
+    cidrs: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
 
 
@@ -53,13 +53,12 @@ def _sources(source: Source) -> dict[str, Any]:
     if source.groups:
         why = "goldenami: the endpoint that connects"
         return {"UserIdGroupPairs": [{"GroupId": group, "Description": why} for group in source.groups]}
-    if source.cidr is None:
-        return {}
-    network = ipaddress.ip_network(source.cidr, strict=False)
-    why = "goldenami: the machine that builds"
-    if network.version == 4:
-        return {"IpRanges": [{"CidrIp": str(network), "Description": why}]}
-    return {"Ipv6Ranges": [{"CidrIpv6": str(network), "Description": why}]}
+    found: dict[str, Any] = {}
+    for cidr in source.cidrs:
+        network = ipaddress.ip_network(cidr, strict=False)
+        ranges, key = ("IpRanges", "CidrIp") if network.version == 4 else ("Ipv6Ranges", "CidrIpv6")
+        found.setdefault(ranges, []).append({key: str(network), "Description": "goldenami: the machine that builds"})
+    return found
 
 
 def delete(ledger: Ledger, place: Place, group_id: str) -> None:

@@ -51,6 +51,7 @@ from goldenami.recipe.words import (
     PRINCIPAL,
     PROFILE,
     ROLE,
+    SECURITY_GROUP,
     SUBNET,
     AccountId,
     Cidr,
@@ -213,11 +214,27 @@ class NetworkSpec(Spec):
         description="Address to connect to. private: the builder gets no public address. auto: the private address "
         "with bastion, ssm and instance-connect; else the public address if there is one, else the private one.",
     )
-    source_cidr: Cidr | None = Field(
-        None,
+    source_cidr: Cidr | tuple[Cidr, ...] = Field(
+        (),
         description="Addresses that may connect to the SSH port of the builder, as CIDR. Default: the caller's "
-        "address, the bastion's address, or the security groups of the endpoint; nothing with ssm.",
+        "address, the bastion's address, or the security groups of the endpoint; nothing with ssm. A list is possible.",
     )
+    security_groups: tuple[Annotated[str, StringConstraints(pattern=SECURITY_GROUP)], ...] = Field(
+        (),
+        max_length=5,
+        description="Ids of security groups for the builder, which allow its SSH port. Default: a temporary group.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> NetworkSpec:
+        if self.source_cidr and self.security_groups:
+            raise ValueError("source_cidr is for the temporary security group: remove it, or remove security_groups")
+        return self
+
+    @property
+    def source_cidrs(self) -> tuple[str, ...]:
+        """The networks of ``source_cidr``."""
+        return (self.source_cidr,) if isinstance(self.source_cidr, str) else self.source_cidr
 
 
 def _lifetime(given: str) -> str:
@@ -547,10 +564,11 @@ def _environment(
         )
     if len(problems.found) > before:
         return None
-    if spec.network.source_cidr is not None and spec.network.source_cidr.endswith("/0"):
+    world = next((cidr for cidr in spec.network.source_cidrs if cidr.endswith("/0")), None)
+    if world is not None:
         problems.warn(
             document.mark((*at, "network", "source_cidr")),
-            f"source_cidr: {spec.network.source_cidr} lets the whole world connect to the SSH port of the builder",
+            f"source_cidr: {world} lets the whole world connect to the SSH port of the builder",
             "Name the addresses of the machines that run goldenami, or leave the key out for the caller's address.",
         )
     subnet = spec.network.subnet
@@ -567,7 +585,8 @@ def _environment(
             transport=transport,
             options=options,
             address=address,
-            source_cidr=spec.network.source_cidr,
+            source_cidrs=spec.network.source_cidrs,
+            security_groups=spec.network.security_groups,
         ),
         catalog=catalog,
         builds=builds,

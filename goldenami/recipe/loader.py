@@ -252,7 +252,7 @@ def _base(spec: BaseSpec, document: Document) -> BaseRef:
     kind, value = _base_kind(spec.model_dump())
     assert kind is not None, "the schema requires exactly one"
     channel = (spec.channel or DEFAULT_CHANNEL) if kind == "recipe" else None
-    return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel)
+    return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel, spec.include_deprecated)
 
 
 def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark) -> Builder:
@@ -266,6 +266,8 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark)
         encrypted=builder.encrypted,
         instance_profile=builder.instance_profile,
         ssh_port=builder.ssh_port or DEFAULT_SSH_PORT,
+        hop_limit=builder.hop_limit,
+        tags=dict(builder.tags),
         image_ssh_port=spec.image.ssh_port or builder.ssh_port or DEFAULT_SSH_PORT,
         mark=mark,
     )

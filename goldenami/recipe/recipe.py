@@ -29,6 +29,7 @@ class BaseRef:
     mark: Mark
     owners: tuple[str, ...] = ()  # with filter
     channel: str | None = None  # with recipe
+    include_deprecated: bool = False  # with filter
 
     def __str__(self) -> str:
         return f"{self.value}@{self.channel}" if self.kind == "recipe" else f"{self.kind} {self.value}"
@@ -48,6 +49,8 @@ class Builder:
     instance_profile: str | None = None
     ssh_port: int = 22
     image_ssh_port: int = 22  # of the instances of the image
+    hop_limit: int = 1
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def port_of(self, purpose: str) -> int:
         """The port of the SSH server of a temporary instance: "builder", or one that boots the image."""

@@ -75,6 +75,10 @@ class BaseSpec(Spec):
         description="With filter: 12-digit account ids, or self, amazon, aws-marketplace. Other "
         "accounts can publish an image under the same name.",
     )
+    include_deprecated: bool = Field(
+        False,
+        description="With filter: whether deprecated images of other accounts count too.",
+    )
     id: str | None = Field(
         None,
         description="A fixed AMI id. It differs by region and architecture.",
@@ -97,6 +101,8 @@ class BaseSpec(Spec):
             raise ValueError("filter needs owners, because any account can publish an image under any name")
         if self.owners and self.filter is None:
             raise ValueError("owners is allowed only with filter")
+        if self.include_deprecated and self.filter is None:
+            raise ValueError("include_deprecated is allowed only with filter")
         if self.channel and self.recipe is None:
             raise ValueError("channel is allowed only with recipe")
         for owner in self.owners:
@@ -137,6 +143,18 @@ class BuilderSpec(Spec):
         pattern=PROFILE,
     )
     ssh_port: Port | None = Field(None, description="Port of the SSH server in the base image. Default: 22.")
+    hop_limit: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Hops that answers of the metadata service may take: 2 lets containers on the builder reach it, "
+        "and the credentials of its instance profile.",
+    )
+    tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
+        default_factory=dict,
+        description="Tags for the builder and the test instance alone, such as those that a policy of the account asks "
+        "for.",
+    )
     ssh_timeout: Timeout = Field("10m", description="Longest wait until the instance answers over SSH.")
     timeout: Timeout = Field("2h", description="Longest time that one stage of provisioning may take.")
 

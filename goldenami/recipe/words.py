@@ -147,6 +147,7 @@ def _range(given: str) -> str:
     return given
 
 
+SECURITY_GROUP = r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$"
 Cidr = Annotated[str, StringConstraints(pattern=CIDR), AfterValidator(_range)]
 
 

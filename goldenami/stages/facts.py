@@ -257,7 +257,12 @@ def find_base(
             return images.base_by_id(cloud, home, base.value, architecture=architecture)
         case "filter":
             return images.find_base(
-                cloud, home, architecture=architecture, filters={"name": [base.value]}, owners=base.owners
+                cloud,
+                home,
+                architecture=architecture,
+                filters={"name": [base.value]},
+                owners=base.owners,
+                include_deprecated=base.include_deprecated,
             )
         case "recipe":
             return released_base(cloud, environment, catalog, base, architecture)

@@ -58,14 +58,20 @@ def launch(
     logins = _key_pairs(build, f"{purpose}-login-key")
     host_keys = _key_pairs(build, f"{purpose}-{architecture}-host-key")
     subnets = network.subnets(build.cloud, home, build.environment.network)
-    source = build.transport.source(subnets[0])
     ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
-    group = security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source=source, ports=ports)
+    groups = build.environment.network.security_groups
+    if not groups:
+        source = build.transport.source(subnets[0])
+        groups = (
+            security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source=source, ports=ports),
+        )
     spec = LaunchSpec(
         image_id=image_id,
         instance_types=wanted.instance_types,
         subnets=subnets,
-        security_group_id=group,
+        security_group_id=groups[0],
+        more_groups=groups[1:],
+        hop_limit=wanted.hop_limit,
         key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=logins[0].public_key),
         user_data=user_data(
             host_keys,
@@ -83,7 +89,9 @@ def launch(
         instance_profile=wanted.instance_profile or build.environment.instance_profile,
         public_address=_PUBLIC[build.environment.network.address],
     )
-    instance = instances.launch_running(ledger, key, home, spec, warn=lambda text: build.note(text, "warning"))
+    instance = instances.launch_running(
+        ledger, key, home, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
+    )
     instance_id = instance.id
     emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance_id)
     endpoint = SshEndpoint(

@@ -52,14 +52,14 @@ class HostTransport:
 
     def source(self, subnet: Subnet) -> Source:
         """Return the source of the connections that an instance in this subnet gets."""
-        return Source(cidr=network.source_cidr(self.cloud, self.place, self.environment.network, subnet))
+        return Source(network.source_cidrs(self.cloud, self.place, self.environment.network, subnet))
 
     def close(self) -> None:
         """End what the transport opened. A second call does nothing."""
 
     def _given_source(self) -> Source | None:
-        given = self.environment.network.source_cidr
-        return Source(cidr=given) if given is not None else None
+        given = self.environment.network.source_cidrs
+        return Source(given) if given else None
 
 
 class PackageTransport(HostTransport):
@@ -90,7 +90,7 @@ class BastionTransport(HostTransport):
         self._given_source() or self._bastion.own_address()
 
     def source(self, subnet: Subnet) -> Source:
-        return self._given_source() or Source(cidr=str(ipaddress.ip_network(self._bastion.own_address())))
+        return self._given_source() or Source((str(ipaddress.ip_network(self._bastion.own_address())),))
 
     def close(self) -> None:
         self._bastion.close()
@@ -165,7 +165,7 @@ class InstanceConnectTransport(HostTransport):
             return given
         if found.preserves_client_address:
             # The instance sees this machine's address, with which it reaches the endpoint.
-            return Source(cidr=network.public_source(self.cloud, self.place))
+            return Source((network.public_source(self.cloud, self.place),))
         return Source(groups=found.security_groups)
 
     def _find(self, subnet: Subnet) -> instance_connect.ConnectEndpoint:

@@ -133,10 +133,10 @@ def test_subnets(world: World) -> None:
 
 def test_the_source_of_a_local_cloud_is_a_local_address(world: World) -> None:
     subnet = network.subnets(world.cloud, HOME_PLACE, Network())[0]
-    given = Network(source_cidr="203.0.113.0/24")
-    assert network.source_cidr(world.cloud, HOME_PLACE, given, subnet) == "203.0.113.0/24"
+    given = Network(source_cidrs=("203.0.113.0/24",))
+    assert network.source_cidrs(world.cloud, HOME_PLACE, given, subnet) == ("203.0.113.0/24",)
     expected = network.local_address("172.31.0.1") + "/32"
-    assert network.source_cidr(world.cloud, HOME_PLACE, Network(), subnet) == expected
+    assert network.source_cidrs(world.cloud, HOME_PLACE, Network(), subnet) == (expected,)
 
 
 # --- patience -------------------------------------------------------------------------------------------------------

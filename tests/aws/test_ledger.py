@@ -42,7 +42,7 @@ def launch(ledger: Ledger) -> tuple[str, str]:
     subnets = network.subnets(cloud, place, Network())
     name = keypairs.create(ledger, "key-pair", place, public_key=PUBLIC_KEY)
     group = security_groups.create(
-        ledger, "security-group", place, vpc_id=subnets[0].vpc_id, source=security_groups.Source(cidr="198.51.100.7/32")
+        ledger, "security-group", place, vpc_id=subnets[0].vpc_id, source=security_groups.Source(("198.51.100.7/32",))
     )
     spec = instances.LaunchSpec(
         base.image_id, ("t3.small",), subnets, group, name, user_data="#cloud-config\nssh_keys: {}\n", name="builder"
@@ -180,7 +180,7 @@ def make_key_pair(world: World) -> str:
 
 def make_group(world: World) -> str:
     vpc = network.subnets(world.cloud, HOME_PLACE, Network())[0].vpc_id
-    source = security_groups.Source(cidr="198.51.100.7/32")
+    source = security_groups.Source(("198.51.100.7/32",))
     return security_groups.create(world.ledger, "step", HOME_PLACE, vpc_id=vpc, source=source)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
 
 DELAY = 120.0  # seconds: longer than a look for what may not exist
-SOURCE = security_groups.Source(cidr="198.51.100.7/32")
+SOURCE = security_groups.Source(("198.51.100.7/32",))
 
 
 class Clock:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from typing import Any
 
 import pytest
 
 from goldenami import recipe as recipes
+from goldenami.errors import InvalidInput, NotFound
 from goldenami.model import SshEndpoint
 from goldenami.ssh import KeyPair
 from tests.worlds.builds import PLACES, PaperHostWork, World
@@ -80,3 +83,81 @@ def test_a_recipe_may_change_the_port(world: World) -> None:
     seen = built(world)
     assert {purpose: endpoint.port for purpose, endpoint in seen.endpoints.items()} == {"builder": 22, "proof": 2022}
     assert sorted(rule["FromPort"] for rule in seen.groups["proof"][0]["IpPermissions"]) == [22, 2022]
+
+
+# --- network ----------------------------------------------------------------------------------------------------------
+
+
+CIDR = "source_cidr: 192.0.2.7/32"
+
+
+def test_several_networks_may_connect(world: World) -> None:
+    seen = built(world, environment=(CIDR, 'source_cidr: [192.0.2.7/32, 198.51.100.0/24, "2001:db8::/64"]'))
+    [rule] = seen.groups["builder"][0]["IpPermissions"]
+    assert [entry["CidrIp"] for entry in rule["IpRanges"]] == ["192.0.2.7/32", "198.51.100.0/24"]
+    assert [entry["CidrIpv6"] for entry in rule["Ipv6Ranges"]] == ["2001:db8::/64"]
+
+
+def test_existing_security_groups_are_used_and_stay(world: World) -> None:
+    ec2 = world.client("ec2", HOME)
+    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    groups = [ec2.create_security_group(GroupName=n, Description=n, VpcId=vpc)["GroupId"] for n in ("a", "b")]
+    seen = built(world, environment=(CIDR, f"security_groups: [{', '.join(groups)}]"))
+    for instance in seen.instances.values():
+        assert {group["GroupId"] for group in instance["SecurityGroups"]} == set(groups)
+    made = [call for call in world.paper.calls if call["action"] == "CreateSecurityGroup"]
+    assert len(made) == len(groups), "the build makes none"
+    assert {g["GroupId"] for g in ec2.describe_security_groups(GroupIds=groups)["SecurityGroups"]} == set(groups)
+
+
+def test_a_source_is_for_the_temporary_group_only(world: World) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        built(world, environment=(CIDR, f"{CIDR}, security_groups: [sg-0123456789abcdef0]"))
+    assert "source_cidr is for the temporary security group" in caught.value.problems[0].message
+
+
+# --- the instance -----------------------------------------------------------------------------------------------------
+
+
+def test_hops_and_tags_of_the_builder_alone(world: World) -> None:
+    seen = built(world, "builder: {hop_limit: 2, tags: {cost-center: builds}}\n")
+    for instance in seen.instances.values():
+        assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
+        assert {"Key": "cost-center", "Value": "builds"} in instance["Tags"]
+    for image in seen.ec2.describe_images(Owners=["self"])["Images"]:
+        assert "cost-center" not in {tag["Key"] for tag in image["Tags"]}
+
+
+# --- the base ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_deprecated_base_is_found_if_the_recipe_says_so(world: World) -> None:
+    """EC2 leaves out the deprecated images of others."""
+    apps = world.client("ec2", PLACES[2])
+    volume = apps.create_volume(Size=8, AvailabilityZone="eu-central-1a")["VolumeId"]
+    world.behind.settle()
+    world.clock.sleep(600)
+    snapshot = apps.create_snapshot(VolumeId=volume)
+    world.behind.settle()
+    world.clock.sleep(600)
+    made = apps.register_image(
+        Name="corporate-base",
+        Architecture="x86_64",
+        VirtualizationType="hvm",
+        EnaSupport=True,
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot["SnapshotId"]}}],
+    )["ImageId"]
+    world.behind.settle()
+    world.clock.sleep(600)
+    apps.modify_image_attribute(ImageId=made, LaunchPermission={"Add": [{"UserId": HOME.account}]})
+    soon = datetime.datetime.fromtimestamp(world.clock.now() + 120, datetime.UTC)
+    apps.enable_image_deprecation(ImageId=made, DeprecateAt=soon)
+    world.clock.sleep(600)
+    file = world.path / "recipes" / "web.yaml"
+    base = 'base: {filter: corporate-base, owners: ["222222222222"]}\nos: debian'
+    file.write_text(re.sub("base: .*", base, file.read_text()))
+    with pytest.raises(NotFound, match="matches name corporate-base"):
+        built(world)
+    file.write_text(file.read_text().replace('["222222222222"]}', '["222222222222"], include_deprecated: true}'))
+    assert built(world).instances["builder"]["ImageId"] == made

@@ -249,4 +249,4 @@ def test_an_endpoint_that_preserves_addresses_needs_a_rule_for_this_machine(site
     transport = site.transport("instance-connect", endpoint=None)
     subnet = network.subnets(transport.cloud, PLACE, Network())[0]
     site.ec2.create_instance_connect_endpoint(SubnetId=subnet.id, PreserveClientIp=True)
-    assert transport.source(subnet) == Source(cidr="127.0.0.1/32"), "the endpoint of the API is on this machine"
+    assert transport.source(subnet) == Source(("127.0.0.1/32",)), "the endpoint of the API is on this machine"
