@@ -402,7 +402,8 @@ def _bound(bound: BoundOperation) -> Any:
         # The content of a file counts, its path does not. Its permissions count only if the operation sets no mode.
         fields.pop(name, None)
         payloads[name] = [payload.sha256, payload.mode if fields.get("mode") is None else None]
-    return [bound.operation.kind, fields, payloads, list(bound.notify)]
+    retries = [bound.retries] if bound.retries else []
+    return [bound.operation.kind, fields, payloads, list(bound.notify), *retries]
 
 
 # --- for people and programs ------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ In YAML an operation is a map with its kind as the first key, and the common key
       name: nginx's main configuration      # common: replaces the title
       when: "{{ architecture == 'x86_64' }}" # common: recipe/ evaluates it and removes it
       notify: [nginx]                        # common: handlers to run at the end of the stage if this changed something
+      retries: 3                             # common: how often it is tried again after a failure
 
 ``OPERATIONS[kind]`` is the class. The map under the kind holds its fields, one to one: ``cls.model_validate(fields)``;
 unknown keys are refused. If the class has a ``shorthand``, a scalar (or a list, if that field accepts one) is read as
@@ -153,7 +154,7 @@ class Payload:
 @dataclass(frozen=True, slots=True)
 class BoundOperation:
     """An operation at its place in a recipe. ``notify``: names of handlers. ``payloads``: by field name (see the
-    module).
+    module). ``retries``: how often it is tried again after a failure.
     """
 
     operation: Operation
@@ -161,6 +162,7 @@ class BoundOperation:
     title: str = ""
     notify: tuple[str, ...] = ()
     payloads: Mapping[str, Payload] = field(default_factory=dict)
+    retries: int = 0
 
     @property
     def label(self) -> str:

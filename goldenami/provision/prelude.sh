@@ -96,12 +96,22 @@ operation() {
   fi
   : >"$work/detail"
   if ! install_together "$1"; then
-    (
-      set -e
-      "apply_$1"
-    ) 2>&1 3>&-
-    status=$?
-    packages_known=''
+    eval "left=\${retries_$1:-0}"
+    pause=5
+    while :; do
+      (
+        set -e
+        "apply_$1"
+      ) 2>&1 3>&-
+      status=$?
+      packages_known=''
+      [ "$status" -ne 0 ] && [ "$left" -gt 0 ] || break
+      printf 'It failed with exit status %s, and is tried again in %s s\n' "$status" "$pause"
+      sleep "$pause"
+      left=$((left - 1)) pause=$((pause < 60 ? pause * 2 : 60))
+      [ "$pause" -le 60 ] || pause=60
+      : >"$work/detail"
+    done
     if [ "$status" -ne 0 ]; then
       finish "$1" failed "$status"
       end failed

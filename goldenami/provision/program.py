@@ -132,6 +132,7 @@ def compile_program(items: Sequence[Item]) -> Program:
         compiled = [_steps(compiler, len(steps) + i, bound) for i, bound in enumerate(all_operations(item))]
         functions += [
             *(_functions(len(steps) + i, s) for i, s in enumerate(compiled)),
+            *(Script(f"retries_{len(steps) + i}={b.retries}") for i, b in enumerate(all_operations(item)) if b.retries),
             _batches(item, compiled, len(steps)),
         ]
         calls.append(_calls(item, len(stages), compiled, len(steps)))

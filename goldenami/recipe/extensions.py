@@ -26,7 +26,7 @@ from goldenami.recipe.project import Project, shown
 from goldenami.recipe.secrets import names_in
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
-_COMMON = ("when", "notify", "name")  # keys of every operation, next to its kind
+_COMMON = ("when", "notify", "retries", "name")  # keys of every operation, next to its kind
 
 
 @dataclass(frozen=True, slots=True)

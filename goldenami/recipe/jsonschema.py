@@ -15,7 +15,7 @@ from goldenami.notify.document import EventDocument
 from goldenami.os import SYSTEMS
 from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.environment import ProjectSpec
-from goldenami.recipe.operations import COMMON
+from goldenami.recipe.operations import COMMON, MOST_RETRIES
 from goldenami.recipe.params import ParamSpec
 from goldenami.recipe.schema import LITERAL, AgentSpec, AgentUse, RecipeSpec
 
@@ -108,6 +108,7 @@ def _operation(known: Mapping[str, type[Operation]], definitions: dict[str, Any]
             "description": COMMON["notify"],
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         },
+        "retries": {"description": COMMON["retries"], "type": "integer", "minimum": 0, "maximum": MOST_RETRIES},
         "name": {"description": COMMON["name"], "type": "string"},
     }
     definitions["Operation"] = {

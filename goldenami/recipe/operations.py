@@ -26,8 +26,11 @@ from goldenami.recipe.similar import suggestion
 COMMON = {
     "when": "Condition, as an expression with or without {{ }}. The operation is left out if it is false.",
     "notify": "Names of handlers that run at the end of the stage if this operation changed something.",
+    "retries": "How often the operation is tried again after a failure, with pauses of 5, 10, 20, 40 and 60 seconds: "
+    "0 to 10, default 0. For what depends on other servers.",
     "name": "Title that is shown while the operation runs. Default: a title made from its fields.",
 }
+MOST_RETRIES = 10
 
 
 def stage(scope: Scope, name: str, items: Any, path: NodePath) -> tuple[Stage, ...]:
@@ -107,6 +110,10 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
         return None
     applies = "when" not in item or condition(scope, item["when"], (*path, "when"))
     notify = _notify(scope, item, path, handlers)
+    retries = item.get("retries", 0)
+    if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= MOST_RETRIES:
+        problems.add(document.mark((*path, "retries")), f"retries: expected a number from 0 to {MOST_RETRIES}")
+        return None
     if kind is None or not applies:
         return None
     at = (*path, kind)
@@ -130,7 +137,7 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
         problems.add(document.key_mark(at), f"{kind}: {reason}")
     if payloads is None:
         return None
-    return BoundOperation(operation, document.key_mark(at), title, notify, payloads)
+    return BoundOperation(operation, document.key_mark(at), title, notify, payloads, retries)
 
 
 def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -> dict[str, Payload] | None:

@@ -33,7 +33,7 @@ from goldenami.recipe.transports import BUILT_IN
 HEAD = """# Operations
 
 The operations for `software`, handlers and agents. `goldenami schema operations` writes this page. Every operation
-checks the host first, and changes it only if needed. Each may also have the keys `name`, `when` and `notify`
+checks the host first, and changes it only if needed. Each may also have the keys `name`, `when`, `notify` and `retries`
 ([recipes.md](recipes.md)).
 """
 

@@ -43,12 +43,19 @@ def certificate() -> str:
 
 
 def bind(
-    kind: str, at: int = 1, notify: tuple[str, ...] = (), payload: Payload | None = None, **fields: Any
+    kind: str,
+    at: int = 1,
+    notify: tuple[str, ...] = (),
+    payload: Payload | None = None,
+    retries: int = 0,
+    **fields: Any,
 ) -> BoundOperation:
     """An operation, at a line of a recipe; ``payload`` is that of its one source field."""
     cls = OPERATIONS[kind]
     payloads: Mapping[str, Payload] = {next(iter(cls.sources)): payload} if payload else {}
-    return BoundOperation(cls.model_validate(fields), Mark("recipe.yaml", at, 5), notify=notify, payloads=payloads)
+    return BoundOperation(
+        cls.model_validate(fields), Mark("recipe.yaml", at, 5), notify=notify, payloads=payloads, retries=retries
+    )
 
 
 def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:

@@ -28,6 +28,7 @@ from goldenami.provision.program import compile_program, compile_stage
 from goldenami.provision.seal import traces_of
 from goldenami.reading import ANYWHERE
 from tests.provision.examples import bind, elsewhere, examples, further
+from tests.provision.local import run_here
 
 # A public key that belongs to nobody: an ed25519 one, as its packet.
 KEY = (
@@ -189,3 +190,20 @@ def test_a_kind_is_registered_once() -> None:
 
             __module__ = "goldenami.provision.again"  # only built-in operations register themselves
             kind = "file"
+
+
+def test_an_operation_is_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "sleep").write_text(f"#!/bin/sh\necho $1 >>{tmp_path}/pauses\n")
+    (tmp_path / "sleep").chmod(0o755)
+    third = f"echo x >>{tmp_path}/tries; [ $(wc -l <{tmp_path}/tries) -ge 3 ]"
+    ran = run_here(bind("command", shell=third, retries=4), path=str(tmp_path))
+    assert ran.statuses == ["changed"]
+    assert (tmp_path / "pauses").read_text().split() == ["5", "10"]
+    assert [line for line in ran.output if line] == [
+        "It failed with exit status 1, and is tried again in 5 s",
+        "It failed with exit status 1, and is tried again in 10 s",
+    ]
+    (tmp_path / "pauses").unlink()
+    never = run_here(bind("command", argv=["false"], retries=5), path=str(tmp_path))
+    assert never.statuses == ["failed"]
+    assert (tmp_path / "pauses").read_text().split() == ["5", "10", "20", "40", "60"]
