@@ -648,7 +648,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "image ours",
     ),
     _row("ebs:ListSnapshotBlocks", "show what snapshots store", (_SNAPSHOTS, _VOLUMES), (_B, _P), "snapshot"),
-    _row("ebs:ListChangedBlocks", "show what snapshots store", (_SNAPSHOTS,), (_B, _P), "snapshot"),
+    _row("ebs:ListChangedBlocks", "show what snapshots store", (_SNAPSHOTS, _VOLUMES), (_B, _P), "snapshot"),
     _row(
         "ebs:GetSnapshotBlock",
         "compare contents",

@@ -47,10 +47,11 @@ def volume() -> None:
 @click.option("--kms-key", metavar="KEY", help="Key: an alias or an id. Default: the environment's key for the region.")
 @click.option(
     "--verify",
-    type=click.Choice(["all", "sample", "none"]),
-    default="all",
+    type=click.Choice(["changed", "all", "sample", "none"]),
+    default="changed",
     show_default=True,
-    help="Blocks of the encrypted copy that are read and compared with the source. A sample has 1000 blocks.",
+    help="Blocks of the encrypted copy that are read and compared with the source during the stop: those that changed "
+    "since a first copy was compared, all, a sample of 1000, or none.",
 )
 @click.option(
     "--replace-root",
@@ -77,11 +78,12 @@ def encrypt(
 ) -> None:
     """Encrypt the volumes of an instance with their contents.
 
-    The instance is stopped. A snapshot of each volume is taken, copied under the key, and compared block by block (EBS
-    direct APIs). A volume from the copy replaces the old one, and the instance is started again. If a step fails, the
-    old volumes are attached again. The old volumes are kept until `goldenami volume forget`. The command asks first.
-    Without a terminal, --yes is required. Members of Auto Scaling groups and instances with an instance store are
-    refused, because a stop would destroy them or their data.
+    A snapshot of each volume is taken while the instance runs, copied under the key, and compared block by block (EBS
+    direct APIs). Then the instance is stopped, and the same is done for what changed since. A volume from the second
+    copy replaces the old one, and the instance is started again. If a step fails, the old volumes are attached again.
+    The old volumes are kept until `goldenami volume forget`. The command asks first. Without a terminal, --yes is
+    required. Members of Auto Scaling groups and instances with an instance store are refused, because a stop would
+    destroy them or their data.
 
     Example: goldenami volume encrypt web-1 --all
     """

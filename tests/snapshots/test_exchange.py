@@ -234,6 +234,39 @@ def test_a_kept_volume_loses_its_tags_until_it_is_attached_again(estate: Estate)
     assert set(estate.volumes()) == {estate.root, estate.data}
 
 
+def test_volumes_are_copied_before_the_stop_and_what_changed_after_it(estate: Estate) -> None:
+    estate.run("volume", "encrypt", "web-1", "--all", "--yes")
+    actions = [c["action"] for c in estate.world.paper.calls]
+    stopped = actions.index("StopInstances")
+    made = ("CreateSnapshot", "CopySnapshot", "ListChangedBlocks")
+    assert [actions[:stopped].count(one) for one in made] == [2, 2, 0]
+    assert [actions[stopped:].count(one) for one in made] == [2, 2, 2]
+    assert estate.snapshots() == {}
+
+
+def test_an_instance_that_is_stopped_is_copied_once(estate: Estate) -> None:
+    estate.ec2().stop_instances(InstanceIds=[estate.instance])
+    estate.settle()
+    estate.run("volume", "encrypt", "web-1", "--yes")
+    actions = [c["action"] for c in estate.world.paper.calls]
+    assert [actions.count(one) for one in ("CreateSnapshot", "CopySnapshot", "ListChangedBlocks")] == [1, 1, 0]
+
+
+def test_a_volume_that_is_detached_while_it_is_copied(estate: Estate) -> None:
+    def detach(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        answer = serve()
+        if call.action == "CopySnapshot":
+            estate.world.gate.stop()
+            estate.ec2().detach_volume(VolumeId=estate.data)
+        return answer
+
+    estate.world.gate.start(detach)
+    code, _, err = estate.try_("volume", "encrypt", "web-1", "--device", "/dev/sdf", "--yes")
+    assert (code, f"{estate.data} is not attached to {estate.instance} at /dev/sdf any more" in err) == (2, True)
+    assert not [c for c in estate.world.paper.calls if c["action"] == "StopInstances"]
+    assert estate.snapshots() == {}
+
+
 def test_tags_that_would_not_fit_are_refused_before_anything_stops(estate: Estate) -> None:
     tagged(estate, **{"x" * 120: "long"})
     code, _, err = estate.try_("volume", "encrypt", "web-1", "--yes")
@@ -385,7 +418,7 @@ def test_no_volume_is_lost_if_the_stopped_instance_is_terminated(estate: Estate)
     before = estate.attached()
 
     def terminates(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
-        if label.action == "CopySnapshot":
+        if label.action == "CopySnapshot" and estate.state() == "stopped":
             estate.world.gate.stop()
             estate.ec2().terminate_instances(InstanceIds=[estate.instance])
             estate.settle()
