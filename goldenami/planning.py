@@ -16,9 +16,9 @@ import hashlib
 import json
 import os
 from bisect import bisect
-from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from goldenami.errors import GoldenAmiError, UsageError
@@ -200,8 +200,7 @@ def _with_inputs(plan: BuildPlan, inputs: Mapping[str, str]) -> BuildPlan:
     targets = _of_targets(plan.targets, plan.facts.kms_keys)
     parts = [canonical(before)[1:-1], targets.text, canonical(after)[1:-1]]
     digest = hashlib.sha256(b"{" + b",".join(filter(None, parts)) + b"}").hexdigest()
-    # Not copied: with many recipes and targets, the copies would take most of the memory of all plans.
-    return replace(plan, inputs=ChainMap({**before, **after}, targets.inputs), digest=digest)
+    return replace(plan, inputs=_Inputs(before, targets.inputs, after), digest=digest)
 
 
 def inputs_with(
@@ -352,6 +351,43 @@ def _key_of(ref: SecretRef, recipe: Recipe) -> str:
 _TARGET: Final = "target:"
 
 
+class _Inputs(Mapping[str, str]):
+    """The inputs of a plan, sorted. Those of the targets are not copied: with many recipes and targets, the copies
+    would take most of the memory of all plans."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, *parts: dict[str, str]) -> None:
+        """``parts``: sorted, one after the other."""
+        self._parts = parts
+
+    def __getitem__(self, label: str) -> str:
+        for part in self._parts:
+            if label in part:
+                return part[label]
+        raise KeyError(label)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(*self._parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    # A dict that lives for a moment is many times faster than the methods of Mapping.
+
+    def keys(self) -> KeysView[str]:
+        return self._whole().keys()
+
+    def values(self) -> ValuesView[str]:
+        return self._whole().values()
+
+    def items(self) -> ItemsView[str, str]:
+        return self._whole().items()
+
+    def _whole(self) -> dict[str, str]:
+        return {label: value for part in self._parts for label, value in part.items()}
+
+
 class _Hashes(NamedTuple):
     """The hashes of targets by label, sorted, and the same as the inside of a canonical mapping."""
 
@@ -419,7 +455,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "description": recipe.description,
         "environment": plan.environment.name,
         "digest": None if plan.awaits_base else plan.digest,
-        "inputs": dict(sorted(plan.inputs.items())),
+        "inputs": dict(plan.inputs.items()),
         "caller": facts.caller_arn,
         "git_commit": facts.git_commit,
         "home": {"account": plan.environment.home.id, "region": plan.environment.home_region},
@@ -449,24 +485,31 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "lookups": [one.to_json() for one in recipe.lookups],
         "tests": [test.name for test in recipe.tests],
         "image": recipe.image.model_dump(mode="json"),
-        "targets": [
-            {
-                "label": target.label,
-                "account": target.account.id,
-                "region": target.region,
-                "mode": target.mode,
-                "required": target.required,
-                "kms_key_arn": facts.kms_keys.get(target.label),
-                "unavailable": facts.unavailable.get(target.label),
-            }
-            for target in plan.targets
-        ],
+        "targets": _targets_json(plan.targets, facts.kms_keys, facts.unavailable),
         "share_accounts": list(recipe.distribution.share_accounts),
         "share_organizations": list(recipe.distribution.share_organizations),
         "fast_restore": {str(place): list(zones) for place, zones in recipe.distribution.fast_restore.items()},
         "channel": recipe.distribution.channel,
         "freshness": _freshness_json(facts.freshness),
     }
+
+
+@for_the_same
+def _targets_json(
+    targets: tuple[Target, ...], keys: Mapping[str, str], unavailable: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": target.label,
+            "account": target.account.id,
+            "region": target.region,
+            "mode": target.mode,
+            "required": target.required,
+            "kms_key_arn": keys.get(target.label),
+            "unavailable": unavailable.get(target.label),
+        }
+        for target in targets
+    ]
 
 
 def _freshness_json(fresh: Freshness) -> dict[str, Any]:

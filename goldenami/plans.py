@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
-from goldenami import changes, costs, many, pipeline
+from goldenami import changes, costs, many, model, pipeline
 from goldenami.aws import regions
 from goldenami.aws.session import Cloud
 from goldenami.aws.tags import start_of_build
@@ -23,7 +23,7 @@ from goldenami.errors import GoldenAmiError
 from goldenami.events import Event, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.many import Step, Work
-from goldenami.model import Architecture, BaseImage, Environment, ImageManifest
+from goldenami.model import Architecture, BaseImage, Environment, ImageManifest, Target
 from goldenami.nextstep import step as next_step
 from goldenami.planning import BuildPlan
 from goldenami.preflight import Finding
@@ -35,6 +35,7 @@ from goldenami.release import unchanged
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.parameters import parameter_name
 from goldenami.release.templates import following
+from goldenami.same import for_the_same
 from goldenami.snapshots.prices import Prices
 from goldenami.stages import facts, missing
 from goldenami.stages.tools import Tools, open_tools
@@ -109,7 +110,7 @@ class Planned:
         """The launch templates that would get the image, each with its place: those that follow the channel."""
         if self.plan is None or not self.changes:
             return ()
-        every = {target.place for target in self.plan.targets}
+        every = _places_of(self.plan.targets)
         declared = following(self.plan.environment.launch_templates, self.recipe, self.channel)
         return tuple(f"{place} {one.template}" for one in declared for place in sorted(every & set(one.places)))
 
@@ -304,8 +305,7 @@ class _Run:
     def _shares(self, plan: BuildPlan, before: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return who may launch the home account's images only after a build, and who only before it."""
         home, shares = self.environment.home.id, plan.recipe.distribution
-        after = {*shares.share_accounts, *shares.share_organizations}
-        after |= {target.account.id for target in plan.targets if modes.get_mode(target).source(target) is not None}
+        after = {*shares.share_accounts, *shares.share_organizations, *_sharers(plan.targets)}
         was: set[str] = set()
         if before is not None:
             rows = self.tools.catalog.get(plan.recipe.name, before).images
@@ -316,6 +316,17 @@ class _Run:
     @staticmethod
     def _ended(step: Step, action: Action, *reasons: str) -> Planned:
         return Planned(step.name, action, step.recipe.distribution.channel, step.why, reasons)
+
+
+@for_the_same
+def _places_of(targets: tuple[Target, ...]) -> frozenset[model.Place]:
+    return frozenset(target.place for target in targets)
+
+
+@for_the_same
+def _sharers(targets: tuple[Target, ...]) -> frozenset[str]:
+    """Return the accounts of the targets that use the image of another target."""
+    return frozenset(target.account.id for target in targets if modes.get_mode(target).source(target) is not None)
 
 
 def _coming(above: BuildPlan, ref: BaseRef) -> dict[Architecture, BaseImage]:

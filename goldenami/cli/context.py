@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.nextstep import use_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from goldenami.journal import Journals
     from goldenami.model import Environment
@@ -149,13 +150,40 @@ _INDENTED = 256 << 10  # characters; a larger document is for programs, and inde
 
 def print_json(value: object) -> None:
     """Print one JSON document on stdout: indented, or on one line if it is large."""
+    text = _json(value)
+    if len(text) < _INDENTED:
+        text = _json(value, indent=2)
+    sys.stdout.write(f"{text}\n")
+
+
+def print_long_json(document: Mapping[str, object], key: str, items: Iterable[object]) -> None:
+    """Print a document as :func:`print_json` does, with ``items`` as its list ``key``, which is empty in ``document``.
+
+    The items are made and printed one after the other, because together they can take gigabytes.
+    """
+    first: list[object] = []
+    size, source = 0, iter(items)
+    for item in source:
+        first.append(item)
+        size += len(_json(item))
+        if size >= _INDENTED:
+            break
+    else:
+        print_json({**document, key: first})
+        return
+    before, empty, after = _json(document).partition(f'"{key}": []')  # not in a text: its quotes would be escaped
+    assert empty
+    sys.stdout.write(f'{before}"{key}": [')
+    for number, item in enumerate(chain(first, source)):
+        sys.stdout.write(f"{', ' if number else ''}{_json(item)}")
+    sys.stdout.write(f"]{after}\n")
+
+
+def _json(value: object, indent: int | None = None) -> str:
     import json
 
     ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-    text = json.dumps(value, ensure_ascii=ascii_only)
-    if len(text) < _INDENTED:
-        text = json.dumps(value, indent=2, ensure_ascii=ascii_only)
-    sys.stdout.write(f"{text}\n")
+    return json.dumps(value, indent=indent, ensure_ascii=ascii_only)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import click
 
 from goldenami.cli import completing, results, several
 from goldenami.cli import planned as views
-from goldenami.cli.context import keeping_memory, open_project, print_json, print_lines, reach
+from goldenami.cli.context import keeping_memory, open_project, print_json, print_lines, print_long_json, reach
 from goldenami.cli.options import DIFFERS, environment_option, json_option, variable_options
 from goldenami.errors import GoldenAmiError, UsageError
 
@@ -91,7 +91,7 @@ def plan(
         raise
     if as_json:
         results.print_notes(work.notes)
-        print_json(views.document(environment.name, made, work.notes))
+        print_long_json(views.frame(environment.name, made, work.notes), "plans", map(views.plan, made))
     elif markdown:
         click.echo("\n".join(views.markdown(environment.name, made, work.notes)))
     else:

@@ -28,12 +28,17 @@ _MARKS: Final = {"build": "+", "move": "~", "unchanged": " ", "unknown": "?", "f
 
 def document(environment: str, made: Sequence[Planned], remarks: Sequence[str] = ()) -> dict[str, Any]:
     """Return the JSON document of some plans; docs/pipelines.md describes it."""
+    return {**frame(environment, made, remarks), "plans": [plan(one) for one in made]}
+
+
+def frame(environment: str, made: Sequence[Planned], remarks: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON document of some plans, without the plans."""
     numbers = Counter(one.action for one in made)
     return {
         "schema": SCHEMA,
         "environment": environment,
         "summary": {action: numbers[action] for action in _ORDER},
-        "plans": [_plan(one) for one in made],
+        "plans": [],
         "notes": list(remarks),
         "error": None,
     }
@@ -44,7 +49,8 @@ def refusal(environment: str | None, error: GoldenAmiError) -> dict[str, Any]:
     return {**document("", ()), "environment": environment, "error": error_json(error)}
 
 
-def _plan(one: Planned) -> dict[str, Any]:
+def plan(one: Planned) -> dict[str, Any]:
+    """Return one plan of the document."""
     from goldenami import planning
 
     details = planning.to_json(one.plan) if one.plan is not None else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -447,12 +447,12 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
     return found
 
 
-def _fast_restore(loading: _Loading, given: object, targets: Iterable[Target]) -> dict[Place, tuple[str, ...]]:
+def _fast_restore(loading: _Loading, given: object, targets: tuple[Target, ...]) -> dict[Place, tuple[str, ...]]:
     """Return place -> zones with fast restore. Reports targets without an image of their own, and zones of other
     regions. Local Zones and Wavelength Zones have no fast restore."""
     spec = given.get("fast_restore") if isinstance(given, dict) else None
     names, zones = (spec.get("targets", "all"), spec.get("zones")) if isinstance(spec, dict) else ("all", None)
-    chosen = [target for target in targets if modes.get_mode(target).owns_image]
+    chosen = [*modes.owners(targets)]
     if isinstance(names, list):
         owning, chosen = chosen, []
         for index, name in enumerate(names):

@@ -80,4 +80,10 @@ def test_recipes_share_what_is_known_about_their_targets(
     assert hashed["targets"] == len(chosen)
     assert len({plan.digest for plan in plans}) == len(plans)
     assert all({f"target:{label}" for label in keys} < plan.inputs.keys() for plan in plans)
-    assert list(planning.to_json(plans[0])["inputs"]) == sorted(plans[0].inputs)
+    inputs = plans[0].inputs
+    assert list(inputs) == list(inputs.keys()) == sorted(inputs)
+    assert inputs == dict(inputs) == dict(zip(inputs, inputs.values(), strict=True))
+    assert planning.to_json(plans[0])["inputs"] == inputs
+    assert len(inputs) == len(set(inputs))
+    with pytest.raises(KeyError):
+        inputs["target:nowhere"]

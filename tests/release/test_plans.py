@@ -23,6 +23,7 @@ from goldenami.planning import SourceSnapshot
 from goldenami.plans import Planned
 from goldenami.recipe.schema import VolumeSpec
 from goldenami.release import channels
+from goldenami.release import targets as modes
 from goldenami.snapshots.prices import Prices, Rate
 from tests.worlds.builds import APPS, HOME, PLACES, MortalCloud, PaperHostWork, World
 from tests.worlds.graph import GRAPH, write_graph
@@ -393,6 +394,32 @@ def test_more_recipes_ask_for_nothing_twice(build_world: World) -> None:
     # The image of the base, and those of the releases in the only place.
     assert every["DescribeImages"] == 2
     assert sum(calls(world).values()) <= sum(every.values()) + 2  # and what the base is built on
+
+
+def test_more_recipes_look_at_the_targets_once(build_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment can have thousands of targets."""
+    world = build_world
+    world.fresh()
+    children = [f"child-{number}" for number in range(10)]
+    write_graph(world, {"web": None, **dict.fromkeys(children, "web")})
+    looks: Counter[str] = Counter()
+    get_mode = modes.get_mode
+
+    def counted(what: Any) -> modes.Mode:
+        looks[type(what).__name__] += 1
+        return get_mode(what)
+
+    monkeypatch.setattr("goldenami.release.targets.get_mode", counted)
+    monkeypatch.setattr("goldenami.release.targets.mode.get_mode", counted)
+
+    def count(*names: str) -> int:
+        looks.clear()
+        planned(world, *names)
+        return looks["Target"]
+
+    first = count("child-0")
+    assert count(*children) <= first
+    assert first > 0
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
