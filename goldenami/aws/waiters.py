@@ -73,6 +73,9 @@ class Observation:
 OnProgress = Callable[[Observation], None]
 
 
+LONGEST: Final = 48 * 3600.0  # seconds; copies of the largest volumes take many hours
+
+
 def watch(
     cloud: Cloud,
     place: Place,
@@ -89,16 +92,15 @@ def watch(
     """Wait until every id is ready or has failed. Return the last observation of each, in the order of ``ids``.
 
     Failures are returned, not raised. ``on_progress``: called when the state or the percentage of an id changes.
-    ``percent``: returns the percentages of pending items. ``timeout``: seconds; None waits without a limit. ``check``:
+    ``percent``: returns the percentages of pending items. ``timeout``: seconds; None is ``LONGEST``. ``check``:
     called before each describe; an exception that it raises ends the wait. Raises the errors of the describe calls,
     after their retries.
     """
+    limit = LONGEST if timeout is None else timeout
     last: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
     seen_at: dict[str, float] = {}
     new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
-    for elapsed in polling.poll(
-        cloud.clock, cloud.sleep, timeout=timeout, interval=interval, check=check, jitter=jitter
-    ):
+    for elapsed in polling.poll(cloud.clock, cloud.sleep, timeout=limit, interval=interval, check=check, jitter=jitter):
         open_ids = [id for id, seen in last.items() if seen.readiness == "pending"]
         if not open_ids:
             break

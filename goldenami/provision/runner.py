@@ -223,7 +223,11 @@ class _Run:
             )
             running = self._progress.running
             may_reboot = running is not None and self._program.steps[running.index].own_code
-            self._connection.reconnect(timeout=self._reboot_timeout if may_reboot else _RECONNECT_SECONDS)
+            address = self._connection.endpoint.address
+            self._connection.reconnect(
+                timeout=self._reboot_timeout if may_reboot else _RECONNECT_SECONDS,
+                on_wait=lambda seconds: self._progress.say(f"{address} is not reachable for {seconds:.0f} s"),  # noqa: B023
+            )
             command = sudo(self._connection, attach_script(work, follower.mark))
             before = follower.taken
             try:

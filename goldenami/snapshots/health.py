@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from goldenami import ssh
@@ -12,13 +12,21 @@ from goldenami.model import Place
 from goldenami.polling import Interval, poll
 
 
-def wait_ok(cloud: Cloud, place: Place, instance_id: str, *, timeout: float = 600.0) -> None:
-    """Wait until both status checks of an instance pass, at most ``timeout`` seconds.
+def wait_ok(
+    cloud: Cloud,
+    place: Place,
+    instance_id: str,
+    *,
+    timeout: float = 600.0,
+    sign_of_life: Callable[[float], None] | None = None,
+) -> None:
+    """Wait until both status checks of an instance pass, at most ``timeout`` seconds. ``sign_of_life``: as in ``poll``.
 
     Raises TestsFailed if a check failed, or did not pass in time.
     """
     checks: dict[str, str] = {}
-    for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=Interval(first=0.5)):
+    interval = Interval(first=0.5)
+    for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=interval, sign_of_life=sign_of_life):
         checks = _checks(cloud, place, instance_id)
         if checks and set(checks.values()) == {"ok"}:
             return

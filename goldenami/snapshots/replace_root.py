@@ -15,6 +15,7 @@ from goldenami.aws.tagcalls import tag
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import CloudError, UsageError
+from goldenami.events import emit
 from goldenami.model import Place
 from goldenami.polling import Interval, poll
 from goldenami.snapshots import exchange, make, names
@@ -82,7 +83,15 @@ def _replace(job: Task, place: Place, instance_id: str, image_id: str) -> None:
     call = Call("ec2", "CreateReplaceRootVolumeTask", request)
     job.ledger.change(_KEY, place, call, resource=instance_id, kind="replace-root")
     state = ""
-    for _ in poll(job.cloud.clock, job.cloud.sleep, timeout=_TIMEOUT, interval=Interval(first=0.5)):
+    for _ in poll(
+        job.cloud.clock,
+        job.cloud.sleep,
+        timeout=_TIMEOUT,
+        interval=Interval(first=0.5),
+        sign_of_life=lambda seconds: emit(
+            job.emit, "note", message=f"EC2 replaces the root volume of {instance_id} since {seconds:.0f} s"
+        ),
+    ):
         state = _state(job, place, instance_id, image_id)
         if state == "succeeded":
             return

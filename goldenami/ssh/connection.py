@@ -96,22 +96,39 @@ def connect(
     sleep: Sleep = time.sleep,
     clock: Clock = time.monotonic,
     check: Check = lambda: None,
+    on_wait: Callable[[float], None] | None = None,
 ) -> Connection:
     """Connect to a host that may still be booting.
 
     Tries again for ``timeout`` seconds while no SSH server answers. A wrong host key or a refused login is an error
     earlier: after 25 seconds. ``check`` is called before each attempt, also at a reconnection, and may raise an error
-    that ends the wait. Raises NotReachable or Refused with the error of the last attempt; ValueError if a key of the
+    that ends the wait. ``on_wait`` is called about every 30 seconds with the seconds so far. Raises NotReachable or
+    Refused with the error of the last attempt; ValueError if a key of the
     endpoint is invalid.
     """
-    transport = _transport(endpoint, timeout, sleep, clock, check)
+    transport = _transport(endpoint, timeout, sleep, clock, check, on_wait)
     return Connection(endpoint, transport, sleep=sleep, clock=clock, check=check)
 
 
-def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock, check: Check) -> paramiko.Transport:
+def _transport(
+    endpoint: SshEndpoint,
+    timeout: float,
+    sleep: Sleep,
+    clock: Clock,
+    check: Check,
+    on_wait: Callable[[float], None] | None = None,
+) -> paramiko.Transport:
     last: BuilderError | None = None
     refused_since: float | None = None
-    for elapsed in poll(clock, sleep, timeout=timeout, interval=_RETRY, check=check):
+    for elapsed in poll(
+        clock,
+        sleep,
+        timeout=timeout,
+        interval=_RETRY,
+        check=check,
+        sign_of_life=on_wait,
+        silence=_PATIENCE_SECONDS,
+    ):
         try:
             return open_transport(endpoint, max(_SHORTEST_SECONDS, min(ATTEMPT_SECONDS, timeout - elapsed)))
         except NotReachable as error:
@@ -171,10 +188,10 @@ class Connection:
         """Close the connection, which ends all its commands. A second call does nothing."""
         self._transport.close()
 
-    def reconnect(self, *, timeout: float) -> None:
-        """Close the connection and open a new one. Raises the same errors as ``connect``."""
+    def reconnect(self, *, timeout: float, on_wait: Callable[[float], None] | None = None) -> None:
+        """Close the connection and open a new one. Raises the same errors as ``connect``. ``on_wait``: as there."""
         self._transport.close()
-        self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock, self._check)
+        self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock, self._check, on_wait)
 
     def run(self, command: str, stdin: bytes | None = None, timeout: float | None = None) -> Completed:
         """Run a command without a terminal, and wait for its end. bash runs it if it is the login shell, else sh.

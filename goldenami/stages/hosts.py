@@ -112,7 +112,15 @@ def connected(build: BuildContext, host: Host, architecture: Architecture) -> It
     """Open an SSH connection to a host under watch. Raises the errors of ``watched``."""
     timeout = build.recipe.builder[architecture].ssh_timeout
     with watched(build, host) as watch:
-        connection = ssh.connect(host.endpoint, timeout=timeout, sleep=build.cloud.sleep, check=watch.check)
+        connection = ssh.connect(
+            host.endpoint,
+            timeout=timeout,
+            sleep=build.cloud.sleep,
+            check=watch.check,
+            on_wait=lambda seconds: build.note(
+                f"{host.instance_id} does not answer over SSH for {seconds:.0f} s; waiting for at most {timeout} s"
+            ),
+        )
         watch.reached = True
         watch.on_loss.append(connection.close)
         with connection:

@@ -204,7 +204,13 @@ def _health(
     from goldenami.stages import transports
 
     try:
-        health.wait_ok(cloud, place, instance["InstanceId"], timeout=timeout)
+        health.wait_ok(
+            cloud,
+            place,
+            instance["InstanceId"],
+            timeout=timeout,
+            sign_of_life=lambda seconds: click.echo(f"the instance is not healthy for {seconds:.0f} s", err=True),
+        )
         if check is not None:
             network = environment.network
             with (

@@ -1,0 +1,182 @@
+"""No wait of the product is without a bound and a sign of life: all waits are listed here.
+
+Three kinds are found in the source: loops of ``poll``, loops that sleep (``SLEEPS`` of test_one_rule.py), and calls
+that block until something else ends. A new wait fails a test here until its bound is named, and who tells that it goes
+on.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.errors.test_one_rule import SLEEPS
+from tests.worlds import source
+
+LONGEST = 48 * 3600.0  # seconds: no bound is beyond it
+SILENCE = 150.0  # seconds: a wait that tells nothing ends before
+QUIET = "quiet"
+
+
+class Bound(NamedTuple):
+    """``constant``: "module:NAME" of the number of seconds (or numbers, which are added); or a number. ``life``: who
+    tells that the wait goes on; QUIET for a wait that is over within ``SILENCE``."""
+
+    constant: str | float
+    life: str = QUIET
+
+
+# Loops of ``poll`` without a sign of life of their own, by file and function.
+POLLS = {
+    "aws/parameters.py:await_value": Bound("aws.parameters:_EFFECTIVE_WITHIN"),
+    "aws/room.py:await_change": Bound("aws.room:_TRIED_ANYWAY"),
+    "aws/session.py:rounds": Bound("aws.recent:Patience.visible"),
+    "aws/waiters.py:watch": Bound("aws.waiters:LONGEST", "on_progress, and the live view, which has the times"),
+    "notify/senders.py:_webhook": Bound("notify.delivery:LONGEST"),
+    "ssh/connection.py:_open_session": Bound("ssh.connection:_SESSION_SECONDS", "the command that has the session"),
+    "store/protocol.py:take": Bound(LONGEST, "waiting: the caller tells who holds the lock; --wait gives the time"),
+}
+# The bounds of loops that sleep, by file: beside the reasons in SLEEPS.
+SLEEPERS = {
+    "aws/room.py": Bound("aws.room:_STUCK", "the note of the launch that waits for vCPUs"),
+    "aws/session.py": Bound("aws.recent:Patience.visible"),
+    "release/distribute.py": Bound(LONGEST, "the events target.progress"),
+    "release/index.py": Bound(13.0),
+    "release/consumers.py": Bound("release.consumers:_PAUSES", "each"),
+    "snapshots/copy.py": Bound(LONGEST, "the events of the copies"),
+    "ssh/connection.py": Bound(0.15),
+    "ssh/tunnel.py": Bound("ssh.tunnel:_TERM_SECONDS"),
+    "validate/plugin.py": Bound(120.0, "the parent, which has the time limit of the suite"),
+    "validate/runner.py": Bound("validate.runner:_GRACE"),
+}
+# Calls that block without a time limit, by file and function: what ends them. What they wait for has its own bound.
+BLOCKING = {
+    "api.py:__iter__ self._events.get": "the end of the work, which puts the last event",
+    "api.py:_run_work events.get": "the end of the work, which puts the last event",
+    "api.py:_run_work thread.join": "the work has put its last event",
+    "aws/answers.py:get answer.result": "the answer is set already",
+    "aws/answers.py:get known.result": "the call of the thread that asked first, with the client's time limits",
+    "aws/lease.py:give_back self._thread.join": "the event is set; a renewal that is under way has S3's time limits",
+    "aws/sharing.py:sharing thread.join": "the event is set; the thread looks at it every second",
+    "cli/hosts.py:_run subprocess.run": "ssh of the user, at the terminal",
+    "each.py:all_of future.result": "the waits inside of each item",
+    "each.py:each future.result": "the waits inside of each item",
+    "journal/eventlog.py:stop self._thread.join": "the event is set; a write that is under way has S3's time limits",
+    "many.py:all future.result": "the builds, whose stages have limits and events",
+    "notify/senders.py:_program process.wait": "the process is killed",
+    "provision/follower.py:_input acknowledge.get": "the end of follow, which always puts an entry",
+    "release/distribute.py:_stop thread.join": "the threads look at the event between two calls",
+    "release/distribute.py:await_source self._distribution._available[self._source().label, architecture].result": (
+        "the copy in the home region, whose thread has the waiter's limit and events"
+    ),
+    "release/distribute.py:finish self._available[target.label, architecture].result": "a copy's thread",
+    "release/distribute.py:finish self._ended[target.label].result": "a copy's thread",
+    "release/distribute.py:home_image self._available[target.label, architecture].result": "a copy's thread",
+    "report/terminal.py:close self._redrawing.join": "the event is set; the thread draws once more at most",
+    "snapshots/freeze.py:word said.wait": "the end of the context, which always sets it; a daemon thread waits",
+    "ssh/tunnel.py:_end_group self._process.wait": "the process is killed",
+    "validate/runner.py:end self._process.wait": "the process is killed",
+}
+CONTEXT = ("_run", "_permit")  # variables of a context, whose get does not wait
+
+
+def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Every node with the name of the innermost function that has it."""
+    for child in ast.iter_child_nodes(tree):
+        name = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else inside
+        yield name, child
+        yield from functions(child, name)
+
+
+def called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+Trees = Iterable[tuple[str, ast.AST]]
+
+
+def polls(trees: Trees | None = None) -> Iterator[tuple[str, set[str | None], ast.Call]]:
+    for file, tree in trees or source.trees("poll("):
+        for function, node in functions(tree):
+            if isinstance(node, ast.Call) and called(node) == "poll" and len(node.keywords) > 1:
+                yield f"{file}:{function}", {k.arg for k in node.keywords}, node
+
+
+def blocking(trees: Trees | None = None) -> Iterator[str]:
+    """Calls that wait without a time limit: for a thread, a queue, a future, an event, a process."""
+    for file, tree in trees or source.trees():
+        for function, node in functions(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name, given = called(node), {k.arg for k in node.keywords}
+            on = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+            bare = not node.args and not given
+            if (bare and name in ("wait", "communicate")) or (
+                bare and name in ("join", "get") and on and on not in CONTEXT
+            ):
+                yield f"{file}:{function} {on}.{name}"
+            if bare and name == "result" and on not in ("stage", "results"):
+                yield f"{file}:{function} {on}.{name}"
+            if on == "subprocess" and name in ("run", "check_output", "check_call") and "timeout" not in given:
+                yield f"{file}:{function} subprocess.{name}"
+
+
+def seconds(bound: Bound) -> float:
+    if isinstance(bound.constant, int | float):
+        return bound.constant
+    module, _, path = bound.constant.partition(":")
+    found: Any = importlib.import_module(f"goldenami.{module}")
+    for name in path.split("."):
+        found = (
+            found.__dataclass_fields__[name].default if hasattr(found, "__dataclass_fields__") else getattr(found, name)
+        )
+    return float(sum(found)) if isinstance(found, tuple) else float(found)
+
+
+def unbounded(trees: Trees | None = None) -> Iterator[str]:
+    """Loops of ``poll`` without a time limit."""
+    for place, _, node in polls(trees):
+        limit = next((k.value for k in node.keywords if k.arg == "timeout"), None)
+        if limit is None or (isinstance(limit, ast.Constant) and limit.value is None):
+            yield place
+
+
+def test_every_poll_has_a_bound() -> None:
+    assert list(unbounded()) == []
+
+
+def test_every_poll_has_a_sign_of_life() -> None:
+    silent = {place for place, given, _ in polls() if "sign_of_life" not in given}
+    assert silent - set(POLLS) == set(), "give `sign_of_life`, or list the bound here"
+    assert set(POLLS) - silent == set(), "these are no longer needed"
+
+
+def test_every_sleeping_loop_has_a_bound() -> None:
+    known = {*SLEEPS, "release/distribute.py"}
+    assert known == set(SLEEPERS)
+
+
+def test_every_blocking_call_has_an_end() -> None:
+    found = set(blocking())
+    assert found - set(BLOCKING) == set(), "give a time limit, or list what ends it"
+    assert set(BLOCKING) - found == set(), "these are no longer needed"
+
+
+@pytest.mark.parametrize("place", [*POLLS, *SLEEPERS])
+def test_bounds_are_what_they_are_said_to_be(place: str) -> None:
+    bound = POLLS.get(place) or SLEEPERS[place]
+    assert 0 < seconds(bound) <= LONGEST
+    assert bound.life != QUIET or seconds(bound) <= SILENCE, f"{place} is silent for {seconds(bound):.0f} s"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["poll(clock, sleep, timeout=None, interval=x)", "thread.join()", "queue.get()", "subprocess.run(['x'])"],
+)
+def test_the_rules_see_what_they_are_for(code: str) -> None:
+    trees = [("new.py", ast.parse(f"def wait():\n    {code}\n"))]
+    assert [*unbounded(trees), *blocking(trees)]
