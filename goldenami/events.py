@@ -10,7 +10,7 @@ build.started          recipe, version, environment, digest, build_id, caller, t
                        expected (the stages in their order; each has stage, architecture or "", and, if past builds
                        are known, seconds and left: how long it took, and the time from its start to the build's end)
 build.skipped          reason, release
-build.finished         status ("released" | "failed" | "interrupted"), seconds, exit_code, [error]
+build.finished         status ("released" | "unchanged" | "failed" | "interrupted"), seconds, exit_code, [error]
 task.started           task (the words of the command), id, caller
 stage.started          stage, [architecture], [beside (True: other stages run at the same time)]
 stage.finished         stage, [architecture], status ("ok" | "failed"), seconds, [detail]

@@ -64,7 +64,7 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
         raise ManifestError(f"the manifest of {manifest.label} cannot be written: {error}") from error
     assert isinstance(form, dict)
     # Keys that are newer than the schema: a manifest without these facts has the same bytes as before.
-    for key in ("restored", "sources", "updates", "variables", "revisions"):
+    for key in ("contents", "restored", "sources", "updates", "variables", "revisions"):
         if not form[key]:
             del form[key]
     return form

@@ -45,8 +45,8 @@ from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
-from goldenami.stages import candidate, expired, facts, freshness, notices, opening, proof
-from goldenami.stages.build import BuildContext, Candidate, HostWork
+from goldenami.stages import candidate, expired, facts, freshness, nothing_new, notices, opening, proof
+from goldenami.stages.build import BuildContext, Candidate, HostWork, Prepared
 from goldenami.stages.ending import to_the_end
 from goldenami.stages.replacing import replacements
 from goldenami.stages.tasks import UNDO
@@ -251,7 +251,9 @@ def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools
 
 def _to_the_end(project: Project, opened: BuildContext, tools: Tools) -> Outcome:
     work = partial(carry_out, opened, tools.catalog)
-    return to_the_end(opened, tools, project.root, work, exit_code=lambda outcome: outcome.exit_code)
+    return to_the_end(
+        opened, tools, project.root, work, status=lambda outcome: outcome.status, exit_code=lambda o: o.exit_code
+    )
 
 
 def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
@@ -259,7 +261,12 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     ending_waivers = notices.waivers(build.recipe, build.environment, build.journal.build_id, build.cloud.now())
     if ending_waivers is not None:
         notify.due(build, ending_waivers)
-    manifest, failures = find_earlier_release(build, catalog) or make_images(build, catalog)
+    earlier = find_earlier_release(build, catalog)
+    last = nothing_new.last_release(build, catalog) if earlier is None else None
+    made = all_of(build.recipe.architectures, lambda a: candidate.ready(build, a)) if last is not None else []
+    if last is not None and nothing_new.is_same(build, catalog, last, made):
+        return end_without_release(build, catalog, last)
+    manifest, failures = earlier or make_images(build, catalog, made)
     if build.environment.consumers:
         with build.stage("consumers"):
             refused = consumers.allow(build.ledger, build.environment, catalog.ensure_identity(), manifest)
@@ -308,6 +315,20 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     )
 
 
+def end_without_release(build: BuildContext, catalog: Catalog, last: ImageManifest) -> Outcome:
+    """End a build that found nothing new: delete what it made, and note that in the catalog."""
+    nothing_new.keep(build, catalog, last)
+    with build.stage("clean up"):
+        done = reconcile.delete_all(build.cloud, build.journal, build.ledger.proofs, emit=build.emit)
+    notify.deliver(build)
+    if done.complete:
+        build.journal.finish("skipped")
+    why = "; ".join(build.plan.facts.freshness.reasons)
+    reason = f"nothing new: the packages and files are those of {last.label} (built because {why})"
+    unsent = notify.unsent(build.journal)
+    return Outcome("unchanged", last, reason, unsent=unsent, left={**done.left, **done.unreachable})
+
+
 def restore_fast(build: BuildContext, catalog: Catalog, manifest: ImageManifest) -> Mapping[str, str]:
     """Enable fast snapshot restore of a release that a channel points to, and end that of its predecessors. Returns
     place -> reason of failures: the release stays."""
@@ -331,9 +352,12 @@ def find_earlier_release(build: BuildContext, catalog: Catalog) -> tuple[ImageMa
     return None if manifest is None else (manifest, done["failures"] if done is not None else {})
 
 
-def make_images(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]]:
-    """Run the stages up to the verified images. Returns the manifest, and label -> reason of failed targets."""
-    candidates = make_candidates(build)
+def make_images(
+    build: BuildContext, catalog: Catalog, prepared: Sequence[Prepared] = ()
+) -> tuple[ImageManifest, Mapping[str, str]]:
+    """Run the stages up to the verified images. Returns the manifest, and label -> reason of failed targets.
+    ``prepared``: the builders, if they are prepared already."""
+    candidates = make_candidates(build, prepared)
     order = release_order(build)
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
         proofs = [proof.boot_and_test(build, c, copies.home_image(c.architecture)) for c in candidates]
@@ -344,10 +368,10 @@ def make_images(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, M
     return manifest_of(build, catalog, candidates, proofs, verified), verified.failures
 
 
-def make_candidates(build: BuildContext) -> list[Candidate]:
+def make_candidates(build: BuildContext, prepared: Sequence[Prepared] = ()) -> list[Candidate]:
     """Make one candidate for each architecture, in parallel."""
-    architectures = build.recipe.architectures
-    return all_of(architectures, lambda architecture: candidate.make(build, architecture))
+    ready = {one.architecture: one for one in prepared}
+    return all_of(build.recipe.architectures, lambda a: candidate.make(build, a, ready.get(a)))
 
 
 def release_order(build: BuildContext) -> ReleaseOrder:
@@ -402,6 +426,7 @@ def manifest_of(
             if (s := c.prepared.sources) is not None
         },
         updates=found.freshness.updates,
+        contents={c.architecture: c.prepared.contents for c in candidates if c.prepared.contents},
         git_commit=found.git_commit,
         description=recipe.description,
         owner=recipe.owner,

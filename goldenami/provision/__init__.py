@@ -32,6 +32,7 @@ from goldenami.provision import (
     units,
     users,
 )
+from goldenami.provision.contents import CONTENTS, contents_below
 from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volume_stage
 from goldenami.provision.facts import PACKAGES, SOURCES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
@@ -75,6 +76,7 @@ FAMILIES = (
 )
 
 __all__ = [
+    "CONTENTS",
     "DATA_VOLUMES",
     "FAMILIES",
     "OPERATIONS",
@@ -100,6 +102,7 @@ __all__ = [
     "Trace",
     "all_operations",
     "closing_stage",
+    "contents_below",
     "data_volume_stage",
     "implied_handler",
     "is_going_down",

@@ -66,7 +66,7 @@ class Trace(Operation):
 @dataclass(frozen=True, slots=True)
 class SealReport:
     """The result of sealing. ``removed``: names of the traces that were found and removed. ``facts``: the texts that
-    were read before, by name.
+    were read, by name.
     """
 
     removed: tuple[str, ...]
@@ -83,14 +83,15 @@ def seal(
     masked: Iterable[str] = (),
     emit: Emit = ignore_events,
     facts: Iterable[Fact] = (),
+    facts_after: Iterable[Fact] = (),
     within: Within = nullcontext,
 ) -> SealReport:
     """Remove every trace of the builder, then trim free space.
 
     ``login_key``: the public halves of goldenami's temporary SSH keys, one in a line. ``secrets``: values that must not
     be on the disk, by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are
-    read before the removal. A second call removes nothing. Raises OperationFailed, also if a secret is found, and the
-    other errors of ``run_program``.
+    read before the removal, ``facts_after`` after it. A second call removes nothing. Raises OperationFailed, also if a
+    secret is found, and the other errors of ``run_program``.
     """
     operations: list[Operation] = [*traces_of(login_key), _Trim()]
     if secrets:  # after the files that sealing removes, and while the host has its machine-id
@@ -98,7 +99,7 @@ def seal(
         operations.insert(at, SecretSearch(values=dict(secrets)))
     place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
-    run = run_program(connection, [*facts, stage], emit, secrets=masked, within=within, log_on_disk=False)
+    run = run_program(connection, [*facts, stage, *facts_after], emit, secrets=masked, within=within, log_on_disk=False)
     done = run.stages[0].operations
     changed = (operations[o.index] for o in done if o.status == "changed")
     removed = tuple(one.name for one in changed if isinstance(one, Trace))

@@ -434,6 +434,11 @@ class RefreshSpec(Spec):
     max_age: Duration | None = Field(
         None, description='Age of the last release at which the recipe is built again in any case, such as "30d".'
     )
+    skip_same: bool = Field(
+        False,
+        description="Whether a build for updates, max_age or a new base ends before the capture, without a release, if "
+        "its packages and files are those of the last release. It reads all files, which takes time.",
+    )
 
 
 class WaiverSpec(Spec):

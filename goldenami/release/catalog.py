@@ -6,7 +6,7 @@ The files are below one directory, or below one prefix of a bucket::
     releases/<name>/<version>.json      the manifest; only `goldenami distribute` changes it, and it says what and when
     originals/<name>/<version>.json     the manifest as the build wrote it, for those that were changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
-    pins/, retired/, revoked/           marks of releases (see ``marks``)
+    pins/, retired/, revoked/, same/    marks of releases (see ``marks``)
     reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
     index/                              a copy of what lists and searches need, for fast reading (see ``index``)
     keyrings/<sha256>                   keys that sign packages of images; manifests name them

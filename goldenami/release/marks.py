@@ -5,6 +5,7 @@
     pins/<name>/<version>.json       the release must be kept, and the reason
     retired/<name>/<version>.json    "retiring" before its first image is deleted, "retired" when all are deleted
     revoked/<name>/<version>.json    the release must not be used, and the reason; "restored" after `goldenami restore`
+    same/<name>/<version>.json       the inputs of the last build whose image would have been this release again
 
 The manifest of a retired release is kept as a record of the image that was in use.
 """
@@ -12,6 +13,7 @@ The manifest of a retired release is kept as a record of the image that was in u
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -27,7 +29,10 @@ MARKS = ("pins", "retired", "revoked")
 PIN_SCHEMA = "goldenami.pin/1"
 RETIREMENT_SCHEMA = "goldenami.retirement/1"
 REVOCATION_SCHEMA = "goldenami.revocation/1"
+SAME_SCHEMA = "goldenami.same/1"
 _T = TypeVar("_T")
+Updates = Mapping[str, tuple[tuple[str, ...], ...]]
+"""By architecture: the name, the architecture and the version of each package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,19 @@ class Revocation:
     restored_by: str | None = None
     restored_because: str | None = None
     schema: str = REVOCATION_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """A build that found nothing new. ``inputs``: those of its plan, without updates and age. ``updates``: those that
+    were due, as name, architecture and version."""
+
+    name: str
+    version: str
+    inputs: Mapping[str, str]
+    updates: Updates
+    compared: str  # ISO 8601, UTC
+    schema: str = SAME_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +196,18 @@ class Marks:
             return None
         return self._validated(Revocation, form, _key("revoked", name, version))
 
+    # --- comparisons --------------------------------------------------------------------------------------------------
+
+    def compared(self, name: str, version: str, inputs: Mapping[str, str], updates: Updates, now: datetime) -> None:
+        """Note that a build with other inputs found nothing new. A second call replaces the first note."""
+        # Not in the index: only recipes that compare their builds read it, one record each.
+        self._replace(_key("same", name, version), asdict(Same(name, version, inputs, updates, timestamp(now))))
+
+    def same(self, name: str, version: str) -> Same | None:
+        """Return the last build that found nothing new since a release, or None."""
+        form = self._read(_key("same", name, version), SAME_SCHEMA)
+        return None if form is None else self._validated(Same, form, _key("same", name, version))
+
     # --- both ---------------------------------------------------------------------------------------------------------
 
     def events(self, name: str, version: str) -> list[MarkEvent]:
@@ -207,13 +237,16 @@ class Marks:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _write(self, key: str, form: dict[str, Any]) -> None:
-        data = (json.dumps(form, indent=2, sort_keys=True) + "\n").encode()
         section, name, file = key.split("/")
         with self._index.changing(section, name, file.removesuffix(".json")):
-            if self._store.replace(key, data, self._store.read(key)) is None:
-                raise CatalogError(
-                    f"{self._store.where(key)} was changed by another process at the same time", hint="Try again."
-                )
+            self._replace(key, form)
+
+    def _replace(self, key: str, form: dict[str, Any]) -> None:
+        data = (json.dumps(form, indent=2, sort_keys=True) + "\n").encode()
+        if self._store.replace(key, data, self._store.read(key)) is None:
+            raise CatalogError(
+                f"{self._store.where(key)} was changed by another process at the same time", hint="Try again."
+            )
 
     def _read(self, key: str, schema: str) -> dict[str, Any] | None:
         stored = self._records.read(key)

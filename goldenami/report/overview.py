@@ -47,7 +47,7 @@ class Overview(Drawing):
                 status = str(fields.get("status"))
                 self._ended[recipe] = status
                 took = duration(float(fields.get("seconds") or 0))
-                return self._told("ok" if status == "released" else "bad", recipe, status, took)
+                return self._told("ok" if status in ("released", "unchanged") else "bad", recipe, status, took)
             case "build.skipped":
                 self._ended[recipe] = "unchanged"
                 return self._told("ok", recipe, "nothing to build", str(fields.get("reason", "")))

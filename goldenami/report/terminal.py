@@ -157,7 +157,7 @@ class Live(Drawing):
             case "build.finished":
                 status = str(fields.get("status") or "finished")
                 return _join(
-                    self._mark("ok" if status == "released" else "bad"),
+                    self._mark("ok" if status in ("released", "unchanged") else "bad"),
                     [status, duration(float(fields.get("seconds") or 0))],
                     "bold",
                 )

@@ -106,6 +106,7 @@ class Prepared:
 
     ``traces``: the keys and the machine id of the builder; no instance of the image may have them.
     ``outputs``: name -> value, from scripts. ``sources``: where its package manager takes packages from, if known.
+    ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``.
     """
 
     architecture: Architecture
@@ -116,6 +117,7 @@ class Prepared:
     traces: Traces
     outputs: Mapping[str, str] = field(default_factory=dict)
     sources: PackageSources | None = None
+    contents: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -125,6 +127,7 @@ class Prepared:
             "changes": [[c.name, c.before, c.after] for c in self.changes],
             "outputs": dict(self.outputs),
             "sources": _SOURCES.dump_python(self.sources, mode="json"),
+            "contents": self.contents,
             "traces": [
                 self.traces.public_key,
                 list(self.traces.host_keys),
@@ -145,6 +148,7 @@ class Prepared:
             Traces(public_key, tuple(host_keys), machine_id, tuple(*files)),
             dict(data.get("outputs", {})),
             _SOURCES.validate_python(data.get("sources")),
+            str(data.get("contents", "")),
         )
 
 

@@ -13,19 +13,25 @@ from goldenami.stages.build import BuildContext, Candidate, Prepared
 from goldenami.stages.replacing import on_a_host
 
 
-def make(build: BuildContext, architecture: Architecture) -> Candidate:
+def make(build: BuildContext, architecture: Architecture, prepared: Prepared | None = None) -> Candidate:
     """Make the candidate of one architecture, and terminate its builder. A second call adopts what the first one made.
 
-    A captured image is not captured again. A sealed builder is captured. A builder that was not sealed is replaced,
-    because its state is unknown.
+    A captured image is not captured again. ``prepared``: what :func:`ready` returned, if it was called before.
     """
+    prepared = prepared or ready(build, architecture)
+    return Candidate(prepared, capture(build, prepared))
+
+
+def ready(build: BuildContext, architecture: Architecture) -> Prepared:
+    """Prepare the builder of one architecture. A sealed builder is used again. One that was not sealed is replaced,
+    because its state is unknown."""
     prepared = already_prepared(build, architecture)
     if prepared is None:
         prepared = prepare(build, architecture)
         build.journal.stage_done(f"prepared/{architecture}", **prepared.to_json())
     else:
         build.note(f"continuing with the {architecture} builder or image that was finished already")
-    return Candidate(prepared, capture(build, prepared))
+    return prepared
 
 
 def already_prepared(build: BuildContext, architecture: Architecture) -> Prepared | None:

@@ -35,7 +35,13 @@ _REUSABLE = frozenset({"image", "snapshot", "grant", "parameter"})
 
 
 def to_the_end(
-    build: BuildContext, tools: Tools, project: Path, work: Callable[[], _R], *, exit_code: Callable[[_R], int]
+    build: BuildContext,
+    tools: Tools,
+    project: Path,
+    work: Callable[[], _R],
+    *,
+    status: Callable[[_R], str],
+    exit_code: Callable[[_R], int],
 ) -> _R:
     """Run the work of a build, clean up after it, and return its result.
 
@@ -44,13 +50,13 @@ def to_the_end(
     deletes nothing, and emits how to log in. A function as ``on_failure`` decides; after "retry" the work runs again in
     this process, which skips what is done, as a resume does. Nothing is deleted either if the credentials expired or
     the journal cannot be written, because a clean-up would be incomplete then. ``project``: its directory.
-    ``exit_code``: returns the exit code of a command that ends with a result.
+    ``status``, ``exit_code``: return how the build ended with a result, and the exit code of its command.
     """
     started = time.monotonic()
 
-    def finished(status: str, code: int, error: Exception | None = None) -> None:
+    def finished(how: str, code: int, error: Exception | None = None) -> None:
         seconds, reason = round(time.monotonic() - started, 1), str(error) if error is not None else None
-        emit(build.emit, "build.finished", status=status, seconds=seconds, exit_code=code, error=reason)
+        emit(build.emit, "build.finished", status=how, seconds=seconds, exit_code=code, error=reason)
 
     while True:
         try:
@@ -92,7 +98,7 @@ def to_the_end(
             code = error.exit_code if isinstance(error, GoldenAmiError) else GoldenAmiError.exit_code
             finished("failed", code, error)
             raise
-        finished("released", exit_code(result))
+        finished(status(result), exit_code(result))
         return result
 
 

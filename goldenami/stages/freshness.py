@@ -21,6 +21,7 @@ from goldenami.model import Architecture, BaseImage, ImageManifest, PackageUpdat
 from goldenami.planning import BuildPlan, Freshness
 from goldenami.recipe.words import seconds
 from goldenami.release.catalog import Catalog
+from goldenami.release.marks import Same
 from goldenami.updates import sources as package_sources
 from goldenami.updates.fetch import Downloads, Memory, cache_directory
 from goldenami.updates.lookup import Found, find
@@ -37,19 +38,35 @@ def complete(plan: BuildPlan, catalog: Catalog, indices: Memory, *, now: datetim
     """
     releases = catalog.with_inputs(plan.recipe.name, plan.inputs)
     last = next((release for release in releases if planning.lasting(release.inputs) == plan.inputs), None)
-    found = _since(plan, last, catalog, indices, now) if last is not None else _differences(plan, catalog)
+    same = _same(plan, catalog)
+    if last is None and same is not None:
+        last = catalog.get(same.name, same.version)
+    if same is not None and last is not None and same.version != last.version:
+        same = None
+    found = _since(plan, last, same, catalog, indices, now) if last is not None else _differences(plan, catalog)
     return planning.completed(plan, found)
 
 
-def _since(plan: BuildPlan, last: ImageManifest, catalog: Catalog, indices: Memory, now: datetime) -> Freshness:
-    """Return the freshness of a plan whose inputs are those of a release."""
+def _same(plan: BuildPlan, catalog: Catalog) -> Same | None:
+    """Return the last build if it had the inputs of the plan, and found nothing new since the last release."""
+    versions = catalog.versions(plan.recipe.name) if plan.recipe.refresh.skip_same else ()
+    same = catalog.marks.same(plan.recipe.name, versions[0]) if versions else None
+    return same if same is not None and same.inputs == plan.inputs else None
+
+
+def _since(
+    plan: BuildPlan, last: ImageManifest, same: Same | None, catalog: Catalog, indices: Memory, now: datetime
+) -> Freshness:
+    """Return the freshness of a plan whose inputs are those of a release, or of the build after it that found nothing
+    new (``same``)."""
     answers = {a: _look_up(plan, last, a, catalog, indices, now) for a in plan.recipe.architectures}
     updates = {a: found.updates for a, found in answers.items() if found.updates}
-    age = now - datetime.fromisoformat(last.created)
+    age = now - datetime.fromisoformat(same.compared if same is not None else last.created)
     due: dict[str, Any] = {}
     reasons = []
     for architecture, every in updates.items():
-        kept = _names(last.updates.get(architecture, ())) if age < _TRIED_AGAIN else frozenset()
+        tried = same.updates.get(architecture, ()) if same is not None else ()
+        kept = {*_names(last.updates.get(architecture, ())), *tried} if age < _TRIED_AGAIN else set()
         new = [update for update in every if _name(update) not in kept]
         if new:
             due[f"updates:{architecture}"] = [last.label, sorted(map(_name, new))]
@@ -58,7 +75,7 @@ def _since(plan: BuildPlan, last: ImageManifest, catalog: Catalog, indices: Memo
     if max_age is not None and age > timedelta(seconds=seconds(max_age)):
         due["age"] = last.label
         reasons.append(f"{last.label} is older than {max_age} (refresh.max_age)")
-    carried = {} if due else {k: v for k, v in last.inputs.items() if k not in planning.lasting(last.inputs)}
+    carried = {} if due else {k: v for k, v in last.inputs.items() if plan.inputs.get(k) != v}
     notes = dict.fromkeys(note for found in answers.values() for note in found.unread)
     return Freshness(
         release=last.label,

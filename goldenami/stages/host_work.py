@@ -53,13 +53,15 @@ class SshHostWork:
                 masked=build.secrets.values(),
                 emit=build.emit,
                 facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
+                facts_after=(provision.CONTENTS,) if build.recipe.refresh.skip_same else (),
                 within=lambda name: build.stage(name, architecture),
             )
         after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
         traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
         changes = provision.package_changes(before, after)
         sources = package_sources.read(mask(sealed.facts[provision.SOURCES.name], tuple(build.secrets.values())))
-        return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs, sources)
+        contents = sealed.facts.get(provision.CONTENTS.name, "").strip()
+        return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs, sources, contents)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""

@@ -16,6 +16,7 @@ from goldenami.planning import BuildPlan
 from goldenami.stages.build import BuildContext, Host, Prepared
 from goldenami.stages.tools import open_tools
 from tests.updates.archives import Archive
+from tests.worlds import inventory
 from tests.worlds.builds import RECIPE, PaperHostWork, World
 from tests.worlds.graph import write_graph
 
@@ -29,6 +30,7 @@ class Installing(PaperHostWork):
         super().__init__()
         self.sources = sources
         self.version = version
+        self.contents = ""
         self.order: list[str] = []
 
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
@@ -36,7 +38,7 @@ class Installing(PaperHostWork):
         made = super().prepare(build, architecture, host)
         architecture_name = "amd64" if self.sources is None or self.sources.manager == "apt" else "x86_64"
         packages = (Package("openssl", self.version, architecture_name),)
-        return replace(made, packages=packages, sources=self.sources)
+        return replace(made, packages=packages, sources=self.sources, contents=self.contents)
 
 
 class Nights:
@@ -180,6 +182,97 @@ def test_other_inputs_and_a_reverted_recipe(nights: Nights) -> None:
     nights.world.project = recipes.load_project(nights.world.path)
     outcome = nights.night()
     assert (outcome.status, outcome.manifest.version) == ("moved", first.manifest.version)
+
+
+# --- nothing new ------------------------------------------------------------------------------------------------------
+
+
+SKIP = "refresh: {skip_same: true, max_age: 30d}\n"
+
+
+def test_a_build_that_finds_nothing_new_ends_before_the_capture(nights: Nights) -> None:
+    world = nights.world
+    nights.write("level: security", SKIP)
+    nights.host.contents = "a" * 64
+    first = nights.night()
+    assert first.manifest.contents == {"x86_64": "a" * 64}
+    nights.offer(security=NEW)  # and a dependency keeps it back
+    seen = len(world.paper.calls)
+    outcome = nights.night()
+    assert (outcome.status, outcome.manifest.version, outcome.exit_code) == ("unchanged", first.manifest.version, 0)
+    assert outcome.reason.startswith(f"nothing new: the packages and files are those of {first.manifest.label}")
+    assert f"openssl {OLD} -> {NEW}" in outcome.reason
+    made = [call["action"] for call in world.paper.calls[seen:]]
+    assert "RunInstances" in made
+    assert not {"CreateImage", "CopyImage", "PutParameter"} & set(made)
+    assert world.journals.unfinished() == ()
+    assert inventory.difference(inventory.take(world), inventory.owned(first.manifest), releases=1) == []
+    (finished,) = [event for event in world.events if event.kind == "build.finished"]
+    assert (finished.fields["status"], finished.fields["exit_code"]) == ("unchanged", 0)
+
+    assert nights.plan().digest == first.manifest.digest
+    assert nights.night().status == "unchanged"
+    assert len(world.builds) == 2, "the next night builds nothing"
+    world.cloud.ahead = timedelta(days=8)
+    assert nights.night().reason.startswith("nothing new"), "it is tried again after a week"
+    world.cloud.ahead = timedelta(days=20)
+    nights.host.version, nights.host.contents = NEW, "b" * 64
+    third = nights.night()
+    assert third.status == "released"
+    assert third.manifest.contents == {"x86_64": "b" * 64}
+    world.cloud.ahead = timedelta()
+
+
+def test_the_age_begins_again_when_nothing_was_new(nights: Nights) -> None:
+    nights.write("level: none", SKIP)
+    nights.host.contents = "a" * 64
+    first = nights.night()
+    for days, builds in ((31, 2), (60, 2), (62, 3)):
+        nights.world.cloud.ahead = timedelta(days=days)
+        outcome = nights.night()
+        assert (outcome.status, outcome.manifest.version) == ("unchanged", first.manifest.version)
+        assert len(nights.world.builds) == builds
+    nights.world.cloud.ahead = timedelta()
+
+
+def test_a_new_base_with_the_same_contents_is_nothing_new(nights: Nights) -> None:
+    nights.write("level: none", SKIP)
+    nights.host.contents = "a" * 64
+    first = nights.night()
+    nights.world.change_recipe("bye")
+    assert nights.night().status == "released", "another input"
+    second = nights.night()
+    file = nights.world.path / "recipes/web.yaml"
+    file.write_text(file.read_text().replace("debian-12-amd64-*", "debian-13-amd64-*"))
+    nights.world.project = recipes.load_project(nights.world.path)
+    outcome = nights.night()
+    assert (outcome.status, outcome.manifest.version) == ("unchanged", second.manifest.version)
+    assert outcome.reason.startswith("nothing new")
+    assert nights.plan().digest == second.manifest.digest != first.manifest.digest
+    nights.night()
+    assert len(nights.world.builds) == 3
+
+    world = nights.world
+    work = many.choose(world.project, world.environment, [RECIPE], {})
+    (planned,) = plans.make(world.project, world.environment, work, cloud=world.cloud)
+    assert planned.action == "unchanged"
+
+
+def test_a_revoked_release_is_never_what_a_build_is_the_same_as(nights: Nights) -> None:
+    nights.write("level: security", SKIP)
+    nights.host.contents = "a" * 64
+    first = nights.night()
+    world = nights.world
+    world.catalog.marks.revoke(RECIPE, first.manifest.version, "bad", "me", world.cloud.now())
+    nights.offer(security=NEW)
+    assert nights.night().status == "released"
+
+
+def test_without_skip_same_every_build_makes_a_release(nights: Nights) -> None:
+    nights.host.contents = "a" * 64
+    nights.night()
+    nights.offer(security=NEW)
+    assert nights.night().status == "released"
 
 
 CHILD = """

@@ -1,0 +1,54 @@
+"""A digest of the files of a host that become an image, to see whether two images have the same.
+
+It covers the names, types, permissions, owners and targets of links of all files, and the contents of regular files.
+Left out is what differs between two hosts with the same packages: what a boot, the network, a package manager or a log
+writes, caches, and the initial RAM disk, which is made of other files. The packages are compared by their own list.
+A file that is not left out, and differs at each build, is no danger: the build then makes a release.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from goldenami.provision.program import Fact
+from goldenami.shell import Script, lines, sh
+
+_STATE: Final = "amazon apt chrony cloud dhclient dhcp dnf dpkg initramfs-tools logrotate NetworkManager rpm systemd"
+_LEFT_OUT: Final = (
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/lost+found", "/var/log", "/var/cache", "/var/backups"),
+    *(f"/var/lib/{name}" for name in (*_STATE.split(), "ubuntu-advantage", "update-notifier")),
+    *("/usr/lib/sysimage", "/boot/initrd*", "/boot/initramfs*", "/etc/ld.so.cache"),
+    *(
+        "/etc/hostname",
+        "/etc/resolv.conf",
+        "/etc/netplan/50-cloud-init.yaml",
+        "/etc/network/interfaces.d/50-cloud-init*",
+    ),
+    *("/etc/passwd-", "/etc/group-", "/etc/subuid-", "/etc/subgid-", "/etc/gshadow-"),
+    "/etc/shadow*",  # has the days of the last changes; the rest of it is below
+)
+
+
+def contents_below(top: str) -> Script:
+    """Return code that prints the digest of the files below a folder, and of all disks that are mounted there; empty
+    for the root folder."""
+    left_out = lines(*(sh('set -- "$@" -o -path @path', path=f"{top}{path}") for path in _LEFT_OUT))
+    return sh(
+        """export LC_ALL=C
+set -- -name __pycache__
+@left_out
+_mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
+_files() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -type f -print0; }
+_list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G %l %p\\n'; }
+{
+_list "$@" | sort
+_files "$@" | sort -z | xargs -0 -r sha256sum --
+[ ! -r @top/etc/shadow ] || cut -d: -f1,2,4- @top/etc/shadow
+} | sha256sum | cut -d' ' -f1""",
+        left_out=left_out,
+        top=top,
+    )
+
+
+CONTENTS = Fact("contents", contents_below(""))
+"""The digest of the files of a host."""
