@@ -49,7 +49,7 @@ def dlm() -> None:
 def plan_policies(
     names: tuple[str, ...], environment_name: str | None, role: str | None, adopt: bool, as_json: bool
 ) -> int:
-    """Show which policies `apply` would create, change, adopt or delete.
+    """Show which policies `apply` would create, change, adopt, replace or delete.
 
     This changes nothing. Schedules that DLM cannot run are listed with the reasons. Without NAME, all schedules are
     planned, and policies of deleted schedules are planned for deletion. Policies of other catalogs and environments
@@ -83,7 +83,7 @@ def apply_policies(
     events: Path | None,
     as_json: bool,
 ) -> int:
-    """Create, change, adopt and delete policies to match the schedules.
+    """Create, change, adopt, replace and delete policies to match the schedules.
 
     `goldenami dlm plan` shows the steps first. Policies of other catalogs and environments are never changed. The exit
     code is 6 if a step failed, if a place did not answer, if DLM cannot run one of the schedules, or if the owner of a
@@ -177,6 +177,7 @@ def _plan_json(planned: Plan) -> dict[str, Any]:
         "left_as_they_are": [policy.id for policy in planned.kept],
         "others": dict(planned.others),
         "unowned": dict(planned.unowned),
+        "doubled": dict(planned.doubled),
         "unreachable": places.to_json(planned.unreachable),
     }
 
@@ -202,6 +203,8 @@ def _print_plan(planned: Plan, *, ids: dict[str, str] | None = None) -> None:
         click.echo(f"theirs: {what}: {owner}")
     for what, reason in planned.unowned.items():
         click.echo(f"unknown: {what}: {reason}. --adopt takes it over")
+    for what, name in planned.doubled.items():
+        click.echo(f"twice: {what} does the same as the policy of {name}. Disable one of them")
     places.tell(planned.unreachable)
     if not (planned.steps or planned.in_step or planned.expressed):
         click.echo(NO_SCHEDULES, err=True)

@@ -223,7 +223,7 @@ def _aws_cron(text: str, fields: list[str]) -> Cron:
     with columns[0]:
         found_minutes = tuple(sorted(_numbers("minutes", minutes, 0, 59)))
     with columns[1]:
-        found_hours = tuple(sorted(_numbers("hours", hours, 0, 23)))
+        found_hours = tuple(sorted(_numbers("hours", hours, 0, 23, past_midnight=True)))
     with columns[2 if weekdays == "?" else 4]:
         days = _aws_numbers(numbers) if weekdays == "?" else _aws_weekdays(weekdays)
     with columns[3]:
@@ -266,11 +266,19 @@ def _weekday(text: str, names: Mapping[str, int]) -> int:
 
 
 def _numbers(
-    what: str, field: str, low: int, high: int, names: Mapping[str, int] | None = None, *, wraps: bool = True
+    what: str,
+    field: str,
+    low: int,
+    high: int,
+    names: Mapping[str, int] | None = None,
+    *,
+    wraps: bool = True,
+    past_midnight: bool = False,
 ) -> frozenset[int]:
     """Return the values of a field: numbers, ranges and steps, separated by commas.
 
-    ``wraps``: a range of days of the week may go past the end of the week.
+    ``wraps``: a range of days of the week may go past the end of the week. ``past_midnight``: a range of hours may
+    end on the next day, as ``20-2`` in the examples of AWS; its hours after midnight are those of the matching days.
     """
     found: set[int] = set()
     for part in field.split(","):
@@ -291,6 +299,8 @@ def _numbers(
         # A range of days of the week may wrap, as in AWS's form: FRI-MON. In other fields that is a mistake.
         if first > last and wraps and names is not None and high == 7:
             found.update(n for n in (*range(first, 8), *range(1, last + 1)))
+        elif first > last and past_midnight:
+            found.update(hour % 24 for hour in range(first, last + 25, step))
         elif first > last:
             raise ValueError(f"{what}: found {span!r}, expected a range that begins before its end")
         else:

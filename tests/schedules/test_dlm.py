@@ -104,6 +104,12 @@ def test_the_example(world: World) -> None:
         ("0 3 * 1-3 0", {"CronExpression": "cron(0 3 ? 1,2,3 SUN *)"}),
         ("cron(0 3 ? * MON-FRI *)", {"CronExpression": "cron(0 3 ? * MON-FRI *)"}),
         ("cron(0 3 1 * ? 2027)", {"CronExpression": "cron(0 3 1 * ? 2027)"}),
+        ("cron(0 3 L * ? *)", {"CronExpression": "cron(0 3 L * ? *)"}),
+        ("cron(15 10 ? * 6L 2026-2027)", {"CronExpression": "cron(15 10 ? * 6L 2026-2027)"}),
+        ("cron(0 9 ? * 2#1 *)", {"CronExpression": "cron(0 9 ? * 2#1 *)"}),
+        ("cron(0 20-2 ? * MON-FRI *)", {"CronExpression": "cron(0 0,1,2,20,21,22,23 ? * MON-FRI *)"}),
+        ("rate(7 days)", {"CronExpression": "cron(0 0 ? * THU *)"}),  # rates count from 1970, a Thursday
+        *((f"{n}h", {"Interval": n, "IntervalUnit": "HOURS", "Times": ["00:00"]}) for n in (1, 2, 3, 4, 6, 8, 24)),
         ("12h", {"Interval": 12, "IntervalUnit": "HOURS", "Times": ["00:00"]}),
         ("rate(1 day)", {"Interval": 24, "IntervalUnit": "HOURS", "Times": ["00:00"]}),
     ],
@@ -135,7 +141,6 @@ def test_all_that_goes_with_it(world: World) -> None:
             "retention": {"max_age": "30d"},
             "accounts": ["home", "apps"],
             "copies": [{"region": "us-east-1", "kms_key": "alias/backup", "retention": {"max_age": "90d"}}],
-            "fast_restore": {"keep": 1, "zones": ["eu-central-1a"]},
             "tags": {"tier": "gold"},
         },
     )
@@ -148,7 +153,6 @@ def test_all_that_goes_with_it(world: World) -> None:
     assert details["Parameters"] == {"NoReboot": True}
     (rule,) = details["Schedules"]
     assert rule["RetainRule"] == {"Interval": 30, "IntervalUnit": "DAYS"}
-    assert rule["FastRestoreRule"] == {"Count": 1, "AvailabilityZones": ["eu-central-1a"]}
     assert rule["CrossRegionCopyRules"] == [
         {
             "TargetRegion": "us-east-1",
@@ -170,7 +174,18 @@ COPY = {"retention": {"max_age": "30d"}}
         ({"when": "*/15 * * * *"}, "once an hour"),
         ({"when": "rate(5 hours)"}, "DLM supports intervals of 1, 2, 3"),
         ({"when": "rate(30 minutes)"}, "DLM supports intervals of 1, 2, 3"),
-        ({"when": "cron(0 3 L * ? *)"}, "L, W and #"),
+        ({"when": "cron(0 3 29 2 ? *)"}, "at least once a year"),
+        ({"when": f"cron(0 3 ? {','.join(map(str, range(1, 12)))} * {','.join(map(str, range(2030, 2050)))})"}, "106"),
+        ({"retention": {"keep": 3, "max_age": "3d"}}, "found counts and max_age; DLM supports one kind"),
+        ({"tags": {f"t{n}": "" for n in range(44)}}, "tags: found 46, with those of the environment"),
+        (
+            {
+                "what": {"instances": {"tags": {"a": "1"}}},
+                "make": "images",
+                "fast_restore": {"zones": ["eu-central-1a"]},
+            },
+            "fast_restore: DLM enables it only for snapshots",
+        ),
         ({"when": "0 3 1 * 1"}, "days of the month or days of the week, not both"),
         (
             {"retention": {"keep": 3, "hourly": 1, "daily": 1, "weekly": 1, "max_age": "3d"}},
@@ -354,6 +369,163 @@ def test_an_import_warns_about_what_is_not_converted(world: World) -> None:
     assert declare(world, **found.schedules), "it can be read"
     event = LifecyclePolicy("policy-2", HOME_PLACE, "", "ENABLED", "", {"PolicyType": "EVENT_BASED_POLICY"}, {}, "")
     assert imports.imported(event, world.environment).schedules == {}
+
+
+def snapshots(**changes: Any) -> dict[str, Any]:
+    """Details of a policy of volumes. ``rule``: changes of its schedule."""
+    rule = {"Name": "Schedule 1", "CreateRule": {"CronExpression": "cron(0 3 * * ? *)"}, "RetainRule": {"Count": 5}}
+    rule |= changes.pop("rule", {})
+    return {"ResourceTypes": ["VOLUME"], "TargetTags": [{"Key": "a", "Value": "1"}], "Schedules": [rule], **changes}
+
+
+NO_KEY = {
+    "Target": "us-east-1",
+    "Encrypted": True,
+    "CopyTags": True,
+    "RetainRule": {"Interval": 1, "IntervalUnit": "WEEKS"},
+}
+TO_IMAGES = {**NO_KEY, "TargetRegion": "us-east-1", "Encrypted": False}
+del TO_IMAGES["Target"]
+OF_IMAGES = {"PolicyType": "IMAGE_MANAGEMENT", "ResourceTypes": ["INSTANCE"]}
+
+ADOPTED: dict[str, dict[str, Any]] = {
+    "defaults left out": snapshots(),
+    "defaults written": snapshots(
+        PolicyType="EBS_SNAPSHOT_MANAGEMENT", ResourceLocations=["CLOUD"], PolicyLanguage="STANDARD", Parameters={}
+    ),
+    "weekdays as numbers": snapshots(rule={"CreateRule": {"CronExpression": "cron(0 3 ? * 2-6 *)"}}),
+    "past midnight": snapshots(rule={"CreateRule": {"CronExpression": "cron(0 20-2 ? * MON-FRI *)"}}),
+    "last Friday": snapshots(rule={"CreateRule": {"CronExpression": "cron(15 10 ? * 6L 2026-2027)"}}),
+    "interval": snapshots(rule={"CreateRule": {"Interval": 8, "IntervalUnit": "HOURS", "Times": ["05:30"]}}),
+    "years": snapshots(rule={"RetainRule": {"Interval": 3, "IntervalUnit": "WEEKS"}}),
+    "images": snapshots(**OF_IMAGES, rule={"CrossRegionCopyRules": [TO_IMAGES]}),
+    "images, written": snapshots(**OF_IMAGES, Parameters={"NoReboot": True}),
+    "copies under the default key": snapshots(rule={"CrossRegionCopyRules": [NO_KEY]}),
+    "shared": snapshots(rule={"ShareRules": [{"TargetAccounts": ["222222222222", "012345678901"]}]}),
+    "tags": snapshots(
+        TargetTags=[{"Key": "on", "Value": "1.10"}],
+        rule={"TagsToAdd": [{"Key": "z", "Value": "no"}, {"Key": "Name", "Value": "x"}], "CopyTags": True},
+    ),
+}
+
+
+def made(world: World, details: Mapping[str, Any], text: str = "by hand") -> str:
+    role = f"arn:aws:iam::{HOME}:role/ours"
+    words: Any = {"ExecutionRoleArn": role, "Description": text, "State": "ENABLED", "PolicyDetails": details}
+    return str(world.client("dlm", HOME_PLACE).create_lifecycle_policy(**words)["PolicyId"])
+
+
+def imported(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What ``dlm import`` prints, as a person pastes it into goldenami.yaml."""
+    monkeypatch.chdir(world.path)
+    assert main(["dlm", "import"]) == 0
+    printed = capsys.readouterr().out
+    found: dict[str, Any] = yaml.safe_load(printed)["schedules"]
+    return found
+
+
+@pytest.mark.parametrize("details", ADOPTED.values(), ids=ADOPTED)
+def test_what_is_imported_is_valid_and_adopted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], details: dict[str, Any]
+) -> None:
+    """Two policies that say the same become two schedules, and each schedule takes over one of them."""
+    ids = {made(world, details), made(world, details)}
+    written = imported(world, monkeypatch, capsys)
+    assert len(written) == 2
+    schedules = declare(world, **written)
+    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud, adopt=True)
+    assert [s.action for s in plan.steps] == ["adopt", "adopt"]
+    assert {s.policy.id for s in plan.steps if s.policy} == ids
+    assert step(world, schedules, adopt=True).failures == {}
+    after = there(world)
+    assert {p["PolicyId"] for p in after} == ids
+    assert {p["PolicyDetails"]["Schedules"][0]["Name"] for p in after} == {"Schedule 1"}, "its snapshots have this name"
+    again = sync.make_plan(world.environment, schedules, cloud=world.cloud)
+    assert (again.steps, again.in_step, again.doubled) == ((), 2, {})
+
+
+def test_a_policy_that_does_the_same_beside_is_told(world: World) -> None:
+    made(world, snapshots(), "one")
+    schedules = declare(
+        world, one={**WEEKDAYS, "what": {"volumes": {"tags": {"a": "1"}}}, "when": "0 3 * * *", "copy_tags": False}
+    )
+    assert step(world, schedules, adopt=True).failures == {}
+    second = made(world, snapshots(rule={"Name": "other"}), "two")
+    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud, adopt=True)
+    assert (plan.steps, plan.unowned) == ((), {})
+    assert plan.doubled == {f"{second} in {HOME_PLACE}": "one"}
+    world.client("dlm", HOME_PLACE).update_lifecycle_policy(PolicyId=second, State="DISABLED")
+    assert sync.make_plan(world.environment, schedules, cloud=world.cloud).doubled == {}
+
+
+def test_a_policy_that_reboots_is_not_the_same(world: World) -> None:
+    details = snapshots(**OF_IMAGES, Parameters={"NoReboot": False})
+    assert express.plain(details) != express.plain({**details, "Parameters": {"NoReboot": True}})
+    assert express.plain({**details, "Parameters": {}}) == express.plain({**details, "Parameters": {"NoReboot": True}})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"retention": {"max_age": "7d"}}, "a retention by count to one by age"),
+        ({"what": {"instances": {"tags": {"backup": "nightly"}}}}, "what a policy selects"),
+        ({"what": {"instances": {"tags": {"backup": "nightly"}}}, "make": "images"}, "the type of a policy"),
+    ],
+)
+def test_what_dlm_cannot_change_is_replaced(world: World, change: Mapping[str, Any], reason: str) -> None:
+    step(world, declare(world, nightly=WEEKDAYS))
+    (before,) = there(world)
+    schedules = declare(world, nightly={**WEEKDAYS, **change})
+    (planned,) = sync.make_plan(world.environment, schedules, cloud=world.cloud).steps
+    assert planned.action == "replace"
+    assert reason in planned.changes[0]
+    assert "DLM no longer deletes them" in planned.changes[1]
+    assert step(world, schedules).failures == {}
+    (after,) = there(world)
+    assert after["PolicyId"] != before["PolicyId"]
+    assert sync.make_plan(world.environment, schedules, cloud=world.cloud).steps == ()
+
+
+def test_killed_between_the_new_policy_and_the_deletion_of_the_old_one(world: World) -> None:
+    step(world, declare(world, nightly=WEEKDAYS))
+    (before,) = there(world)
+    schedules = declare(world, nightly={**WEEKDAYS, "retention": {"max_age": "7d"}})
+    world.cloud.start_process(Label("dlm", "DeleteLifecyclePolicy", HOME, "eu-central-1", 1), "before")
+    with pytest.raises(Death):
+        step(world, schedules)
+    world.cloud.start_process()
+    assert len(there(world)) == 2
+    (planned,) = sync.make_plan(world.environment, schedules, cloud=world.cloud).steps
+    assert (planned.action, planned.policy and planned.policy.id) == ("delete", before["PolicyId"])
+    assert step(world, schedules).failures == {}
+    assert len(there(world)) == 1
+
+
+def test_a_rule_that_ends_is_told(world: World) -> None:
+    daily = {**WEEKDAYS, "when": "0 3 * * *", "retention": {"daily": 7, "weekly": 4}}
+    step(world, declare(world, nightly=daily))
+    schedules = declare(world, nightly={**daily, "retention": {"daily": 7}})
+    (planned,) = sync.make_plan(world.environment, schedules, cloud=world.cloud).steps
+    assert any("'nightly weekly' of the policy ends" in change for change in planned.changes)
+
+
+@pytest.mark.parametrize(
+    ("details", "word"),
+    [
+        (snapshots(ResourceLocations=["OUTPOST"]), "location OUTPOST"),
+        (snapshots(rule={"CreateRule": {"CronExpression": "cron(0 3 1 1 ? 2020)"}}), "has no time any more"),
+        (snapshots(rule={"FastRestoreRule": {"Count": 60, "AvailabilityZoneIds": ["euc1-az1"]}}), "by their ids"),
+        (
+            snapshots(rule={"CrossRegionCopyRules": [{**NO_KEY, "Target": "arn:aws:outposts:eu:1:outpost/op-1"}]}),
+            "the copy to arn:aws:outposts",
+        ),
+    ],
+)
+def test_what_has_no_form_here_is_told(world: World, details: dict[str, Any], word: str) -> None:
+    policy = LifecyclePolicy("policy-1", HOME_PLACE, "x" * 400, "ENABLED", "role", details, {}, "arn")
+    found = imports.imported(policy, world.environment)
+    assert any(word in warning for warning in found.warnings)
+    assert len(declare(world, **found.schedules)) == len(found.schedules)
 
 
 def test_an_unknown_policy_is_never_touched(world: World) -> None:

@@ -3,7 +3,8 @@
 The limits of DLM (Amazon EBS user guide, "Amazon Data Lifecycle Manager", and the API's model):
 
 - A policy is in one account and region. It selects resources that have any of several tags.
-- A policy has up to four schedules, in UTC, that run at most once an hour.
+- A policy has up to four schedules, in UTC, that run at most once an hour and at least once a year. They all keep by
+  count, or all by age.
 - Each schedule has its own snapshots, and keeps them by count or by age.
 - Each schedule has up to three copies in other regions, which are kept by age.
 - DLM does not repeat missed runs.
@@ -16,22 +17,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, date, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from goldenami.aws.lifecycle import IMAGE_ROLE, SNAPSHOT_ROLE
 from goldenami.aws.tags import CATALOG, ENVIRONMENT
 from goldenami.model import Environment, Place
 from goldenami.schedules.policy import SCHEDULE_TAG, Schedule, format_duration
-from goldenami.schedules.timing import Cron, Rate
+from goldenami.schedules.timing import Cron, Rate, parse
 
 Details = dict[str, Any]
 
 SNAPSHOTS: Final = "EBS_SNAPSHOT_MANAGEMENT"
 IMAGES: Final = "IMAGE_MANAGEMENT"
+DEFAULT_KEY: Final = "alias/aws/ebs"  # what `dlm import` writes for copies that are encrypted without a key
 MOST_SCHEDULES: Final = 4
 MOST_COPIES: Final = 3
 MOST_COUNT: Final = 1000
+MOST_DAYS: Final = 36500
+MOST_TAGS: Final = 45  # that a schedule adds
+_LONGEST_CRON: Final = 106
+_LONGEST_NAME: Final = 120
+_WEEK: Final = 7 * 24  # hours; a rate of a week is a cron expression of DLM
 _HOURS: Final = (1, 2, 3, 4, 6, 8, 12, 24)
 _ROLES: Final = {SNAPSHOTS: SNAPSHOT_ROLE, IMAGES: IMAGE_ROLE}
 _DESCRIPTION: Final = 500
@@ -60,8 +68,11 @@ def owner_of(environment: Environment, schedule: Schedule) -> str:
 
 def description(environment: Environment, schedule: Schedule) -> str:
     """Return the description of a policy. DLM accepts letters, digits, spaces, ``_`` and ``-``."""
-    text = f"goldenami {environment.name} {schedule.name} {schedule.description}".strip()
-    return "".join(c if c.isascii() and (c.isalnum() or c in " _-") else "-" for c in text)[:_DESCRIPTION]
+    return _plain_text(f"goldenami {environment.name} {schedule.name} {schedule.description}".strip(), _DESCRIPTION)
+
+
+def _plain_text(text: str, length: int) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in " _-") else "-" for c in text)[:length]
 
 
 def role_arn(details: Details, place: Place, role: str | None) -> str:
@@ -97,6 +108,9 @@ def express(
         return Expressed(schedule, {}, tuple(reasons), tuple(notes))
     owner = {ENVIRONMENT: environment.name, **({CATALOG: catalog} if catalog else {})}
     every = {**environment.tags, **schedule.tags, **owner}
+    if len(every) > MOST_TAGS:
+        reason = f"tags: found {len(every)}, with those of the environment; DLM adds at most {MOST_TAGS}"
+        return Expressed(schedule, {}, (reason,), tuple(notes))
     details = {place: _details(schedule, parts, keys.get(place, {}), every) for place in schedule.places}
     return Expressed(schedule, details, (), tuple(notes))
 
@@ -124,12 +138,13 @@ class _Times:
     days: str = "?"  # of the month; unless this is "?", the weekdays are ignored
     months: str = "*"
     years: str = "*"
+    week: str = ""  # in AWS's form, if it is no set of weekdays: 6L, 6#3
 
     def cron(self, **other: Any) -> str:
         hours = other.get("hours", self.hours)
         days, months = other.get("days", self.days), other.get("months", self.months)
         weekdays = other.get("weekdays", self.weekdays)
-        week = "?" if days != "?" else weekdays if isinstance(weekdays, str) else _week(weekdays)
+        week = "?" if days != "?" else self.week or _week(weekdays)
         if week == "*":
             days, week = "*", "?"
         hour = "*" if len(hours) == 24 else ",".join(map(str, hours))
@@ -143,13 +158,19 @@ def _timed(schedule: Schedule, reasons: list[str]) -> list[_Part]:
     rules = schedule.retention
     if rules.everything:
         reasons.append("retention: it is missing; DLM requires a count or an age")
+    if rules.max_age is not None and (rules.keep or rules.tiers):
+        reasons.append("retention: found counts and max_age; DLM supports one kind in all schedules of a policy")
     if times is None:
         return []
+    if len(times.cron()) > _LONGEST_CRON:
+        reasons.append(f"when: {times.cron()} has {len(times.cron())} characters; DLM supports {_LONGEST_CRON}")
+    if isinstance(schedule.timing, Cron) and _is_rare(schedule.timing):
+        reasons.append(f"when: found {schedule.timing.text}; DLM needs a run at least once a year")
     parts: list[_Part] = []
     base = _create(schedule, times)
 
     def part(name: str, create: Details, retain: Details, *, at_all: bool) -> None:
-        parts.append(_Part(name, create, retain, at_all))
+        parts.append(_Part(_plain_text(name, _LONGEST_NAME), create, retain, at_all))
 
     if rules.keep:
         part(schedule.name, base, _count(rules.keep, "keep", reasons), at_all=True)
@@ -171,8 +192,11 @@ def _times(schedule: Schedule, reasons: list[str]) -> _Times | None:
     if isinstance(timing, Rate):
         hours = timing.every / timedelta(hours=1)
         anchor = schedule.anchor.astimezone(UTC)
+        if hours == _WEEK and not anchor.second:
+            return _Times(anchor.minute, (anchor.hour,), frozenset({anchor.weekday()}))
         if hours not in _HOURS or anchor.second:
-            reasons.append(f"when: found {timing.text}; DLM supports intervals of {', '.join(map(str, _HOURS))} hours")
+            intervals = ", ".join(map(str, _HOURS))
+            reasons.append(f"when: found {timing.text}; DLM supports intervals of {intervals} hours, and of a week")
             return None
         at = tuple(sorted({(anchor.hour + n) % 24 for n in range(0, 24, int(hours))}))
         return _Times(anchor.minute, at, every_day)
@@ -181,12 +205,10 @@ def _times(schedule: Schedule, reasons: list[str]) -> _Times | None:
         return None
     if timing.aws:
         _, _, days, months, week, years = timing.text[timing.text.index("(") + 1 : -1].split()
-        if any(sign in days + week for sign in "LW#"):
-            reasons.append(f"when: found {timing.text}; L, W and # are not converted to DLM")
-            return None
         weekdays = timing.days.weekdays if week not in ("?", "*") else None
         days = "?" if days in ("?", "*") else days
-        return _Times(timing.minutes[0], timing.hours, weekdays or every_day, days, months, years)
+        special = week if timing.days.last or timing.days.nth else ""
+        return _Times(timing.minutes[0], timing.hours, weekdays or every_day, days, months, years, special)
     days = "?" if timing.days.numbers is None else ",".join(map(str, sorted(timing.days.numbers)))
     if days != "?" and timing.days.weekdays is not None:
         reasons.append(f"when: found {timing.text}; DLM supports days of the month or days of the week, not both")
@@ -197,7 +219,7 @@ def _times(schedule: Schedule, reasons: list[str]) -> _Times | None:
 
 def _create(schedule: Schedule, times: _Times) -> Details:
     timing = schedule.timing
-    if isinstance(timing, Cron):
+    if isinstance(timing, Cron) or timing.every == timedelta(hours=_WEEK):
         return {"CronExpression": times.cron()}
     hours = int(timing.every / timedelta(hours=1))
     start = schedule.anchor.astimezone(UTC).strftime("%H:%M")
@@ -211,7 +233,7 @@ def _tier(times: _Times, tier: str, reasons: list[str]) -> str:
     first = times.hours[:1]
     if tier == "daily":
         return times.cron(hours=first)
-    if times.days != "?" or times.months != "*":
+    if times.days != "?" or times.months != "*" or times.week:
         reasons.append(f"{tier}: not supported by DLM if when selects days of the month or months")
         return times.cron()
     if tier == "weekly":
@@ -221,6 +243,15 @@ def _tier(times: _Times, tier: str, reasons: list[str]) -> str:
         return times.cron(hours=first, days="1", months=months)
     reasons.append(f"{tier}: not supported by DLM if when selects days of the week")
     return times.cron()
+
+
+def _is_rare(timing: Cron) -> bool:
+    """Return whether more than a year can pass between two days of an expression that is for all years."""
+    if timing.years is not None or len(timing.months) == 12:
+        return False
+    first = date(2001, 1, 1)
+    days = [day for day in (first + timedelta(days=n) for n in range(9 * 365)) if timing.matches_day(day)]
+    return any((after - before).days > 366 for before, after in pairwise(days)) or len(days) < 2
 
 
 def _week(weekdays: frozenset[int]) -> str:
@@ -241,6 +272,8 @@ def _age(age: timedelta, rule: str, reasons: list[str]) -> Details:
     days, rest = divmod(age, timedelta(days=1))
     if rest or not days:
         reasons.append(f"{rule}: found {format_duration(age)}; DLM supports whole days")
+    if days > MOST_DAYS:
+        reasons.append(f"{rule}: found {days} days; DLM supports {MOST_DAYS}")
     return {"Interval": days, "IntervalUnit": "DAYS"}
 
 
@@ -282,6 +315,8 @@ def _check_extras(schedule: Schedule, parts: Sequence[_Part], reasons: list[str]
         reasons.append("archive: DLM archives only snapshots that its retention would delete")
     if schedule.share_accounts and schedule.make == "images":
         reasons.append("share: DLM does not share images")
+    if schedule.fast_restore is not None and schedule.make == "images":
+        reasons.append("fast_restore: DLM enables it only for snapshots, not for those of images")
 
 
 def _details(schedule: Schedule, parts: Sequence[_Part], keys: Mapping[str, str], every: Mapping[str, str]) -> Details:
@@ -346,23 +381,83 @@ def _pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 # Defaults that DLM adds to PolicyDetails.
 _DEFAULTS: Final[Mapping[str, object]] = {
+    "PolicyType": SNAPSHOTS,
     "PolicyLanguage": "STANDARD",
     "ResourceLocations": ["CLOUD"],
     "Location": "CLOUD",
     "Scripts": [],
+    "NoReboot": True,
 }
+_ONE_UNIT: Final = {"WEEKS": (7, "DAYS"), "YEARS": (12, "MONTHS")}
 
 
 def plain(value: Any) -> Any:
-    """Return details without empty values, false values and defaults, so that equivalent details are equal."""
+    """Return details in one form, so that equivalent details are equal.
+
+    Empty values, false values and defaults are left out. The rules of creation are cron expressions in one spelling,
+    units of time are days and months, and lists without an order are sorted.
+    """
     if isinstance(value, Mapping):
-        cleaned = {str(k): plain(v) for k, v in value.items()}
-        if cleaned.get("IntervalUnit") == "WEEKS":
-            cleaned |= {"Interval": cleaned["Interval"] * 7, "IntervalUnit": "DAYS"}
-        return {k: v for k, v in cleaned.items() if v not in (None, False, [], {}, "") and _DEFAULTS.get(k) != v}
+        cleaned = {str(k): _rule(v) if k == "CreateRule" else plain(v) for k, v in value.items()}
+        if cleaned.get("IntervalUnit") in _ONE_UNIT:
+            factor, unit = _ONE_UNIT[cleaned["IntervalUnit"]]
+            cleaned |= {"Interval": cleaned["Interval"] * factor, "IntervalUnit": unit}
+        if "TargetRegion" in cleaned:  # the older name for copies of snapshots, and the name for those of images
+            cleaned["Target"] = cleaned.pop("TargetRegion")
+        return {k: v for k, v in cleaned.items() if _tells(k, v)}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return sorted((plain(item) for item in value), key=_place_in_list)
     return value
+
+
+def _tells(key: str, value: object) -> bool:
+    if key == "NoReboot" and value is False:
+        return True
+    return value not in (None, False, [], {}, "") and _DEFAULTS.get(key) != value
+
+
+def _place_in_list(item: Any) -> str:
+    """Return where an item belongs: tags by key, copies by region, texts by themselves; schedules keep their order."""
+    if isinstance(item, Mapping):
+        return "" if "CreateRule" in item else str((item.get("Key"), item.get("Value"), item.get("Target")))
+    return str(item)
+
+
+def _rule(rule: Any) -> Any:
+    """Return a CreateRule with one spelling of its times: ``Interval`` and ``Times`` as a cron expression, too."""
+    if not isinstance(rule, Mapping):
+        return rule
+    rest = {k: v for k, v in rule.items() if k not in ("CronExpression", "Interval", "IntervalUnit", "Times")}
+    text = str(rule.get("CronExpression") or "")
+    if not text and rule.get("Times") and rule.get("Interval") in _HOURS:
+        hour, minute = map(int, str(rule["Times"][0]).split(":"))
+        hours = ",".join(str(h) for h in sorted({(hour + n) % 24 for n in range(0, 24, rule["Interval"])}))
+        text = f"cron({minute} {hours} * * ? *)"
+    if not text:
+        return plain(rule)
+    return plain({**rest, "CronExpression": _spelled(text)})
+
+
+def _spelled(text: str) -> str:
+    """Return a cron expression in one spelling: equal expressions have equal texts. Unknown forms stay as they are."""
+    try:
+        timing = parse(text)
+    except ValueError:
+        return text
+    if not isinstance(timing, Cron) or not timing.aws:
+        return text
+    _, _, days, _, week, years = timing.text[timing.text.index("(") + 1 : -1].upper().split()
+    if timing.days.weekdays is not None:
+        week = _week(timing.days.weekdays)
+    elif timing.days.numbers is not None:
+        every = timing.days.numbers == frozenset(range(1, 32))
+        days = "*" if every else ",".join(map(str, sorted(timing.days.numbers)))
+    if "*" in (days, week):
+        days, week = "*", "?"
+    minutes, hours = (",".join(map(str, field)) for field in (timing.minutes, timing.hours))
+    hours = "*" if len(timing.hours) == 24 else hours
+    months = "*" if len(timing.months) == 12 else ",".join(map(str, sorted(timing.months)))
+    return f"cron({minutes} {hours} {days} {months} {week} {years})"
 
 
 def differences(wanted: Any, actual: Any, path: str = "") -> list[str]:

@@ -15,7 +15,13 @@ import yaml
 
 from goldenami.aws.lifecycle import LifecyclePolicy
 from goldenami.model import Environment
+from goldenami.schedules.calendar import fires
+from goldenami.schedules.dlm.express import DEFAULT_KEY
+from goldenami.schedules.timing import parse
 
+_DESCRIPTION: Final = 255  # limits of the schema of schedules
+_FAST: Final = 50
+_LONGEST_KEY: Final = 127
 _DAYS: Final = {"DAYS": 1, "WEEKS": 7, "MONTHS": 30, "YEARS": 365}
 
 
@@ -36,6 +42,8 @@ def imported(policy: LifecyclePolicy, environment: Environment, taken: Sequence[
     if policy.default or not rules:
         what = "a default policy" if policy.default else f"a policy of type {kind} without schedules"
         return Imported(policy, {}, (f"{what} cannot be converted to a schedule",))
+    if why := _not_here(details):
+        return Imported(policy, {}, (why,))
     if policy.state != "ENABLED":
         warnings.append(f"the policy is {policy.state}; `dlm apply` would enable it")
     tags = [(str(t["Key"]), str(t["Value"])) for t in details.get("TargetTags") or ()]
@@ -45,12 +53,23 @@ def imported(policy: LifecyclePolicy, environment: Environment, taken: Sequence[
         for key, value in tags:
             name = _name(policy, rule, key, value, several=(len(rules) > 1, len(tags) > 1))
             name = _free(name, {*taken, *made})
+            if why := _no_time(_when(rule.get("CreateRule") or {}, [])["when"]):
+                warnings.append(f"the schedule {rule.get('Name')} is not converted: {why}")
+                continue
             made[name] = _schedule(policy, rule, {key: value}, account, warnings)
     if len(made) > 1:
         warnings.append(
             f"the policy becomes {len(made)} schedules and {len(made)} new policies: disable it after `dlm apply`"
         )
     return Imported(policy, made, tuple(dict.fromkeys(warnings)))
+
+
+def _not_here(details: Mapping[str, Any]) -> str:
+    """Return why a policy has no schedule: it is for an Outpost or a Local Zone. Empty for others."""
+    places = {*(details.get("ResourceLocations") or ())}
+    places |= {(rule.get("CreateRule") or {}).get("Location") for rule in details.get("Schedules") or ()}
+    found = sorted(str(place) for place in places if place not in (None, "", "CLOUD"))
+    return f"a policy with the location {found[0]} cannot be converted to a schedule" if found else ""
 
 
 def as_yaml(found: Sequence[Imported]) -> str:
@@ -94,22 +113,35 @@ def _schedule(
         chosen["exclude_tags"] = {t["Key"]: t["Value"] for t in parameters["ExcludeDataVolumeTags"]}
     if images and parameters.get("NoReboot") is False:
         warnings.append("the policy reboots instances to create images; goldenami does not")
-    made: dict[str, Any] = {"description": policy.description} if policy.description else {}
+    made: dict[str, Any] = {"description": policy.description[:_DESCRIPTION]} if policy.description else {}
     made |= {"what": {"volumes" if volumes else "instances": chosen}}
     made |= {"make": "images"} if images else {}
     made |= {"accounts": [account], "regions": [policy.place.region], **_when(rule.get("CreateRule") or {}, warnings)}
     made |= {"missed": "none", "retention": _retention(rule.get("RetainRule") or {}, warnings)}
-    copies = [_copy(copy, warnings) for copy in rule.get("CrossRegionCopyRules") or ()]
+    copies = [
+        _copy(copy, warnings, images=images)
+        for copy in rule.get("CrossRegionCopyRules") or ()
+        if _to_region(copy, warnings)
+    ]
     made |= {"copies": copies} if copies else {}
     if fast := rule.get("FastRestoreRule"):
-        made["fast_restore"] = {"keep": fast.get("Count", 1), "zones": list(fast["AvailabilityZones"])}
+        zones = list(fast.get("AvailabilityZones") or ())
+        if not zones:
+            warnings.append("fast restore in zones that are given by their ids is not converted")
+        else:
+            made["fast_restore"] = {"keep": min(fast.get("Count") or 1, _FAST), "zones": zones}
         if not fast.get("Count"):
             warnings.append("fast restore by age is not supported; it is converted to the newest snapshot")
+        elif fast["Count"] > _FAST:
+            warnings.append(f"fast restore of {fast['Count']} snapshots is converted to {_FAST}")
     for share in (rule.get("ShareRules") or ())[:1]:
         made["share"] = {"accounts": list(share["TargetAccounts"])}
         if share.get("UnshareInterval"):
             made["share"]["unshare_after"] = f"{share['UnshareInterval'] * _DAYS[share['UnshareIntervalUnit']]}d"
     added = {t["Key"]: t["Value"] for t in rule.get("TagsToAdd") or ()}
+    for key in [key for key in added if key == "Name" or key.startswith("goldenami:") or len(key) > _LONGEST_KEY]:
+        warnings.append(f"the tag {key} is not converted")
+        del added[key]
     made |= {"tags": added} if added else {}
     made |= {} if rule.get("CopyTags") else {"copy_tags": False}
     for name, words in _LEFT_OUT.items():
@@ -124,6 +156,20 @@ _LEFT_OUT: Final = {
     "VariableTags": "the variable tags are not converted",
     "Scripts": "the pre and post scripts are not converted",
 }
+
+
+def _no_time(when: str) -> str:
+    try:
+        return "" if fires(parse(when)) else f"{when} has no time any more"
+    except ValueError as error:
+        return str(error)
+
+
+def _to_region(rule: Mapping[str, Any], warnings: list[str]) -> bool:
+    target = str(rule.get("Target") or rule.get("TargetRegion"))
+    if target.startswith("arn:"):
+        warnings.append(f"the copy to {target} is not converted")
+    return not target.startswith("arn:")
 
 
 def _when(rule: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
@@ -148,12 +194,15 @@ def _retention(rule: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
     return {"max_age": f"{rule['Interval'] * _DAYS[unit]}d"}
 
 
-def _copy(rule: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+def _copy(rule: Mapping[str, Any], warnings: list[str], *, images: bool) -> dict[str, Any]:
     made: dict[str, Any] = {"region": rule.get("Target") or rule.get("TargetRegion")}
     if rule.get("CmkArn"):
         made["kms_key"] = rule["CmkArn"]
     elif rule.get("Encrypted"):
-        made["kms_key"] = "alias/aws/ebs"
+        made["kms_key"] = DEFAULT_KEY
+    elif images:
+        made["kms_key"] = DEFAULT_KEY
+        warnings.append(f"the copies in {made['region']} are unencrypted; goldenami encrypts the copies of images")
     if not rule.get("CopyTags"):
         warnings.append(f"the copies in {made['region']} have no tags; copies of goldenami have tags")
     return {**made, "retention": _retention(rule.get("RetainRule") or {}, warnings)}

@@ -6,11 +6,12 @@ It supports custom snapshot and image policies, and refuses default and event-ba
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from goldenami_sandbox.http import Response
@@ -161,8 +162,10 @@ class Dlm(Modelled):
     def _update(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
         policy = self._require_policy(call, params["PolicyId"])
         if "PolicyDetails" in params:
-            _check(params["PolicyDetails"])
-            policy.details = params["PolicyDetails"]
+            details = params["PolicyDetails"]
+            _check(details)
+            _check_change(policy, details)
+            policy.details = details
         policy.role = params.get("ExecutionRoleArn", policy.role)
         policy.description = params.get("Description", policy.description)
         policy.state = params.get("State", policy.state)
@@ -226,8 +229,32 @@ def _check(details: Mapping[str, Any]) -> None:
     names = [s.get("Name") for s in details["Schedules"]]
     if None in names or len(set(names)) != len(names):
         raise Refused("InvalidRequestException", "Each schedule needs a name of its own.")
+    if len({_is_by_count(schedule) for schedule in details["Schedules"]}) > 1:
+        raise Refused("InvalidRequestException", "All schedules of a policy must have the same retention type.")
+    parameters = details.get("Parameters") or {}
+    if "NoReboot" in parameters and kind != "IMAGE_MANAGEMENT":
+        raise Refused("InvalidRequestException", "NoReboot is for AMI policies only.")
+    if (parameters.get("ExcludeBootVolume") or parameters.get("ExcludeDataVolumeTags")) and (
+        kind == "IMAGE_MANAGEMENT" or details["ResourceTypes"] != ["INSTANCE"]
+    ):
+        raise Refused("InvalidRequestException", "Volumes are excluded only from snapshots of instances.")
     for schedule in details["Schedules"]:
         _check_schedule(schedule, kind)
+
+
+def _is_by_count(schedule: Mapping[str, Any]) -> bool:
+    return bool((schedule.get("RetainRule") or {}).get("Count"))
+
+
+def _check_change(policy: Policy, details: Mapping[str, Any]) -> None:
+    """Refuse what cannot be changed ("Modify Amazon Data Lifecycle Manager policies", EBS user guide; PolicyDetails of
+    UpdateLifecyclePolicy)."""
+    if details.get("PolicyType", "EBS_SNAPSHOT_MANAGEMENT") != policy.kind:
+        raise Refused("InvalidRequestException", "The policy type cannot be updated.")
+    if details["ResourceTypes"] != policy.details["ResourceTypes"]:
+        raise Refused("InvalidRequestException", "The resource type cannot be updated.")
+    if _is_by_count(policy.details["Schedules"][0]) and not _is_by_count(details["Schedules"][0]):
+        raise Refused("InvalidRequestException", "Retention by count cannot be changed to retention by age.")
 
 
 def _check_schedule(schedule: Mapping[str, Any], kind: str) -> None:
@@ -239,20 +266,33 @@ def _check_schedule(schedule: Mapping[str, Any], kind: str) -> None:
         raise Refused("InvalidRequestException", f"Schedule {name}: the interval must be one of {list(_HOURS)}.")
     if "CronExpression" in create:
         try:
-            Cron.parse(create["CronExpression"])
+            cron = Cron.parse(create["CronExpression"])
         except BadCron as error:
             raise Refused("InvalidRequestException", f"Schedule {name}: {error}") from error
+        if len(cron.minutes) > 1 or _widest_gap(cron) > 366:
+            raise Refused(
+                "InvalidRequestException", f"Schedule {name}: the interval must be between 1 hour and 1 year."
+            )
     archived = schedule.get("ArchiveRule") is not None
     if bool(retain.get("Count")) == bool(retain.get("Interval")) and not archived:
         raise Refused("InvalidRequestException", f"Schedule {name}: RetainRule takes a count or an interval.")
     for rule in schedule.get("CrossRegionCopyRules", ()):
         if not (rule.get("Target") or rule.get("TargetRegion")):
             raise Refused("InvalidRequestException", f"Schedule {name}: a copy rule needs its target region.")
-    if kind == "IMAGE_MANAGEMENT" and schedule.get("ShareRules"):
-        raise Refused("InvalidRequestException", f"Schedule {name}: images cannot be shared by a policy.")
+    for rule in ("ShareRules", "FastRestoreRule", "ArchiveRule"):
+        if kind == "IMAGE_MANAGEMENT" and schedule.get(rule):
+            raise Refused("InvalidRequestException", f"Schedule {name}: {rule} is for snapshot policies only.")
     for rule in ("FastRestoreRule", "ArchiveRule"):
         if schedule.get(rule):
             raise Unsupported(f"the sandbox does not have {rule} of dlm")
+
+
+def _widest_gap(cron: Cron) -> int:
+    """Return the most days between two days of an expression, from 2001 on; of one that is for some years, 0."""
+    if len(cron.years) < 230:
+        return 0
+    days = [day for day in (date(2001, 1, 1) + timedelta(days=n) for n in range(365 * 9)) if cron.on(day)]
+    return max(((after - before).days for before, after in itertools.pairwise(days)), default=367)
 
 
 def _iso(moment: float) -> str:

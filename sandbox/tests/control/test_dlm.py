@@ -186,6 +186,76 @@ def test_cron() -> None:
 
     assert after("cron(0/30 3 ? * 2 *)", 7.5) == ["23 03:00", "23 03:30", "30 03:00", "30 03:30"]
     assert after("cron(15 12 24,26 NOV ? 2026)", 5) == ["24 12:15", "26 12:15"]
-    for wrong in ("0 3 * * *", "cron(61 3 ? * MON *)", "cron(0 3 L * ? *)", "cron(0 3 * * MON *)"):
+    for wrong in (
+        "0 3 * * *",
+        "cron(61 3 ? * MON *)",
+        "cron(0 3 ? * ? *)",
+        "cron(0 3 * * MON *)",
+        "cron(0 3 1-L * ? *)",
+    ):
         with pytest.raises(BadCron):
             Cron.parse(wrong)
+
+
+# The examples of "Cron expressions reference" (EventBridge user guide) that DLM accepts, and days on which they fire.
+EXAMPLES = {
+    "cron(0 10 * * ? *)": ["2026-11-23 10:00", "2026-11-24 10:00"],
+    "cron(15 12 * * ? *)": ["2026-11-23 12:15", "2026-11-24 12:15"],
+    "cron(0 18 ? * MON-FRI *)": ["2026-11-23 18:00", "2026-11-24 18:00"],
+    "cron(0 8 1 * ? *)": ["2026-12-01 08:00", "2027-01-01 08:00"],
+    "cron(0 20-2 ? * MON-FRI *)": ["2026-11-23 00:00", "2026-11-23 01:00"],
+    "cron(15 10 ? * 6L 2026-2027)": ["2026-11-27 10:15", "2026-12-25 10:15"],
+    "cron(0 9 ? * 2#1 *)": ["2026-12-07 09:00", "2027-01-04 09:00"],
+    "cron(0 12 L * ? *)": ["2026-11-30 12:00", "2026-12-31 12:00"],
+    "cron(0 12 LW * ? *)": ["2026-11-30 12:00", "2026-12-31 12:00"],
+    "cron(0 12 5W * ? *)": ["2026-12-04 12:00", "2027-01-05 12:00"],
+    "cron(0 12 L-2 * ? *)": ["2026-11-28 12:00", "2026-12-29 12:00"],
+    "cron(0 3 ? * FRI-MON *)": ["2026-11-23 03:00", "2026-11-27 03:00"],
+}
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_the_documented_expressions(rig: Rig, text: str) -> None:
+    moments = Cron.parse(text).between(MONDAY.timestamp() - 1, MONDAY.timestamp() + 60 * 86400)
+    found = [datetime.fromtimestamp(next(moments), UTC).strftime("%Y-%m-%d %H:%M") for _ in range(2)]
+    assert found == EXAMPLES[text]
+    rig.policy({"CreateRule": {"CronExpression": text}, "RetainRule": {"Count": 1}})
+
+
+@pytest.mark.parametrize(
+    ("schedules", "details", "reason"),
+    [
+        ([{"CronExpression": "cron(0/30 3 * * ? *)"}], {}, "between 1 hour and 1 year"),
+        ([{"CronExpression": "cron(0 3 29 2 ? *)"}], {}, "between 1 hour and 1 year"),
+        ([{"Interval": 24}], {"Parameters": {"ExcludeBootVolume": True}}, "only from snapshots of instances"),
+        ([{"Interval": 24}], {"Parameters": {"NoReboot": True}}, "AMI policies only"),
+    ],
+)
+def test_what_is_refused(rig: Rig, schedules: list[dict[str, Any]], details: dict[str, Any], reason: str) -> None:
+    rules = [{"Name": "a", "CreateRule": {**rule}, "RetainRule": {"Count": 1}} for rule in schedules]
+    with pytest.raises(ClientError, match=reason):
+        rig.policy({}, Schedules=rules, **details)
+
+
+def test_the_retention_type_is_one_and_stays(rig: Rig) -> None:
+    create = {"Interval": 24, "IntervalUnit": "HOURS"}
+    by_count = {"Name": "a", "CreateRule": create, "RetainRule": {"Count": 1}}
+    by_age = {"Name": "b", "CreateRule": create, "RetainRule": {"Interval": 3, "IntervalUnit": "DAYS"}}
+    with pytest.raises(ClientError, match="same retention type"):
+        rig.policy({}, Schedules=[by_count, by_age])
+    images = {"PolicyType": "IMAGE_MANAGEMENT", "ResourceTypes": ["INSTANCE"]}
+    fast = {**by_count, "FastRestoreRule": {"Count": 1, "AvailabilityZones": ["eu-central-1a"]}}
+    with pytest.raises(ClientError, match="snapshot policies only"):
+        rig.policy({}, Schedules=[fast], **images)
+    id = rig.policy({}, Schedules=[by_count])
+    same = {"PolicyType": "EBS_SNAPSHOT_MANAGEMENT", "ResourceTypes": ["VOLUME"], "Schedules": [by_count]}
+    target = {"TargetTags": [{"Key": "backup", "Value": "yes"}]}
+    for change, reason in (
+        ({"Schedules": [by_age]}, "count cannot be changed"),
+        ({"ResourceTypes": ["INSTANCE"]}, "resource type"),
+        (images, "policy type"),
+    ):
+        with pytest.raises(ClientError, match=reason):
+            rig.dlm.update_lifecycle_policy(PolicyId=id, PolicyDetails={**same, **target, **change})
+    aged = rig.policy({}, Schedules=[by_age])
+    rig.dlm.update_lifecycle_policy(PolicyId=aged, PolicyDetails={**same, **target})
