@@ -589,7 +589,7 @@ def clean(
         if kind is not None:
             undo, keep = UNDO.get(kind), frozenset[str]()
             if kind == redistribute.KIND:
-                keep = reconcile.released(journal, redistribute.release_of(tools.catalog, journal))
+                keep = redistribute.kept(journal, redistribute.release_of(tools.catalog, journal))
             return task.clean(
                 environment,
                 journal,

@@ -227,6 +227,8 @@ def _tag_changes(
     # The end of a cooldown stays, so that a retirement knows until when EC2 refuses.
     if mark is not None and tags.PROTECTION not in wanted and tags.parse_timestamp(mark) is None:
         yield Change(place, "tag", resource, tags.PROTECTION, mark, None, image_id)
+    if tags.EXPIRES_AT in actual:  # a process was killed between the manifest and the removal of this tag
+        yield Change(place, "tag", resource, tags.EXPIRES_AT, actual[tags.EXPIRES_AT], None, image_id)
 
 
 def _deprecation(expected: Expected, actual: str, state: State) -> Iterator[Change]:

@@ -16,8 +16,8 @@
 7. *Parameters* of the version, and of the channels that point to it, and then the launch templates of these channels.
 
 Each step reads what is there. So if the process is killed, ``goldenami resume ID``, or the next ``distribute`` of the
-release, does the rest. ``goldenami clean ID`` deletes the copies that no manifest has yet; a change of access is not
-undone, since the state before was not the declared one.
+release, does the rest. ``goldenami clean ID`` deletes the copies and grants that no manifest has yet; a change of
+permissions is not undone, since the state before was not the declared one.
 """
 
 from __future__ import annotations
@@ -200,8 +200,24 @@ def resume(
 
 def hand_over(job: Task) -> None:
     """Keep what a release has: its images, and the grants and parameters of its accounts. The rest is deleted."""
-    manifest = release_of(Catalog.of(job.environment, job.cloud), job.journal)
-    job.own(*reconcile.released(job.journal, manifest))
+    job.own(*kept(job.journal, release_of(Catalog.of(job.environment, job.cloud), job.journal)))
+
+
+def kept(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
+    """Return the ids of a task's resources that its release has.
+
+    Grants are among them only if a revision of the manifest names the task. Otherwise nobody would find them when they
+    must be revoked; the next run makes those that are needed.
+    """
+    released = reconcile.released(journal, manifest)
+    if is_recorded(manifest, journal.build_id):
+        return released
+    return released - {resource.id for resource in journal.resources() if resource.kind == "grant"}
+
+
+def is_recorded(manifest: ImageManifest, task_id: str) -> bool:
+    """Return whether a revision of a task exists, so that retirement and later tasks find its grants."""
+    return any(revision.task == task_id for revision in manifest.revisions)
 
 
 def release_of(catalog: Catalog, journal: Journal) -> ImageManifest:
@@ -510,13 +526,9 @@ class _Work(Attempts):
         made = any(
             r.kind == "grant" and not r.key.startswith(reconcile.TEMPORARY) for r in self.job.journal.resources()
         )
-        if tuple(rows) == manifest.images and (not made or self._is_recorded(manifest)):
+        if tuple(rows) == manifest.images and (not made or is_recorded(manifest, self.job.id)):
             return manifest
         return self._revise(manifest, rows, removed=removed)
-
-    def _is_recorded(self, manifest: ImageManifest) -> bool:
-        """Return whether a revision of this task exists, so that retirement finds its grants."""
-        return any(revision.task == self.job.id for revision in manifest.revisions)
 
     def _revise(
         self,

@@ -15,7 +15,7 @@ from goldenami_sandbox.direct import Direct
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
-from goldenami import recipe
+from goldenami import recipe, reconcile
 from goldenami.aws.guard import reads_only
 from goldenami.errors import TargetsFailed
 from goldenami.model import ImageManifest, ManifestImage, Place
@@ -581,11 +581,34 @@ KILLS = tuple(itertools.product(range(MOMENTS), ("before", "after"), ("resume", 
 
 @matrix("at, when, then", KILLS, every=47)
 def test_killed_at_any_call(build_world: World, before: Before, at: int, when: str, then: str) -> None:
-    world = build_world
+    kill(build_world, before, before.calls[at * len(before.calls) // MOMENTS], when, then)
+
+
+def test_killed_before_the_mark_of_what_is_temporary_is_removed(build_world: World, before: Before) -> None:
+    label = Label("ec2", "DeleteTags", APPS, "eu-central-1", 1)
+    assert label in before.calls
+    kill(build_world, before, label, "before", "again")
+
+
+def test_a_cleaned_task_keeps_its_grants_only_if_the_manifest_names_it(world: World) -> None:
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home]}")
+    (only,) = releases(world, 1)
+    rewrite(world, ", targets: [home]", "")
+    done = distribute(world, only)
+    assert done.task_id is not None
+    with world.journals.open(done.task_id) as journal:
+        made = {r.id for r in journal.resources() if r.kind == "grant" and not r.key.startswith(reconcile.TEMPORARY)}
+        assert made
+        assert made <= redistribute.kept(journal, done.manifest)
+        assert not made & redistribute.kept(journal, only), "no later run would find and revoke them"
+
+
+def kill(world: World, before: Before, label: Label, when: str, then: str) -> None:
+    """Kill the process at a call, go on, and compare what is there with what is there without the death."""
     world.fresh(saved=before.saved)
     world.events = []
     only = world.catalog.get(RECIPE, before.version)
-    world.cloud.start_process(before.calls[at * len(before.calls) // MOMENTS], when)
+    world.cloud.start_process(label, when)
     with pytest.raises(Death):
         distribute(world, only)
     (left,) = world.journals.unfinished()
