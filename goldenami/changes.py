@@ -47,8 +47,9 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "controls": ("hardening",),
     "hardening": ("hardening",),
     "agents": ("agents",),
+    "setup": ("setup", "handlers"),
     "software": ("software", "handlers"),
-    "operation": ("software", "handlers", "agents"),
+    "operation": ("setup", "software", "handlers", "agents"),
 }
 _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {  # of an environment
     "image_name": ("image_name",),
@@ -57,7 +58,12 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {  # of an environment
     "vars": ("vars",),
     "secrets": ("vars",),
 }
-_STAGES: Final = ("agents", "software", "hardening")  # their expressions can use these settings of an environment
+_STAGES: Final = (
+    "setup",
+    "agents",
+    "software",
+    "hardening",
+)  # their expressions can use these settings of an environment
 _IN_EXPRESSIONS: Final = ("vars", "tags", "parameter_prefix", "home")
 _GIVEN_LATER: Final = ("target", "share")  # what `goldenami distribute` applies without a build
 

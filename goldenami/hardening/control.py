@@ -101,7 +101,7 @@ LAST = ("hardening-last", "hardening-last-of-all")
 STAGES = ("hardening", *LAST)
 BEFORE: Final = "before-hardening"
 AFTER: Final = "after-hardening"
-_RECHECKED = frozenset({"agents", "software"})
+_RECHECKED = frozenset({"setup", "agents", "software"})
 
 
 def rechecked(all_stages: Sequence[Stage]) -> list[Stage | Recheck]:

@@ -45,7 +45,7 @@ from goldenami.provision.operation import (
     Stage,
     all_operations,
 )
-from goldenami.provision.patches import PatchSpec, closing_stage, patch_stage
+from goldenami.provision.patches import SETUP, PatchSpec, after_boot, closing_stage, patch_stage
 from goldenami.provision.program import Fact, Item, Recheck
 from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
 from goldenami.provision.runner import is_going_down, run_program, run_stage, settle
@@ -81,6 +81,7 @@ __all__ = [
     "FAMILIES",
     "OPERATIONS",
     "PACKAGES",
+    "SETUP",
     "SHORTEST",
     "SOURCES",
     "TRACES",
@@ -100,6 +101,7 @@ __all__ = [
     "Stage",
     "StageResult",
     "Trace",
+    "after_boot",
     "all_operations",
     "closing_stage",
     "contents_below",

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -145,6 +146,16 @@ class Patches(Operation):
         family = sh("family_is @family || return 2", family=self.family)
         # No verification: packages that apt keeps back would fail it although the upgrade succeeded.
         return Steps(lines(family, code.check), code.apply, Script(":"))
+
+
+SETUP: Final = "setup"
+"""The name of the stage before the patches."""
+
+
+def after_boot(stage: Stage) -> Stage:
+    """Return a stage that begins when the host has booted, as the stage "patches" does."""
+    wait = BoundOperation(BootEnded(), stage.operations[0].mark)
+    return replace(stage, operations=(wait, *stage.operations))
 
 
 def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:

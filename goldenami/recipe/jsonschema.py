@@ -53,6 +53,7 @@ def json_schema(kind: Kind, known: Mapping[str, type[Operation]] = OPERATIONS) -
         schema = _document(RecipeSpec, "goldenami recipe", definitions)
         written = RecipeSpec.model_json_schema()["properties"]
         schema["properties"].update({name: written[name] for name in LITERAL})
+        _describe(schema["properties"]["setup"], operations)
         _describe(schema["properties"]["software"], operations)
         use = _model(AgentUse, schema["$defs"])
         _describe(schema["properties"]["agents"], {"type": "array", "items": {"anyOf": [{"type": "string"}, use]}})

@@ -22,7 +22,7 @@ from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Mark, Place, Target
 from goldenami.nextstep import step
 from goldenami.os import SYSTEMS, of_reference
-from goldenami.provision import PatchSpec, Stage, outputs
+from goldenami.provision import SETUP, PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
 from goldenami.recipe.conflicts import check_conflicts
@@ -50,8 +50,8 @@ DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
     "arm64": ("t4g.small",),
 }
 
-_PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers", "hardening")
-_OPERATIONS = ("agents", "software", "handlers")  # rendered one by one, because `when` decides which
+_PER_ARCHITECTURE = ("base", "builder", "setup", "patches", "agents", "software", "handlers", "hardening")
+_OPERATIONS = ("setup", "agents", "software", "handlers")  # rendered one by one, because `when` decides which
 
 
 @dataclass
@@ -141,6 +141,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         found = agents.read(scope, os)
         hardened[architecture] = hardening.read(scope, os, loading.today)
         software = (
+            *operations.stage(scope, SETUP, value.get("setup"), ("setup",)),
             *((Stage("agents", found.operations, found.handlers),) if found.operations else ()),
             *operations.stage(scope, "software", value.get("software"), ("software",)),
         )

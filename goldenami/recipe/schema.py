@@ -504,6 +504,11 @@ class RecipeSpec(Spec):
     builder: BuilderSpec = Field(
         default_factory=lambda: BuilderSpec.model_validate({}), description="The temporary instance."
     )
+    setup: OperationList = Field(
+        default_factory=list,
+        description="Operations before the patches, in order: what the package manager needs to reach its servers, "
+        "such as a proxy, an internal mirror or a certificate authority.",
+    )
     patches: PatchSpec = Field(
         default_factory=lambda: PatchSpec.model_validate({}), description="Updates from the distribution."
     )

@@ -187,10 +187,12 @@ def stage_names(recipe: Recipe, architecture: Architecture) -> tuple[str, ...]:
 def _stages(recipe: Recipe, architecture: Architecture, volumes: tuple[Stage, ...]) -> tuple[Stage, ...]:
     spec, mark = recipe.patches[architecture], recipe.patches_mark
     provisioning = recipe.provisioning[architecture]
+    setup = tuple(provision.after_boot(stage) for stage in provisioning if stage.name == provision.SETUP)
     return (
+        *setup,
         provision.patch_stage(spec, mark, os=recipe.os),
         *volumes,
-        *(stage for stage in provisioning if stage.name not in LAST),
+        *(stage for stage in provisioning if stage.name not in (provision.SETUP, *LAST)),
         provision.closing_stage(spec, mark, os=recipe.os),
         *(stage for stage in provisioning if stage.name in LAST),  # they read the final state
     )
