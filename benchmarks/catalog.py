@@ -59,6 +59,7 @@ def main() -> int:
             ["resolve", "image-0", "--region", "eu-west-1", "--json"],
             ["history", "image-0"],
             ["resolve", "image-0@stable", "--region", "eu-west-1", "--catalog", "CATALOG"],
+            ["--help"],
         ):
             measure(project, command, chosen.runs)
     return 0
@@ -119,7 +120,7 @@ def cpu_seconds(project: Path, command: list[str], environment: str, catalog: st
     words = [catalog if word == "CATALOG" else word for word in command]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
-        [*PROGRAM, *words, *([] if "--catalog" in words else ["-e", environment])],
+        [*PROGRAM, *words, *([] if {"--catalog", "--help"} & {*words} else ["-e", environment])],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
         check=True,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli import completing, places
-from goldenami.cli.context import open_catalog, open_project, print_json, print_table, reach
+from goldenami.cli.context import keeping_memory, open_catalog, open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option, yes_option
 from goldenami.cli.tasks import confirm
 from goldenami.errors import TargetsFailed, UsageError
@@ -175,6 +175,7 @@ def history(reference: str, environment_name: str | None, as_json: bool) -> None
     print_history(reference, environment_name, as_json=as_json)
 
 
+@keeping_memory()
 def print_history(reference: str, environment_name: str | None, *, as_json: bool) -> None:
     """Print what happened to the releases of a reference."""
     from goldenami.release.history import history_of

@@ -18,6 +18,7 @@ from goldenami.cli.context import (
     account_id,
     in_bucket,
     is_up,
+    keeping_memory,
     open_catalog,
     open_project,
     print_json,
@@ -70,6 +71,7 @@ check_option = click.option(
 @check_option
 @environment_option
 @json_option
+@keeping_memory()
 def list_releases(
     only: str | None, chosen: Filters, check: bool | None, environment_name: str | None, as_json: bool
 ) -> int:
@@ -443,6 +445,7 @@ def _image_of_instance(environment: Environment, id: str, region: str | None, ac
 )
 @environment_option
 @json_option
+@keeping_memory()
 def resolve(
     reference: str,
     region: str,

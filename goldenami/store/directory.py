@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -113,6 +112,8 @@ class DirectoryStore:
             self._refuse("delete", path, error)
 
     def delete_folder(self, folder: str) -> None:
+        import shutil  # here, as what only writers need
+
         shutil.rmtree(self._root / folder, ignore_errors=True)
 
     def names(self, folder: str) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +50,8 @@ class Holder:
     def this_process(cls, now: datetime) -> Holder:
         command = " ".join([Path(sys.argv[0]).name, *_without_values(sys.argv[1:])])[:500]
         since = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        import socket  # here, as what only writers need
+
         return cls(os.getpid(), socket.gethostname(), command, since)
 
     @classmethod
