@@ -124,6 +124,7 @@ NONE = {
     "harden": "files of the project, and a host over SSH",
     "iam": "goldenami.yaml",
     "images history": "the catalog",
+    "images diff": "the catalog",
     "images lineage": "the catalog",
     "images show": "with --json: the catalog",
     "init": "writes files",
