@@ -18,7 +18,9 @@ from goldenami.model import Place
 @dataclass(frozen=True, slots=True)
 class Volume:
     """A volume as DescribeVolumes returns it. ``instance_id``, ``device`` and ``attached`` (since when): None if it is
-    not attached. ``attachment``: "attaching", "attached", "detaching" or "busy". ``throughput`` in MiB/s."""
+    not attached. ``attachment``: "attaching", "attached", "detaching" or "busy". ``throughput`` in MiB/s.
+    ``multi_attach``: several instances can have it; ``instances`` are those that have it.
+    """
 
     id: str
     state: str
@@ -36,6 +38,8 @@ class Volume:
     attached: datetime | None
     delete_on_termination: bool
     tags: Mapping[str, str]
+    multi_attach: bool = False
+    instances: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -53,23 +57,27 @@ class Volume:
 def find(cloud: Cloud, place: Place, filters: Mapping[str, Collection[str]]) -> list[Volume]:
     """Return the volumes that match the filters of DescribeVolumes, sorted by device and id."""
     request = {"Filters": [{"Name": k, "Values": sorted(v)} for k, v in filters.items()]}
-    found = [_volume(v) for v in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", request)]
+    found = [read(v) for v in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", request)]
     return sorted(found, key=lambda v: (v.device or "", v.id))
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Volume]:
     """Return the volumes of ``ids`` that are visible. One call for up to 150 ids."""
     found = waiters.describe(cloud, place, waiters.AVAILABLE, ids) if ids else {}
-    return {id: _volume(item) for id, item in found.items()}
+    return {id: read(item) for id, item in found.items()}
 
 
 def of_instance(cloud: Cloud, place: Place, instance_id: str) -> list[Volume]:
     """Return the volumes that are attached to an instance, sorted by device."""
-    return find(cloud, place, {"attachment.instance-id": [instance_id]})
+    request = {"Filters": [{"Name": "attachment.instance-id", "Values": [instance_id]}]}
+    items = cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", request)
+    return sorted((read(item, instance_id) for item in items), key=lambda v: (v.device or "", v.id))
 
 
-def _volume(item: Item) -> Volume:
+def read(item: Item, instance_id: str = "") -> Volume:
+    """Return a volume as it is attached to an instance, or to the first one that has it."""
     attachments = [a for a in item.get("Attachments") or () if a.get("State") != "detached"]
+    attachments.sort(key=lambda a: a.get("InstanceId") != instance_id)
     attachment: Mapping[str, Any] = attachments[0] if attachments else {}
     return Volume(
         id=item["VolumeId"],
@@ -88,6 +96,8 @@ def _volume(item: Item) -> Volume:
         attached=attachment.get("AttachTime"),
         delete_on_termination=bool(attachment.get("DeleteOnTermination")),
         tags=tagging.from_list(item.get("Tags")),
+        multi_attach=bool(item.get("MultiAttachEnabled")),
+        instances=tuple(sorted(str(a.get("InstanceId")) for a in attachments)),
     )
 
 
@@ -157,7 +167,7 @@ def wait_available(
             if one.readiness == "failed":
                 ledger.spoil("volume", place, one.id, one.reason)
             raise waiters.failure(one, "volume", place)
-    return {id: _volume(one.item) for id, one in seen.items()}
+    return {id: read(one.item) for id, one in seen.items()}
 
 
 def delete_with_instance(

@@ -116,12 +116,19 @@ def confirm_loss(text: str, accepted: bool, hint: str) -> None:
     click.confirm(f"{text}. Continue?", abort=True, err=True)
 
 
+def told_address(instance: str, address: str) -> str:
+    """Return what happens to the public address of an instance that is stopped."""
+    return (
+        f"{instance} has the public address {address} without an Elastic IP address. It gets another one when it "
+        "is started again"
+    )
+
+
 def confirm_address(instance: str, address: str | None, accepted: bool) -> None:
     """Ask whether an instance may lose its public address, unless it has none to lose. See :func:`confirm_loss`."""
     if address is not None:
         confirm_loss(
-            f"{instance} has the public address {address} without an Elastic IP address. It gets another one when it "
-            "is started again",
+            told_address(instance, address),
             accepted,
             "Add --new-public-address to accept that, or associate an Elastic IP address first.",
         )

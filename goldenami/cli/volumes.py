@@ -19,7 +19,15 @@ from goldenami.cli.options import (
     place_options,
     yes_option,
 )
-from goldenami.cli.tasks import confirm, confirm_address, environment_key, open_place, open_places, run_task
+from goldenami.cli.tasks import (
+    confirm,
+    confirm_address,
+    environment_key,
+    open_place,
+    open_places,
+    run_task,
+    told_address,
+)
 from goldenami.errors import UsageError
 from goldenami.nextstep import command
 
@@ -115,8 +123,11 @@ def encrypt(
         running = instance["State"]["Name"] == "running"
         downtime = "be rebooted" if replace_root else "be stopped for several minutes" if running else "stay stopped"
         told = f"{id} will {downtime}. Encrypted volumes will replace {listed}."
+        address = None if replace_root else interruption.changing_address(instance)
         if dry_run:
             click.echo(told, err=as_json)
+            if address is not None:
+                click.echo(told_address(id, address), err=as_json)
         else:
             confirm(f"{told} Continue?", yes)
     if dry_run:
@@ -125,8 +136,7 @@ def encrypt(
             print_json({**_encrypted(id, key), "task": None, "plan": planned, "skipped": skipped})
         return
     if chosen:
-        if not replace_root:
-            confirm_address(id, interruption.changing_address(instance), new_public_address)
+        confirm_address(id, address, new_public_address)
         arguments: dict[str, Any] = {"instance": id, "volumes": [v.id for v in chosen], "kms_key": key}
         with run_task(cloud, environment, "volume encrypt", arguments, undo=exchange.put_back) as job:
             task_id = job.id

@@ -67,6 +67,15 @@ def check(cloud: Cloud, place: Place, instance: Item, chosen: Sequence[Volume], 
     if not chosen:
         id = instance["InstanceId"]
         raise UsageError(f"no volume of {id} is selected", hint="Give --device with the device of an attached volume.")
+    for volume in chosen:
+        if volume.multi_attach:
+            others = [one for one in volume.instances if one != instance["InstanceId"]]
+            found = f", and {', '.join(others)} {'have' if len(others) > 1 else 'has'} it, too" if others else ""
+            raise UsageError(
+                f"{volume.id} ({volume.device}) has Multi-Attach{found}. Expected a volume of one instance: the others "
+                "would go on with the old volume",
+                hint="Select the other volumes with --device. Exchange this one by hand, on all its instances at once.",
+            )
 
 
 @contextmanager

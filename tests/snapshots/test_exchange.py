@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
 from goldenami import task
+from goldenami.aws import volumes
 from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
 from goldenami.journal import Journals
@@ -373,6 +375,62 @@ def test_an_instance_store_is_not_lost(build_world: World, estate: Estate, comma
 def test_protection_against_stopping_is_respected(estate: Estate, command: str) -> None:
     estate.ec2().modify_instance_attribute(InstanceId=estate.instance, DisableApiStop={"Value": True})
     refused(estate, command, "protected against stopping", "--no-disable-api-stop")
+
+
+def test_a_volume_of_several_instances_is_not_exchanged_for_one(estate: Estate) -> None:
+    """The root volume alone is encrypted as ever. What is attached to several instances is not, nor restored."""
+    ec2 = estate.ec2()
+    made = {"AvailabilityZone": "eu-central-1a", "Size": 4, "Iops": 100, "MultiAttachEnabled": True}
+    with pytest.raises(ClientError, match="multiAttachEnabled is not supported for gp3"):
+        ec2.create_volume(**{**made, "VolumeType": "gp3", "Iops": 3000})
+    shared = ec2.create_volume(**made, VolumeType="io2")["VolumeId"]
+    estate.settle()
+    ec2.attach_volume(VolumeId=shared, InstanceId=estate.instance, Device="/dev/sdg")
+    estate.settle()
+    estate.snapshot(shared, "point")
+    before = estate.attached()
+    commands = [
+        ("volume", "encrypt", "web-1", "--all"),
+        ("volume", "encrypt", "web-1", "--device", "/dev/sdg"),
+        ("snapshot", "restore", "web-1", "--to", "point"),
+    ]
+    for command in commands:
+        for how in ("--yes", "--dry-run"):
+            code, _, err = estate.try_(*command, how)
+            text = " ".join(err.split())
+            assert code == 2, text
+            assert f"{shared} (/dev/sdg) has Multi-Attach" in text
+    assert (estate.attached(), estate.state()) == (before, "running")
+    estate.run("volume", "encrypt", "web-1", "--yes")
+    after = estate.attached()
+    assert {d for d in after if after[d] != before[d]} == {"/dev/xvda"}
+
+
+def test_a_volume_is_seen_as_its_instance_has_it() -> None:
+    """Of two attachments, that of the instance counts: device and DeleteOnTermination are its own."""
+    attachments = [
+        {"InstanceId": "i-1", "Device": "/dev/sdf", "State": "attached", "DeleteOnTermination": True},
+        {"InstanceId": "i-2", "Device": "/dev/sdk", "State": "attached", "DeleteOnTermination": False},
+    ]
+    item = {"VolumeId": "vol-1", "State": "in-use", "MultiAttachEnabled": True, "Attachments": attachments}
+    one = volumes.read(item, "i-2")
+    assert (one.instance_id, one.device, one.delete_on_termination) == ("i-2", "/dev/sdk", False)
+    assert (one.multi_attach, one.instances) == (True, ("i-1", "i-2"))
+
+
+@pytest.mark.parametrize("command", ["encrypt", "restore"])
+def test_a_dry_run_says_what_a_stop_does(build_world: World, estate: Estate, command: str) -> None:
+    joined(estate)
+    estate.snapshot(estate.root, "point")
+    code, _, err = estate.try_(*COMMANDS[command][:-1], "--dry-run")
+    assert (code, "Auto Scaling group web (InService)" in " ".join(err.split())) == (2, True)
+    estate.ec2().terminate_instances(InstanceIds=[estate.instance])
+    other = Estate(build_world, estate.capsys, public=True)
+    other.snapshot(other.root, "later")
+    words = [word if word != "point" else "later" for word in COMMANDS[command][:-1]]
+    code, out, err = other.try_(*words, "--dry-run")
+    assert code == 0, err
+    assert "It gets another one when it is started again" in " ".join((out + err).split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

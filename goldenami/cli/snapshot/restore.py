@@ -20,7 +20,7 @@ from goldenami.cli.options import (
     yes_option,
 )
 from goldenami.cli.snapshot.chosen import expect_one
-from goldenami.cli.tasks import confirm, confirm_address, confirm_loss, open_place, parse_time, run_task
+from goldenami.cli.tasks import confirm, confirm_address, confirm_loss, open_place, parse_time, run_task, told_address
 from goldenami.errors import TestsFailed, UsageError
 from goldenami.nextstep import command
 
@@ -113,9 +113,12 @@ def restore(
         _show(id, steps, header, as_json and dry_run)
     if not undo:
         points.restorable(chosen)
-    if dry_run:
-        return 0
     exchange.check(cloud, place, instance, exchanged)
+    address = interruption.changing_address(instance)
+    if dry_run:
+        if address is not None:
+            click.echo(told_address(id, address), err=True)
+        return 0
     confirm(f"Stop {id} and exchange these volumes?", yes)
     if undo and back.decrypted:
         confirm_loss(
@@ -123,7 +126,7 @@ def restore(
             unencrypted,
             "Add --unencrypted to accept that, or select other volumes with --device or --task.",
         )
-    confirm_address(id, interruption.changing_address(instance), new_public_address)
+    confirm_address(id, address, new_public_address)
     arguments = {"instance": id, "to": to, "undo": undo, **({"undoes": back.task} if undo else {})}
     with run_task(cloud, environment, "snapshot restore", arguments, undo=exchange.put_back) as job:
         if undo:

@@ -123,6 +123,7 @@ class Volume(Resource):
     modification: Modification | None = None
     auto_enable_io: bool = False
     deleting: bool = False
+    multi_attach: bool = False
 
 
 @dataclass(slots=True)

@@ -141,19 +141,25 @@ def create_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
         raise Ec2Error(
             "InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set."
         )
+    kind = params.get("VolumeType") or "gp2"
+    if params.get("MultiAttachEnabled") and kind not in ("io1", "io2"):
+        raise Ec2Error(
+            "InvalidParameterCombination", f"The parameter multiAttachEnabled is not supported for {kind} volumes."
+        )
     volume = new_volume(
         cloud,
         ctx,
         zone=zone,
         source=source,
         size=size,
-        kind=params.get("VolumeType") or "gp2",
+        kind=kind,
         iops=params.get("Iops"),
         throughput=params.get("Throughput"),
         encrypted=params.get("Encrypted"),
         key=params.get("KmsKeyId"),
         given=tags.from_specifications(params, "volume")["volume"],
     )
+    volume.multi_attach = bool(params.get("MultiAttachEnabled"))
     if volume.progress.failure is None:
         queue_filling(cloud, volume, source)
     cloud.remember(ctx, "CreateVolume", params, [volume.id])
@@ -252,6 +258,8 @@ def attach_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
     volume, instance = cloud.volume(ctx, params["VolumeId"]), cloud.instance(ctx, params["InstanceId"])
     device = params["Device"]
     if volume.attachment is not None:
+        if volume.multi_attach and volume.attachment.instance_id != instance.id:
+            raise Ec2Error("UnsupportedOperation", "The sandbox attaches a volume to one instance only.")
         raise Ec2Error("VolumeInUse", f"{volume.id} is already attached to an instance")
     if state(cloud, volume) != "available":
         raise Ec2Error("IncorrectState", f"Volume '{volume.id}' is not 'available'.")
@@ -364,7 +372,7 @@ def rendered(cloud: Ec2Cloud, volume: Volume) -> dict[str, Any]:
         "Throughput": volume.throughput,
         "Encrypted": volume.encryption is not None,
         "KmsKeyId": volume.encryption.key_arn if volume.encryption else None,
-        "MultiAttachEnabled": False,
+        "MultiAttachEnabled": volume.multi_attach,
         "Attachments": [_attachment(cloud, volume)] if volume.attachment else [],
         "Tags": tags.rendered(volume),
     }
