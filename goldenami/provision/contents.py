@@ -32,14 +32,16 @@ _LEFT_OUT: Final = (
 def contents_below(top: str) -> Script:
     """Return code that prints the digest of the files below a folder, and of all disks that are mounted there; empty
     for the root folder."""
-    left_out = lines(*(sh('set -- "$@" -o -path @path', path=f"{top}{path}") for path in _LEFT_OUT))
+    # With what is below: a disk can be mounted there, at which a search begins.
+    paths = [f"{top}{path}{end}" for path in _LEFT_OUT for end in ("", "/*")]
+    left_out = lines(*(sh('set -- "$@" -o -path @path', path=path) for path in paths))
     return sh(
         """export LC_ALL=C
 set -- -name __pycache__
 @left_out
 _mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
-_files() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -type f -print0; }
-_list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G %l %p\\n'; }
+_files() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -type f -print0 2>/dev/null; }
+_list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G %l %p\\n' 2>/dev/null; }
 {
 _list "$@" | sort
 _files "$@" | sort -z | xargs -0 -r sha256sum --

@@ -18,9 +18,10 @@ from goldenami.stages.build import BuildContext, Prepared
 
 def last_release(build: BuildContext, catalog: Catalog) -> ImageManifest | None:
     """Return the release that a build can be the same as: the newest one, if nothing but its base, updates and age
-    differs, if its files are known, and if it can be used."""
+    differs, if its files are known, and if it can be used. None without a reason for the build: then the user forces a
+    release."""
     versions = catalog.versions(build.recipe.name)
-    if not build.recipe.refresh.skip_same or not versions:
+    if not build.recipe.refresh.skip_same or not build.plan.facts.freshness.reasons or not versions:
         return None
     if catalog.marks.why_unusable(build.recipe.name, versions[0]) is not None:
         return None

@@ -268,6 +268,17 @@ def test_a_revoked_release_is_never_what_a_build_is_the_same_as(nights: Nights) 
     assert nights.night().status == "released"
 
 
+def test_a_forced_build_makes_a_release_although_nothing_is_new(nights: Nights) -> None:
+    nights.write("level: none", SKIP)
+    nights.host.contents = "a" * 64
+    nights.night()
+    world = nights.world
+    world.cloud.start_process()
+    request = Request(world.project, world.environment, RECIPE)
+    outcome = pipeline.build(request, force=True, emit_to=ignore_events, host_work=nights.host, cloud=world.cloud)
+    assert outcome.status == "released"
+
+
 def test_without_skip_same_every_build_makes_a_release(nights: Nights) -> None:
     nights.host.contents = "a" * 64
     nights.night()
