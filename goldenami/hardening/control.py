@@ -48,12 +48,16 @@ WAIVER_ENDS_SOON: Final = datetime.timedelta(days=14)  # it is told from then on
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """A control that a recipe leaves out: its operations are not applied, and its checks do not run."""
+    """A control that a recipe leaves out: its operations are not applied, and its checks do not run.
+
+    ``variables``: names of the site variables that the control declares.
+    """
 
     control: str
     title: str
     reason: str
     expires: datetime.date  # the last day on which the waiver is valid
+    variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

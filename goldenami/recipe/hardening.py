@@ -200,7 +200,8 @@ def _waivers(scope: Scope, library: Library, union: Profile, spec: HardeningSpec
             hint = "Remove the waiver, so that the control is applied, or renew it with a later date."
             scope.problems.add(mark, message, hint)
         else:
-            found.append(Waiver(id, str(control.value["title"]), waiver.reason, waiver.expires))
+            own = tuple(control.value.get("variables", {}))
+            found.append(Waiver(id, str(control.value["title"]), waiver.reason, waiver.expires, own))
     return found
 
 

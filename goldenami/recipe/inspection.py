@@ -117,18 +117,30 @@ def fitting(
 
 
 def _warn_of_waivers(project: Project, path: str, loaded: Recipe, problems: Problems) -> None:
-    """Warn of waivers that end soon: the builds after their last day fail."""
+    """Warn of waivers that end soon, since the builds after their last day fail; and of waivers of a control beside
+    which other controls do the same: a variable that is empty is for all of them."""
     today = datetime.datetime.now(datetime.UTC).date()
     document = project.document(Path(path), Problems())
+    if document is None:
+        return
     waivers = {w.control: w for one in loaded.hardening.values() for w in one.waivers}
     for id, waiver in sorted(waivers.items()):
         days = (waiver.expires - today).days
-        if document is not None and waiver.expires <= today + WAIVER_ENDS_SOON:
+        if waiver.expires <= today + WAIVER_ENDS_SOON:
             ends = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
             mark = document.mark(("hardening", "waivers", id, "expires"))
             problems.warn(
                 mark, f"the waiver of {id} ends {ends}", "Builds after that day fail: fix the cause, or renew it."
             )
+        for name in waiver.variables:
+            same = [c.id for one in loaded.hardening.values() for c in one.controls if c.site.get(name) == []]
+            if same:
+                others = ", ".join(dict.fromkeys(same))
+                problems.warn(
+                    document.key_mark(("hardening", "waivers", id)),
+                    f"the waiver of {id} does not change {others}, which the variable {name} is for, too",
+                    f"To allow it, set {name} under hardening.variables. Then no waiver is needed.",
+                )
 
 
 def _hiding(project: Project) -> Iterator[Found]:

@@ -184,3 +184,20 @@ def test_nothing_is_forwarded_unless_it_is_asked_for(net: Net, tmp_path: Path) -
     assert not any(found[id].applies for id in ("network-no-forwarding", "module-overlayfs"))
     net.run("host", "nft", "add rule inet filter forward accept")
     assert kept(net, found) == ["1"]
+
+
+def test_a_waiver_alone_is_told(tmp_path: Path) -> None:
+    """The waiver for containers left them without a network, and nobody said so."""
+    controls(tmp_path, "[]")
+    recipe = tmp_path / "recipes/web.yaml"
+    waived = recipe.read_text() + "  waivers: {network-no-forwarding: {reason: runs containers, expires: 2099-01-01}}\n"
+    recipe.write_text(waived)
+    found = recipes.inspect(recipes.load_project(tmp_path), ["web"])
+    assert found.problems == []
+    [warning] = found.warnings
+    assert warning.message == (
+        "the waiver of network-no-forwarding does not change firewall-nftables, module-overlayfs, which the variable "
+        "container_interfaces is for, too"
+    )
+    recipe.write_text(waived.replace("container_interfaces: []", "container_interfaces: [docker0]"))
+    assert recipes.inspect(recipes.load_project(tmp_path), ["web"]).warnings == []
