@@ -67,8 +67,10 @@ def test_a_kept_builder_can_be_logged_in_to_until_it_is_cleaned(world: World, bu
     assert not any(secret in event for event in log)
     login = logins.find(world.environment, world.cloud, journals, build_id)
     assert (login.endpoint.instance_id, login.endpoint.user) == (instance, "admin")
-    assert login.endpoint.private_key == key.read_text()
-    assert login.endpoint.host_key in (folder / "known_hosts").read_text()
+    keys = [key, folder / "builder-x86_64-2"]
+    assert login.endpoint.private_keys == tuple(one.read_text() for one in keys)
+    known = (folder / "known_hosts").read_text()
+    assert [line for line in login.endpoint.host_keys if line not in known] == []
     with pytest.raises(NotFound, match="no instance 'proof'"):
         logins.find(world.environment, world.cloud, journals, build_id, name="proof")
     world.change_recipe("another")
