@@ -17,7 +17,7 @@ from goldenami.recipe.problems import Problems
 from goldenami.recipe.words import seconds
 
 MOST_TAGS: Final = 50
-OWN_TAGS: Final = 16  # the tags that goldenami itself can set on one resource
+OWN_TAGS: Final = 18  # the tags that goldenami itself can set on one resource
 LONGEST_PREFIX: Final = 800  # a name has 1011 characters with its ARN; the levels below the prefix need up to 150
 MOST_DEPRECATION_DAYS: Final = 3650
 
