@@ -13,8 +13,8 @@ PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Dependencies have the versions and hashes of the lock files. With `make LOCK= …`, pip uses the versions that pyproject.toml allows.
 LOCK  ?= .ci/lock.txt
 DEMO_LOCK := $(if $(LOCK),.ci/lock-demo.txt)
-# Workers for the tests: one more than cores, because builds of real instances wait for boots and downloads.
-JOBS  ?= $(shell expr $$(nproc) + 1)
+# Workers for the tests: two more than cores, because builds of real instances wait for boots and downloads.
+JOBS  ?= $(shell expr $$(nproc) + 2)
 ARGS  ?=
 PYTEST = $(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder
 

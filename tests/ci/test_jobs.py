@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from goldenami import pipeline
+from goldenami.aws.session import Cloud
 from goldenami.cli import results
 from goldenami.cli.main import main
 from goldenami.errors import OutputFailed
@@ -82,6 +83,8 @@ def test_clean_deletes_what_builds_of_one_recipe_left(
 ) -> None:
     earlier = killed(world, "CopyImage")
     monkeypatch.chdir(world.path)
+    monkeypatch.setattr(Cloud, "of", lambda *_, **__: world.cloud)  # it looks for an unanswered call for 2 s, not 60
+    world.cloud.start_process()
     assert main(["clean", "--recipe", "other", "-e", "test"]) == 0
     assert "no build is unfinished" in capsys.readouterr().err
     assert [summary.build_id for summary in world.journals.unfinished()] == [earlier]

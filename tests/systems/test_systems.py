@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "recipe/scaffold.py": "the recipe that `goldenami init` writes has some base, and that is Debian's",
     "recipe/schema.py": "an example of an AMI's name in a description",
     "recipe/controls.py": "an example of a benchmark's name in a description",
+    "provision/contents.py": "the folder of a program that has a system's name",
 }
 
 
