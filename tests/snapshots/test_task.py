@@ -39,9 +39,10 @@ def run(world: World, work: Callable[[task.Task], Any], **options: Any) -> None:
 
 
 def volumes(world: World) -> dict[str, dict[str, str]]:
-    world.behind.ec2.settle()  # one that is being deleted is there for a moment
-    ec2 = world.client("ec2", world.environment.home_place)
-    return {v["VolumeId"]: {t["Key"]: t["Value"] for t in v["Tags"]} for v in ec2.describe_volumes()["Volumes"]}
+    """The tags of all volumes. One that is being deleted is described for a moment."""
+    world.behind.ec2.settle()
+    found = world.client("ec2", world.environment.home_place).describe_volumes()["Volumes"]
+    return {v["VolumeId"]: {t["Key"]: t["Value"] for t in v["Tags"]} for v in found if v["State"] != "deleting"}
 
 
 def journal(world: World) -> Any:
