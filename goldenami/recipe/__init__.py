@@ -11,9 +11,9 @@ Most commands need an environment only. So the names that need the modules of re
 when they are first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from goldenami.ondemand import load_names
 from goldenami.recipe.environment import account_id, environment, environments
 from goldenami.recipe.project import Project, cycle, graph, load_project
 
@@ -59,9 +59,9 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker reads the imports above
-    _WHERE = {
-        name: module
-        for module, names in {
+    __getattr__ = load_names(
+        __name__,
+        {
             "allowed": ("allowed_in", "skipped"),
             "declaring": ("declaration", "declarations"),
             "given": ("read_files",),
@@ -71,13 +71,5 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             "retention": ("retention_rules",),
             "scheduled": ("choose_schedules", "schedules"),
             "secrets": ("Masker", "SecretRef"),
-        }.items()
-        for name in names
-    }
-
-    def __getattr__(name):
-        if name not in _WHERE:
-            raise AttributeError(f"module 'goldenami.recipe' has no attribute {name!r}")
-        value = getattr(import_module(f"goldenami.recipe.{_WHERE[name]}"), name)
-        globals()[name] = value
-        return value
+        },
+    )

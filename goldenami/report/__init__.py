@@ -7,8 +7,9 @@ The names load their modules when they are first used: a terminal library is amo
 lines only.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from goldenami.ondemand import load_names
 
 if TYPE_CHECKING:
     from goldenami.report.combining import paused, tee
@@ -41,9 +42,9 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker reads the imports above
-    _WHERE = {
-        name: module
-        for module, names in {
+    __getattr__ = load_names(
+        __name__,
+        {
             "eventfile": ("EventFile",),
             "overview": ("NamedLines", "Overview"),
             "plain": ("Lines",),
@@ -52,13 +53,5 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             "combining": ("paused", "tee"),
             "terminal": ("Live",),
             "views": ("progress", "progress_of_several"),
-        }.items()
-        for name in names
-    }
-
-    def __getattr__(name):
-        if name not in _WHERE:
-            raise AttributeError(f"module 'goldenami.report' has no attribute {name!r}")
-        value = getattr(import_module(f"goldenami.report.{_WHERE[name]}"), name)
-        globals()[name] = value
-        return value
+        },
+    )

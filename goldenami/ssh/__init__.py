@@ -9,8 +9,9 @@ command), CommandTimeout, NotBack. Errors of paramiko are translated into them.
 paramiko loads slowly, and plans need no connection. So a name is loaded when it is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from goldenami.ondemand import load_names
 
 if TYPE_CHECKING:
     from goldenami.ssh.bastion import Bastion, BastionLogin
@@ -54,9 +55,9 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker reads the imports above
-    _WHERE = {
-        name: module
-        for module, names in {
+    __getattr__ = load_names(
+        __name__,
+        {
             "bastion": (
                 "Bastion",
                 "BastionLogin",
@@ -98,13 +99,5 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
                 "TunnelSocket",
                 "open_process",
             ),
-        }.items()
-        for name in names
-    }
-
-    def __getattr__(name):
-        if name not in _WHERE:
-            raise AttributeError(f"module 'goldenami.ssh' has no attribute {name!r}")
-        value = getattr(import_module(f"goldenami.ssh.{_WHERE[name]}"), name)
-        globals()[name] = value
-        return value
+        },
+    )
