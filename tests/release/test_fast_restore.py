@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -16,7 +15,9 @@ from goldenami.pipeline import Request
 from goldenami.release import channels, redistribute
 from goldenami.release.versions import Reference
 from goldenami.snapshots.prices import Prices, Rate
+from tests.worlds import distributing
 from tests.worlds.builds import CHANNEL, HOME, PLACES, RECIPE, Death, Label, World
+from tests.worlds.distributing import declare
 from tests.worlds.retiring import releases
 
 ENABLE, DISABLE = "EnableFastSnapshotRestores", "DisableFastSnapshotRestores"
@@ -30,24 +31,13 @@ def world(build_world: World) -> World:
     return build_world
 
 
-def declare(world: World, text: str) -> None:
-    file = world.path / "recipes" / "web.yaml"
-    line = f"distribution: {{channel: stable{', ' * bool(text)}{text}}}"
-    file.write_text(re.sub("distribution: .*}", line, file.read_text()))
-    world.project = recipe.load_project(world.path)
-    world.environment = recipe.environment(world.project, "test")
-
-
 def distribute(world: World, manifest: ImageManifest, **more: Any) -> redistribute.Redistributed:
-    declaration = recipe.declaration(world.project, world.environment, RECIPE)
-    reference = Reference(RECIPE, version=manifest.version)
     world.cloud.start_process()
-    return redistribute.distribute(world.environment, reference, declaration, cloud=world.cloud, **more)
+    return distributing.distribute(world, manifest, **more)
 
 
 def drift(world: World) -> list[str]:
-    wanted = recipe.declarations(world.project, world.environment)
-    found = redistribute.find_drift(world.cloud, world.environment, world.catalog, wanted)
+    found = distributing.drift(world)
     return [f"{c.what}: {c.before} -> {c.after}" for one in found for c in one.changes]
 
 

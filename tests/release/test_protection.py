@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -10,17 +9,15 @@ import pytest
 from botocore.exceptions import ClientError
 from goldenami_sandbox.direct import Direct
 
-from goldenami import recipe
 from goldenami.aws import tags
 from goldenami.aws.guard import reads_only
 from goldenami.errors import TargetsFailed
 from goldenami.model import ImageManifest
-from goldenami.release import redistribute
 from goldenami.release import targets as modes
 from goldenami.release.retention import Rules
-from goldenami.release.versions import Reference
-from tests.worlds import retiring
+from tests.worlds import distributing, retiring
 from tests.worlds.builds import APPS, HOME, PLACES, RECIPE, Death, Label, MortalCloud, Saved, World
+from tests.worlds.distributing import declare, distribute
 from tests.worlds.faults import Once, denied
 from tests.worlds.retiring import LATER, releases
 
@@ -68,23 +65,8 @@ def a_day_later(world: World) -> None:
     world.cloud = MortalCloud(world.clock, accounts, home, Direct(world.gate.serve))
 
 
-def declare(world: World, text: str) -> None:
-    file = world.path / "recipes" / "web.yaml"
-    line = f"distribution: {{channel: stable{', ' * bool(text)}{text}}}"
-    file.write_text(re.sub("distribution: .*}", line, file.read_text()))
-    world.project = recipe.load_project(world.path)
-    world.environment = recipe.environment(world.project, "test")
-
-
-def distribute(world: World, manifest: ImageManifest) -> redistribute.Redistributed:
-    declaration = recipe.declaration(world.project, world.environment, RECIPE)
-    reference = Reference(RECIPE, version=manifest.version)
-    return redistribute.distribute(world.environment, reference, declaration, cloud=world.cloud)
-
-
 def drift(world: World) -> list[str]:
-    wanted = recipe.declarations(world.project, world.environment)
-    found = redistribute.find_drift(world.cloud, world.environment, world.catalog, wanted)
+    found = distributing.drift(world)
     return [f"{c.kind}: {c.before} -> {c.after}" for one in found for c in one.changes]
 
 

@@ -23,9 +23,9 @@ from goldenami.release import consumers, rebuild, redistribute
 from goldenami.release.difference import Difference
 from goldenami.release.parameters import parameter_name
 from goldenami.release.retention import Rules
-from goldenami.release.versions import Reference
-from tests.worlds import retiring
+from tests.worlds import distributing, retiring
 from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, Death, Label, MortalCloud, Saved, World
+from tests.worlds.distributing import drift
 from tests.worlds.matrix import matrix
 from tests.worlds.retiring import releases
 
@@ -50,19 +50,7 @@ def rewrite(world: World, old: str, new: str, name: str = "recipes/web.yaml") ->
 
 
 def distribute(world: World, manifest: ImageManifest, **more: Any) -> redistribute.Redistributed:
-    return redistribute.distribute(
-        world.environment,
-        Reference(RECIPE, version=manifest.version),
-        recipe.declaration(world.project, world.environment, RECIPE),
-        cloud=world.cloud,
-        emit_to=world.events.append,
-        **more,
-    )
-
-
-def drift(world: World) -> tuple[Difference, ...]:
-    wanted = recipe.declarations(world.project, world.environment)
-    return redistribute.find_drift(world.cloud, world.environment, world.catalog, wanted)
+    return distributing.distribute(world, manifest, emit_to=world.events.append, **more)
 
 
 def made(world: World) -> list[str]:

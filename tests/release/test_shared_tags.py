@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import pytest
 
 from goldenami import recipe
@@ -12,9 +9,10 @@ from goldenami.aws import tags
 from goldenami.aws.guard import reads_only
 from goldenami.errors import InvalidInput
 from goldenami.model import ImageManifest
-from goldenami.release import redistribute, shared_tags
-from goldenami.release.versions import Reference
+from goldenami.release import shared_tags
+from tests.worlds import distributing
 from tests.worlds.builds import APPS, PLACES, RECIPE, Death, Label, World
+from tests.worlds.distributing import declare, distribute
 from tests.worlds.retiring import releases
 
 OWNER, USER = PLACES[1], PLACES[3]  # the home account's image, and the account that uses it
@@ -28,23 +26,8 @@ def world(build_world: World) -> World:
     return build_world
 
 
-def declare(world: World, text: str) -> None:
-    file = world.path / "recipes" / "web.yaml"
-    line = f"distribution: {{channel: stable{', ' * bool(text)}{text}}}"
-    file.write_text(re.sub("distribution: .*}", line, file.read_text()))
-    world.project = recipe.load_project(world.path)
-    world.environment = recipe.environment(world.project, "test")
-
-
-def distribute(world: World, manifest: ImageManifest, **more: Any) -> redistribute.Redistributed:
-    declaration = recipe.declaration(world.project, world.environment, RECIPE)
-    reference = Reference(RECIPE, version=manifest.version)
-    return redistribute.distribute(world.environment, reference, declaration, cloud=world.cloud, **more)
-
-
 def drift(world: World) -> list[str]:
-    wanted = recipe.declarations(world.project, world.environment)
-    found = redistribute.find_drift(world.cloud, world.environment, world.catalog, wanted)
+    found = distributing.drift(world)
     return [f"{c.place.account} {c.what}: {c.before} -> {c.after}" for one in found for c in one.changes]
 
 
