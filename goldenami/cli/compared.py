@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,9 +88,5 @@ def _package(one: ChangedPackage) -> str:
 
 
 def _line(one: Changed) -> str:
-    return "".join(_words(one))
-
-
-def _words(one: Changed) -> Iterator[str]:
-    yield f"{'+' if one.before is None else '-' if one.after is None else '~'} {one.what}: "
-    yield " → ".join(side for side in (one.before, one.after) if side is not None)
+    sign = "+" if one.before is None else "-" if one.after is None else "~"
+    return f"{sign} {one.what}: {' → '.join(side for side in (one.before, one.after) if side is not None)}"

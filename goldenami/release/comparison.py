@@ -83,8 +83,7 @@ def compare(before: ImageManifest, after: ImageManifest, between: Iterable[Image
         after,
         {
             a: _packages(before.packages[a], after.packages[a], _order(a, after, before), _advisories(a, builds))
-            for a in sorted(set(before.packages) & set(after.packages))
-            if known
+            for a in (sorted(set(before.packages) & set(after.packages)) if known else ())
         },
         _changed(_bases(before), _bases(after)),
         _changed(_hashes(before), _hashes(after)) if known else (),
