@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from goldenami import reconcile
@@ -95,7 +94,7 @@ def run(
     with Interrupts() as interrupts:
         cloud = cloud or (known or Cloud.of(environment)).with_sleep(interrupts.sleep)
         caller = cloud.check_caller()
-        now = datetime.now(UTC)
+        now = cloud.now()
         identity = ensure_identity(catalogs.open_store(environment, cloud), now)
         data = {_KIND: kind, "catalog": identity, "arguments": dict(arguments), "caller": caller.arn}
         header = Header(new_build_id(now), kind, "", environment.name, now, data)

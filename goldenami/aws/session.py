@@ -409,8 +409,9 @@ class Cloud:
         return True
 
     def now(self) -> datetime:
-        """Return the time by the cloud's clock: the time of the last answer plus the seconds since. It does not depend
-        on the time of this machine's clock. Raises CloudError if no answer had a time yet."""
+        """Return the time by the cloud's clock: the time of an answer plus the seconds since. It does not depend on the
+        time of this machine's clock, and goes back only if the cloud's clock does. Raises CloudError if no answer had a
+        time yet."""
         with self._mutex:
             if self._last_answer is None:
                 raise CloudError("the endpoint sends no Date header, so its time is unknown")
@@ -419,8 +420,11 @@ class Cloud:
 
     def _record_time(self, metadata: Mapping[str, Any]) -> None:
         there = errors.date_of(metadata)
-        if there is not None:
-            with self._mutex:
+        if there is None:
+            return
+        with self._mutex:
+            # A Date header has whole seconds. A time that agrees with it is kept, so that time does not go back.
+            if self._last_answer is None or not timedelta() <= self.now() - there < timedelta(seconds=1):
                 self._last_answer = (there, boot_clock())
 
     def _pace(self, place: Place, service: str, operation: str) -> Pace:

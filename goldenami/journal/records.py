@@ -27,8 +27,12 @@ def utc_now() -> datetime:
 
 
 def new_build_id(now: datetime) -> str:
-    """Return a new, random build id. Ids sort by time, and are valid as tag value, file name and SSM path segment."""
-    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+    """Return a new build id, valid as tag value, file name and SSM path segment.
+
+    Ids sort by time, to a quarter of a millisecond: the first three of the eight digits at the end are the part of the
+    second that has passed, in 4,096ths. The other five are random, so that two machines do not take the same id."""
+    part = now.microsecond * 4096 // 1_000_000
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{part:03x}{secrets.randbelow(1 << 20):05x}"
 
 
 def token(build_id: str, key: str, attempt: int) -> str:

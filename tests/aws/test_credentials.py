@@ -141,3 +141,9 @@ def test_the_cloud_tells_the_time(paper: PaperCloud, monkeypatch: pytest.MonkeyP
     assert abs(first - datetime.now(UTC)) < timedelta(seconds=5)
     time.sleep(0.3)
     assert timedelta(seconds=0.25) < cloud.now() - first < timedelta(seconds=2)
+    moments: list[datetime] = []
+    end = time.monotonic() + 1.1  # over one full second of the Date header
+    while time.monotonic() < end:
+        cloud.call(HOME_PLACE, "ec2", "DescribeVolumes")
+        moments += [cloud.now(), cloud.now()]
+    assert moments == sorted(moments), "the whole seconds of a Date header do not turn time back"

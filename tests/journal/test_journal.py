@@ -139,6 +139,10 @@ def test_build_ids_sort_by_time_and_differ() -> None:
     early, late = new_build_id(NOW), new_build_id(NOW.replace(hour=4))
     assert early < late
     assert new_build_id(NOW) != new_build_id(NOW)
+    parts = [NOW.replace(microsecond=part) for part in (0, 250, 1_000, 17_000, 999_999)]
+    ids = [new_build_id(moment) for moment in parts]
+    assert ids == sorted(ids), "ids of one second sort too"
+    assert all(len(one) == len("20260101-000000-12345678") for one in ids)
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
