@@ -368,11 +368,12 @@ def _in_files(sides: Sides) -> Iterator[Place]:
 def _files(recipe: Recipe, project: Project) -> dict[str, Path]:
     """Return the files of a recipe by their path from the project."""
     payloads = (
-        payload.path
+        path
         for stages in recipe.provisioning.values()
         for stage in stages
         for bound in all_operations(stage)
         for payload in bound.payloads.values()
+        for path in payload.paths
     )
     tests = (test.path for test in recipe.tests if not test.installed)
     return {os.path.relpath(path, project.root): path for path in (*payloads, *tests) if path is not None}

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from goldenami.provision.fields import AbsolutePath, Account
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.trees import beside
 
 
 class _Executed(Operation):
@@ -170,10 +171,16 @@ class ScriptFile(_Executed):
 
     kind: ClassVar[str] = "script"
     shorthand: ClassVar[str | None] = "src"
-    sources: ClassVar = {"src": "verbatim"}
+    sources: ClassVar = {"src": "verbatim", "files": "bundle"}
 
     src: str | None = Field(None, description="A file beside the recipe. It is not rendered: use args for values.")
     content: str | None = Field(None, description="The text of the script. Either this or src.")
+    files: tuple[str, ...] = Field(
+        (),
+        description="Files and directories beside the recipe that the script needs. While it runs, they are in the "
+        "directory GOLDENAMI_FILES (an environment variable), by their names. /var/tmp can be mounted noexec: start a "
+        "program in it with its interpreter.",
+    )
     args: tuple[str, ...] = Field((), description="The script's arguments.")
     outputs: Mapping[str, str] = Field(
         default_factory=dict,
@@ -203,7 +210,13 @@ class ScriptFile(_Executed):
 case $_first in '#!'*) _by=${_first#??} ;; *) _by='sh -e' ;; esac""",
             script=script,
         )
-        return lines(self._readable(script), found), sh("$_by @script @args", script=script, args=self.args)
+        prepared = [self._files(to)] if self.files else []
+        return lines(*prepared, self._readable(script), found), sh("$_by @script @args", script=script, args=self.args)
+
+    def _files(self, to: Compilation) -> Script:
+        """Returns code that puts the files of the script into a directory, which its user can read."""
+        user = sh('chown -R -h -- @user "$files"', user=self.user) if self.user is not None else Script("")
+        return lines(beside(to, "files"), user, Script("GOLDENAMI_FILES=$files\nexport GOLDENAMI_FILES"))
 
 
 def _exists(path: str) -> Script:

@@ -15,6 +15,7 @@ from goldenami.os import MANAGERS
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
 from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.trees import Tree
 from goldenami.provision.writing import VALIDATE, write
 
 
@@ -67,10 +68,12 @@ attributes @dest @mode @owner @group""",
 
 
 class File(_Contents):
-    """Creates a file with exactly these contents, or removes it."""
+    """Creates a file with exactly these contents, or removes it. If `src` is a directory, it is copied as the operation
+    `tree` does, with the mode for its files.
+    """
 
     kind: ClassVar[str] = "file"
-    sources: ClassVar = {"src": "verbatim"}
+    sources: ClassVar = {"src": "any"}
 
     state: Literal["present", "absent"] = Field(
         "present", description="Whether the file exists. Absent removes a file or link, never a directory."
@@ -85,12 +88,25 @@ class File(_Contents):
             raise ValueError("expected either content or src")
         return self
 
+    def _tree(self) -> Tree:
+        given = {"src": self.src, "dest": self.dest, "owner": self.owner, "group": self.group, "files": self.mode}
+        return Tree.model_validate(given)
+
     def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        if "src" in payloads and payloads["src"].tree is not None:
+            return self._tree().claims(payloads)
         return {self.dest: "absent"} if self.state == "absent" else super().claims(payloads)
+
+    def misfit(self, payloads: Mapping[str, Payload]) -> str | None:
+        if "src" not in payloads or payloads["src"].tree is None:
+            return None
+        if self.validate_with is not None:
+            return f"validate: {self.src} is a directory, and only a single file is validated"
+        return self._tree().misfit(payloads)
 
     def compile(self, to: Compilation) -> Steps:
         if self.state == "present":
-            return super().compile(to)
+            return self._tree().compile(to) if to.is_tree("src") else super().compile(to)
         return Steps(
             sh("[ ! -e @dest ] && [ ! -L @dest ]", dest=self.dest),
             sh("[ ! -d @dest ] || [ -L @dest ] || die @dest is a directory\nrm -f -- @dest", dest=self.dest),

@@ -16,10 +16,11 @@ already (Jinja); provision/ renders nothing and quotes all values for the shell.
 ``cls.sources`` lists the fields that name a file beside the recipe, with the form in which recipe/ passes the file:
 
 * ``"verbatim"``: bytes as they are. * ``"template"``: UTF-8 text, rendered with the recipe's variables first.
+* ``"tree"``: a directory. * ``"any"``: a file as it is, or a directory. * ``"bundle"``: a list of both.
 
 For each of these fields that is not None, recipe/ resolves the path against the recipe's directory and puts the result
-into ``BoundOperation.payloads[field]``: ``Payload.of(rendered)`` or ``Payload.read(path, files)``. The field itself
-keeps the text of the recipe, for titles and messages. Inline ``content`` needs no payload.
+into ``BoundOperation.payloads[field]``: ``Payload.of(rendered)``, ``Payload.read(path, files)`` or the payloads of
+``trees``. The field itself keeps the text of the recipe, for titles and messages. Inline ``content`` needs no payload.
 
 ``mark`` is file:line:column, for messages. Handlers: ``Handler(name, operations)``. If the recipe defines no handler
 for a name in ``notify``, ``implied_handler(name, mark)`` reloads or restarts the service of that name.
@@ -42,7 +43,7 @@ from goldenami.numbers import refuse_booleans
 from goldenami.provision.shell import Compilation, Steps
 from goldenami.reading import Files, Source
 
-SourceForm = Literal["verbatim", "template"]
+SourceForm = Literal["verbatim", "template", "tree", "any", "bundle"]
 
 _BUILT_IN = "goldenami.provision."
 _REGISTRY: dict[str, type[Operation]] = {}
@@ -94,6 +95,12 @@ class Operation(BaseModel):
         """
         return {}
 
+    def misfit(self, payloads: Mapping[str, Payload]) -> str | None:
+        """Return the reason why the operation cannot be done with these payloads; None if it can. It is called when a
+        recipe is read.
+        """
+        return None
+
     def with_fields(self, fields: Mapping[str, Any]) -> Operation:
         """Return the same operation with these values for all of its fields. Raises pydantic's ValidationError."""
         return type(self).model_validate(fields)
@@ -112,8 +119,8 @@ class Operation(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The contents of one file for the host: either ``data``, or the file ``source``. That file must not change before
-    it is sent.
+    """The contents of one file for the host: either ``data``, or the file ``source``, which must not change before it
+    is sent. Or those of a directory: ``tree``, parents before what they contain.
 
     ``sha256``: hex digest of the contents. ``mode``: permission bits of the source file, or None. An operation without
     a mode uses them. ``path``: the file that the contents were made from, for messages; None if they are no file.
@@ -125,6 +132,7 @@ class Payload:
     source: Source | None = None
     mode: int | None = None
     path: Path | None = field(default=None, compare=False)
+    tree: tuple[Entry, ...] | None = None
 
     @classmethod
     def of(cls, data: bytes, mode: int | None = None, path: Path | None = None) -> Payload:
@@ -149,6 +157,27 @@ class Payload:
         assert self.source is not None
         with self.source.open() as stream:
             return stream.read(self.size)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that the contents were made from."""
+        own = () if self.path is None or self.tree is not None else (self.path,)
+        return (*own, *(path for entry in self.tree or () if entry.payload for path in entry.payload.paths))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file (with ``payload``), a directory or a link (with ``target``) of a directory. ``path``: from its top."""
+
+    path: str
+    kind: Literal["file", "directory", "link"]
+    payload: Payload | None = None
+    target: str = ""
+
+    @property
+    def executable(self) -> bool:
+        """Whether the source is a program: the only permission that version control keeps."""
+        return self.payload is not None and bool((self.payload.mode or 0) & 0o100)
 
 
 @dataclass(frozen=True, slots=True)

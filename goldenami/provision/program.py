@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from goldenami.os import MANAGERS
-from goldenami.provision.operation import BoundOperation, Payload, Stage, all_operations
+from goldenami.provision.operation import BoundOperation, Entry, Payload, Stage, all_operations
 from goldenami.provision.shell import Script, Steps, lines, quote, sh
 from goldenami.reading import Source
 
@@ -366,10 +366,23 @@ class _Place:
     bound: BoundOperation
 
     def payload(self, name: str) -> Script:
-        payload = self._payload(name)
+        return self._file(self._payload(name))
+
+    def _file(self, payload: Payload) -> Script:
         contents = payload.data if payload.data is not None else payload.source
         assert contents is not None
         return self.compiler.file(payload.sha256, contents)
+
+    def tree(self, name: str) -> tuple[Entry, ...]:
+        entries = self._payload(name).tree or ()
+        for entry in entries:
+            if entry.payload is not None:
+                self._file(entry.payload)
+        return entries
+
+    def is_tree(self, name: str) -> bool:
+        payload = self.bound.payloads.get(name)
+        return payload is not None and payload.tree is not None
 
     def digest(self, name: str) -> str:
         return self._payload(name).sha256

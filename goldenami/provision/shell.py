@@ -12,9 +12,12 @@ The rules for the code (POSIX sh, which dash, busybox and bash support):
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from goldenami.shell import Script, Value, lines, quote, sh
+
+if TYPE_CHECKING:
+    from goldenami.provision.operation import Entry
 
 __all__ = ["Batch", "Compilation", "Script", "Steps", "Value", "lines", "quote", "sh"]
 
@@ -63,6 +66,16 @@ class Compilation(Protocol):
 
     def digest(self, name: str) -> str:
         """Return the SHA-256, in hex, of the contents of this field. Raises ValueError if it has no payload."""
+        ...
+
+    def is_tree(self, name: str) -> bool:
+        """Return whether the contents of this field are a directory."""
+        ...
+
+    def tree(self, name: str) -> tuple[Entry, ...]:
+        """Return what the directory of this field contains. Its files are in ``$work``, by their SHA-256. Raises
+        ValueError if it has no payload.
+        """
         ...
 
     def source_mode(self, name: str) -> int | None:

@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from goldenami.model import Mark
 from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
-from goldenami.reading import TEXT_BYTES, Files, describe, hint_of
+from goldenami.provision.operation import SourceForm
+from goldenami.provision.trees import read_files, read_tree
+from goldenami.reading import TEXT_BYTES, Files, Refused, describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.scope import Scope, condition, render_tree
@@ -137,6 +139,10 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
         problems.add(document.key_mark(at), f"{kind}: {reason}")
     if payloads is None:
         return None
+    wrong = operation.misfit(payloads)
+    if wrong is not None:
+        problems.add(document.key_mark(at), f"{kind}: {wrong}")
+        return None
     return BoundOperation(operation, document.key_mark(at), title, notify, payloads, retries)
 
 
@@ -146,11 +152,14 @@ def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -
     whole = True
     for name, form in model.sources.items():
         written = fields.get(name) if isinstance(fields, dict) else None
-        if not isinstance(written, str) or (*at, name) in scope.failed:
+        if any(path[: len(at) + 1] == (*at, name) for path in scope.failed):
             continue
-        payload = _payload(
-            scope, scope.resolve(written), scope.document.mark((*at, name)), name, written, form == "template"
-        )
+        if form == "bundle":
+            if not isinstance(written, list) or not written or not all(isinstance(one, str) for one in written):
+                continue
+        elif not isinstance(written, str):
+            continue
+        payload = _payload(scope, written, fields, (*at, name), form)
         if payload is None:
             whole = False
         else:
@@ -158,22 +167,54 @@ def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -
     return found if whole else None
 
 
-def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, render: bool) -> Payload | None:
+def _payload(
+    scope: Scope, written: str | list[str], fields: Mapping[str, Any], at: NodePath, form: SourceForm
+) -> Payload | None:
+    """Return what a field names. Problems are reported at its place."""
     hint = f"Paths are relative to {scope.document.file}."
-    files = scope.project.files
-    scope.renderer.used.add(path)
+    mark, field = scope.document.mark(at), str(at[-1])
+    shown = written if isinstance(written, str) else ", ".join(written)
     try:
-        if not render:
-            return scope.project.of_file("payload", path, lambda path: Payload.read(path, files))
-        source, mode = scope.project.of_file("template", path, lambda path: _template(path, files))
+        if isinstance(written, list):
+            payload = read_files([scope.resolve(one) for one in written], scope.project.files)
+        else:
+            path = scope.resolve(written)
+            scope.renderer.used.add(path)
+            if form == "template":
+                return _rendered(scope, path)
+            payload = _read(scope, path, fields, form)
     except OSError as error:
-        scope.problems.add(mark, f"{field}: {describe(error, written)}", hint_of(error, hint))
+        scope.problems.add(mark, f"{field}: {describe(error, shown)}", hint_of(error, hint))
         return None
     except UnicodeDecodeError:
         scope.problems.add(
-            mark, f"{field}: {written} is not UTF-8 text", "Use the operation file for contents that are not rendered."
+            mark, f"{field}: {shown} is not UTF-8 text", "Use the operation file for contents that are not rendered."
         )
         return None
+    scope.renderer.used.update(payload.paths)
+    return payload
+
+
+def _read(scope: Scope, path: Path, fields: Mapping[str, Any], form: SourceForm) -> Payload:
+    """Return a file or a directory as it is. Raises OSError."""
+    files = scope.project.files
+    files.check(path)  # first: nothing outside the project is looked at
+    if form == "tree" or (form == "any" and path.is_dir()):
+        if path.exists() and not path.is_dir():
+            raise Refused("is a file", "Use the operation file.")
+        return read_tree(path, files, match=_patterns(fields, "match"), exclude=_patterns(fields, "exclude"))
+    return scope.project.of_file("payload", path, lambda path: Payload.read(path, files))
+
+
+def _patterns(fields: Mapping[str, Any], name: str) -> list[str]:
+    """Return a list of patterns, without what the model of the operation refuses."""
+    given = fields.get(name)
+    return [one for one in given if isinstance(one, str)] if isinstance(given, list) else []
+
+
+def _rendered(scope: Scope, path: Path) -> Payload | None:
+    """Return a template, rendered; None after a problem in it. Raises OSError and UnicodeDecodeError."""
+    source, mode = scope.project.of_file("template", path, lambda path: _template(path, scope.project.files))
     rendered = scope.template(path, source)
     return None if rendered is None else Payload.of(rendered.encode(), mode, path)
 

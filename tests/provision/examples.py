@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from goldenami.model import Mark
 from goldenami.provision import OPERATIONS, BoundOperation, Payload
+from goldenami.provision.operation import Entry
 from goldenami.ssh import generate_keypair
 
 ODD = 'it\'s "odd" $HOME `id` \\n %s ; * & | < > ~ é'  # what breaks where quoting is forgotten
@@ -56,6 +57,18 @@ def bind(
     return BoundOperation(
         cls.model_validate(fields), Mark("recipe.yaml", at, 5), notify=notify, payloads=payloads, retries=retries
     )
+
+
+def tree() -> Payload:
+    """A directory as a payload: with a name that quoting must survive, a program, an empty directory and a link."""
+    entries = (
+        Entry("odd", "directory"),
+        Entry(f"odd/{ODD.replace('/', '')}", "file", Payload.of(ODD.encode(), 0o644)),
+        Entry("odd/run.sh", "file", Payload.of(b"#!/bin/sh\n", 0o755)),
+        Entry("odd/to", "link", target="/nowhere/at all"),
+        Entry("empty", "directory"),
+    )
+    return Payload("0" * 64, 0, tree=entries)
 
 
 def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
@@ -140,6 +153,8 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
         bind("command", argv=["false"], only_if="test -e /nowhere"),
         bind("script", src="files/make.sh", args=[ODD], creates=["/srv/made", "/srv/made too"], cwd="/srv",
              payload=Payload.of(b'#!/bin/bash -e\nprintf %s "$1" >made\n[[ -n $1 ]]\ntouch "made too"\n')),
+        bind("tree", src="tree", dest="/srv/copied tree", owner="deploy", group="staff2", files="0640",
+             directories="2750", modes={"*.sh": "0750"}, delete=True, payload=tree()),
         bind("script", content="id -un >made2", creates="/srv/deploy home/made2", user="deploy", cwd="/srv/deploy home",
              outputs={"who": "cat '/srv/deploy home/made2'"}),
         bind("archive", **archive, dest="/opt/unpacked", strip_components=1, owner="deploy"),

@@ -172,6 +172,29 @@ def test_contents_of_files_make_another_image(write_project: Write, name: str) -
     assert after.digest != before.digest
 
 
+def test_contents_of_directories_make_another_image(write_project: Write) -> None:
+    document = RECIPE | {
+        "software": [
+            {"tree": {"src": "files", "dest": "/etc/app", "exclude": ["*.pyc"]}},
+            {"script": {"content": "true", "files": ["files/a.conf", "parts"]}},
+        ]
+    }
+    root = project_of(write_project, document, {"recipes/parts/one": "1", "recipes/files/x.pyc": "x"})
+
+    def digest() -> str:
+        return make(root).digest
+
+    digests = [digest()]
+    (root / "recipes/files/x.pyc").write_text("y")
+    assert digest() == digests[0]
+    for name in ("parts/one", "files/a.conf", "parts/new/two"):
+        path = root / "recipes" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("other")
+        digests.append(digest())
+    assert len(set(digests)) == 4
+
+
 def test_facts_make_another_image(write_project: Write) -> None:
     plan = make(project_of(write_project, RECIPE))
     other = planning.make(plan.recipe, plan.environment, facts(plan.recipe, image_id="ami-2"))
