@@ -19,7 +19,7 @@ import goldenami
 from goldenami.ci import marks
 from goldenami.errors import AccessError, GoldenAmiError, NotFound, UsageError
 from goldenami.nextstep import step
-from goldenami.web import NoRedirects
+from goldenami.redirects import NoRedirects
 
 TOKEN: Final = "GOLDENAMI_GITLAB_TOKEN"  # the name of a variable
 _LONGEST: Final = 900_000  # characters; GitLab allows 1,000,000 in a note

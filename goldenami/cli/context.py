@@ -41,16 +41,17 @@ def choose_environment(project: Project, name: str | None) -> Environment:
     """Return an environment of a project. Commands in messages name it, unless it is the default one."""
     from goldenami import recipe
 
-    environment = recipe.environment(project, name)
-    use_environment(None if name is None or _is_default(project, environment) else environment.name)
+    every = recipe.environments(project)
+    environment = recipe.choose(project, every, name)
+    use_environment(None if name is None or _is_default(project, every, environment) else environment.name)
     return environment
 
 
-def _is_default(project: Project, environment: Environment) -> bool:
+def _is_default(project: Project, every: Mapping[str, Environment], environment: Environment) -> bool:
     from goldenami import recipe
 
     try:
-        return recipe.environment(project).name == environment.name
+        return recipe.choose(project, every, None).name == environment.name
     except (NotFound, UsageError):  # there is no default
         return False
 

@@ -114,13 +114,9 @@ def list_releases(
         unreachable = {"unreachable": places.to_json(presence.unreachable)} if presence is not None else {}
         print_json({"schema": RELEASES_SCHEMA, "releases": rows, **unreachable})
     elif rows:
-        for row in rows:
-            row["images"] = _count(row)
-        columns = ("name", "version", "channels", "created", "architectures", "images")
-        for row in rows:  # these words go into the column of channels
-            words = ("revoked", "retired", "pinned", "deprecated")
-            row["channels"] = [*row["channels"], *(word for word in words if row.get(word))]
-        print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
+        print_table(
+            ["NAME", "VERSION", "CHANNELS", "CREATED", "ARCHITECTURES", "IMAGES"], [_listed_cells(row) for row in rows]
+        )
     elif not damaged.reasons:
         found = (
             "No release matches."
@@ -629,6 +625,18 @@ def _state(image: IndexedImage, presence: Presence) -> dict[str, str]:
         "image_id": image.image_id,
         "state": presence.state_of(image),
     }
+
+
+def _listed_cells(row: dict[str, Any]) -> list[str]:
+    words = [word for word in ("revoked", "retired", "pinned", "deprecated") if row.get(word)]
+    return [
+        row["name"],
+        row["version"],
+        _cell([*row["channels"], *words]),  # its states are words in the column of channels
+        row["created"],
+        _cell(row["architectures"]),
+        _count(row),
+    ]
 
 
 def _count(row: dict[str, Any]) -> str:

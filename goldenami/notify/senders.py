@@ -33,7 +33,8 @@ from goldenami.notify.addresses import address_problem
 from goldenami.notify.document import EventDocument
 from goldenami.notify.template import default_body, render
 from goldenami.polling import Interval, poll
-from goldenami.web import NoRedirects, is_loopback
+from goldenami.redirects import NoRedirects
+from goldenami.web import is_loopback
 
 _TRIES: Final = Interval(0.5, 2.0, 4.0)  # the pauses between tries of a webhook
 _MOST_TRIES: Final = 4

@@ -44,7 +44,7 @@ from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.index import Index, IndexedImage, IndexedRelease, Records, View
 from goldenami.release.marks import MARKS, Marks
-from goldenami.release.versions import Reference, Version, check_name, is_version, order
+from goldenami.release.versions import Reference, Version, check_name, highest_first, is_version
 from goldenami.store import DirectoryStore, Store, Wait, ensure_identity, read_identity
 
 if TYPE_CHECKING:
@@ -213,8 +213,12 @@ class Catalog:
 
     def entry(self, name: str, version: str) -> IndexedRelease:
         """Return what the index has of a release. Raises as :meth:`get` does."""
-        found = self._records.release(name, version) if isinstance(self._records, View) else None
-        return found or IndexedRelease.of(self.get(name, version))
+        return self.indexed_entry(name, version) or IndexedRelease.of(self.get(name, version))
+
+    def indexed_entry(self, name: str, version: str) -> IndexedRelease | None:
+        """Return what the index has of a release, without a read. None if the index does not have it, or its manifest
+        is damaged."""
+        return self._records.release(name, version) if isinstance(self._records, View) else None
 
     def entry_with_image(self, image_id: str) -> IndexedRelease | None:
         """Return the release that has an image, of any name; None if there is none."""
@@ -244,11 +248,16 @@ class Catalog:
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Return the released versions, highest first; empty for an unknown name. No file is opened."""
-        return tuple(sorted(self._stems("releases", name), key=order, reverse=True))
+        return tuple(highest_first(self._files("releases", name)))
 
-    def marked_versions(self, name: str) -> frozenset[str]:
-        """Return the versions with a pin, a retirement or a revocation now or in the past. No file is opened."""
-        return frozenset(stem for folder in MARKS for stem in self._stems(folder, name))
+    def marks_by_version(self, name: str) -> Mapping[str, Sequence[str]]:
+        """Return the versions with a pin, a retirement or a revocation now or in the past, and the folders of these
+        marks. No file is opened."""
+        found: dict[str, list[str]] = {}
+        for folder in MARKS:
+            for stem in self._stems(folder, name):
+                found.setdefault(stem, []).append(folder)
+        return found
 
     def get(self, name: str, version: str) -> ImageManifest:
         """Return the manifest of a release. Raises NotFound, with the nearest name or the newest versions as a hint."""
@@ -687,9 +696,11 @@ class Catalog:
             held.give_back()
 
     def _stems(self, folder: str, name: str) -> list[str]:
+        return [stem for stem in self._files(folder, name) if is_version(stem)]
+
+    def _files(self, folder: str, name: str) -> list[str]:
         check_name(name, "release")
-        stems = (f.removesuffix(".json") for f in self._records.names(f"{folder}/{name}") if f.endswith(".json"))
-        return [stem for stem in stems if is_version(stem)]
+        return [file[:-5] for file in self._records.names(f"{folder}/{name}") if file.endswith(".json")]
 
     def _numbers(self, folder: str, name: str) -> list[Version]:
         return [Version.parse(stem) for stem in self._stems(folder, name)]

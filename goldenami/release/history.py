@@ -41,7 +41,7 @@ def history_of(catalog: Catalog, reference: Reference) -> list[HistoryEvent]:
     if reference.channel is None:
         found += [
             HistoryEvent(one.time, one.action, version, None, one.by, one.reason)
-            for version in sorted(catalog.marked_versions(name) & {*catalog.versions(name)})
+            for version in sorted({*catalog.marks_by_version(name)} & {*catalog.versions(name)})
             for one in catalog.marks.events(name, version)
         ]
     chosen = (event for event in found if reference.version in (None, event.version))

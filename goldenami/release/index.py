@@ -23,6 +23,7 @@ pending object.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import secrets
@@ -32,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from goldenami.each import all_of
 from goldenami.errors import CatalogError, GoldenAmiError
@@ -77,8 +78,7 @@ class IndexedImage:
     image_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedRelease:
+class IndexedRelease(NamedTuple):  # a tuple, because commands make thousands of them
     """A release in the index. ``bases``: the image ids of its bases. ``parents``: the releases ("name version") of
     them, if they are releases."""
 
@@ -147,6 +147,14 @@ class View:
         if entry is None:
             return None
         return self._store.read(key) if entry[1] is None else Stored(json.dumps(entry[1]).encode(), "")
+
+    def form(self, key: str) -> Any:
+        """Return a copy of the JSON value of a record that the index has whole, such as a mark; else None."""
+        section, _, rest = key.partition("/")
+        if section not in SECTIONS or section == "releases":
+            return None
+        entry = self._sections[section].get(rest)
+        return None if entry is None else copy.copy(entry[1])
 
     def names(self, folder: str) -> tuple[str, ...]:
         section, _, name = folder.partition("/")
@@ -300,11 +308,12 @@ class Index:
         return fresh, pending
 
     def _listed(self, section: str, name: str | None) -> dict[str, str]:
-        folder = section if name is None else f"{section}/{name}"
-        start = "" if name is None else f"{name}/"
-        found = ((f"{start}{key}", stamp) for key, stamp in self._store.stamps(folder).items())
         # A record is in the folder of its name. Other files are of users, or of programs that synchronize directories.
-        return {key: stamp for key, stamp in found if key.endswith(".json") and key.count("/") == 1}
+        if name is None:
+            every = self._store.stamps(section)
+            return {key: stamp for key, stamp in every.items() if key.endswith(".json") and key.count("/") == 1}
+        of_name = self._store.stamps(f"{section}/{name}")
+        return {f"{name}/{key}": stamp for key, stamp in of_name.items() if key.endswith(".json") and "/" not in key}
 
     def _records(self, keys: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Stored | None]]:
         ordered = list(keys)

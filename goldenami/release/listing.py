@@ -5,11 +5,11 @@ Everything is read from the index of the catalog (:meth:`Catalog.indexed`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from goldenami.each import Failures
 from goldenami.release.catalog import Catalog
@@ -18,8 +18,7 @@ from goldenami.release.index import IndexedImage, IndexedRelease
 State = Literal["usable", "revoked", "retired", "pinned"]
 
 
-@dataclass(frozen=True, slots=True)
-class ListedRelease:
+class ListedRelease(NamedTuple):  # a tuple, because commands make thousands of them
     """A release with its channels and marks. ``revoked``: the reason; ``retired``: "retiring" or "retired";
     ``pinned``: the reason. None where there is no such mark."""
 
@@ -107,26 +106,30 @@ def list_releases(
         pointers: dict[str, list[str]] = {}
         for channel in catalog.channels(name):
             pointers.setdefault(channel.current, []).append(channel.channel)
-        marked = catalog.marked_versions(name)
+        marked = catalog.marks_by_version(name)
         for version in catalog.versions(name):
-            found: list[ListedRelease] = []
-            with failures.of((name, version)):
-                found.append(
-                    _listed(catalog, name, version, tuple(pointers.get(version, ())), marked=version in marked)
-                )
-            yield from (one for one in found if chosen.matches_marks(one) and chosen.matches_entry(one.entry))
+            entry, channels = catalog.indexed_entry(name, version), tuple(pointers.get(version, ()))
+            one: ListedRelease | None = None
+            if entry is not None and version not in marked:  # nearly all releases: nothing is read, and nothing fails
+                one = ListedRelease(entry, channels, None, None, None)
+            else:
+                with failures.of((name, version)):
+                    one = _listed(catalog, entry or catalog.entry(name, version), channels, marked.get(version, ()))
+            if one is not None and chosen.matches_marks(one) and chosen.matches_entry(one.entry):
+                yield one
         if damaged is None and failures.errors:
             raise next(iter(failures.errors.values()))
 
 
-def _listed(catalog: Catalog, name: str, version: str, channels: tuple[str, ...], *, marked: bool) -> ListedRelease:
-    if not marked:  # few releases of a large catalog have a mark
-        return ListedRelease(catalog.entry(name, version), channels, None, None, None)
-    marks = catalog.marks
-    revocation, retirement = marks.revocation(name, version), marks.retirement(name, version)
-    pin = marks.pinned(name, version)
+def _listed(
+    catalog: Catalog, entry: IndexedRelease, channels: tuple[str, ...], folders: Collection[str]
+) -> ListedRelease:
+    marks, name, version = catalog.marks, entry.name, entry.version
+    revocation = marks.revocation(name, version) if "revoked" in folders else None
+    retirement = marks.retirement(name, version) if "retired" in folders else None
+    pin = marks.pinned(name, version) if "pins" in folders else None
     return ListedRelease(
-        catalog.entry(name, version),
+        entry,
         channels,
         revocation.reason if revocation is not None else None,
         retirement.status if retirement is not None else None,

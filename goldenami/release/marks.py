@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 from goldenami import forms
 from goldenami.errors import CatalogError
 from goldenami.model import timestamp
-from goldenami.release.index import Index, Records
+from goldenami.release.index import Index, Records, View
 from goldenami.release.versions import Version, check_name
 from goldenami.store import Store
 
@@ -249,13 +249,15 @@ class Marks:
             )
 
     def _read(self, key: str, schema: str) -> dict[str, Any] | None:
-        stored = self._records.read(key)
-        if stored is None:
-            return None
-        try:
-            form = json.loads(stored.data)
-        except ValueError as error:
-            raise CatalogError(f"{self._store.where(key)}: not JSON: {error}") from error
+        form = self._records.form(key) if isinstance(self._records, View) else None
+        if form is None:
+            stored = self._records.read(key)
+            if stored is None:
+                return None
+            try:
+                form = json.loads(stored.data)
+            except ValueError as error:
+                raise CatalogError(f"{self._store.where(key)}: not JSON: {error}") from error
         if not isinstance(form, dict) or form.get("schema") != schema:
             raise CatalogError(
                 f"{self._store.where(key)}: expected the schema {schema!r}, found another",

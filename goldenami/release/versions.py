@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
@@ -50,9 +51,15 @@ class Version:
         return (self.major, self.minor, self.day) == (other.major, other.minor, other.day)
 
 
-def order(version: str) -> tuple[int, ...]:
-    """Return the key that sorts versions as :class:`Version` does, for very many of them. They must be valid."""
-    return tuple(map(int, version.split(".")))
+def highest_first(texts: Iterable[str]) -> list[str]:
+    """Return those of the texts that are versions, sorted as :class:`Version` does, for very many of them."""
+    matches = [match for text in texts if (match := _VERSION.fullmatch(text)) is not None]
+    matches.sort(key=_numbers, reverse=True)
+    return [match[0] for match in matches]
+
+
+def _numbers(match: re.Match[str]) -> tuple[int, ...]:
+    return tuple(map(int, match.groups()))
 
 
 def is_version(text: str) -> bool:

@@ -126,24 +126,25 @@ class DirectoryStore:
 
     def stamps(self, folder: str) -> dict[str, str]:
         found: dict[str, str] = {}
-        waiting = [""]
+        root, waiting = f"{self._root / folder}/", [""]
         while waiting:
             start = waiting.pop()
             try:
-                with os.scandir(self._root / folder / start) as entries:
+                with os.scandir(root + start) as entries:
                     for entry in entries:
-                        if entry.name.startswith("."):
+                        name = entry.name
+                        if name[0] == ".":
                             continue
                         if entry.is_dir():
-                            waiting.append(f"{start}{entry.name}/")
+                            waiting.append(f"{start}{name}/")
                         else:
                             status = entry.stat()
                             # A write is a new file, so two writes within one tick of the clock have different inodes.
-                            found[start + entry.name] = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}"
+                            found[start + name] = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}"
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                self._refuse("list", self._root / folder / start, error)
+                self._refuse("list", Path(root + start), error)
         return found
 
     # --- locks --------------------------------------------------------------------------------------------------------

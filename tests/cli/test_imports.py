@@ -20,6 +20,7 @@ RECIPES = {"jinja2", "goldenami.recipe.loader", "goldenami.provision", "goldenam
 BUILDS = {"goldenami.journal", "goldenami.aws.tags", "goldenami.aws.ownership", "goldenami.notify.document", "rich"}
 RECIPE = 'name: web\nversion: "1.0"\nos: debian\nbase: {id: ami-0123456789abcdef0}\n'
 RESOLVE = ["resolve", "debian-12-web@stable", "--region", "eu-west-1"]
+WEB = {"urllib.request", "http.client"}
 CHECKED = {"pydantic", "yaml", "goldenami.recipe"}  # what reads goldenami.yaml
 
 
@@ -39,9 +40,9 @@ def project(tmp_path: Path) -> Path:
     [
         (["--help"], AWS | RECIPES | BUILDS | CHECKED | {"goldenami.model", "json", "tempfile", "difflib"}),
         ([*RESOLVE, "--account", "111111111111", "--catalog", "catalog"], AWS | RECIPES | BUILDS | CHECKED),
-        (RESOLVE, AWS | RECIPES | BUILDS),
-        (["images", "list", "--no-check"], AWS | RECIPES | BUILDS),
-        (["history", "debian-12-web"], AWS | RECIPES | BUILDS),
+        (RESOLVE, AWS | RECIPES | BUILDS | WEB),
+        (["images", "list", "--no-check"], AWS | RECIPES | BUILDS | WEB),
+        (["history", "debian-12-web"], AWS | RECIPES | BUILDS | WEB),
         (["plan", "web", "--offline"], {"moto", "paramiko", "invoke", "cryptography", "rich", "asyncio", "unittest"}),
     ],
 )

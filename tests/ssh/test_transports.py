@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_commands_run_over_the_transport_of_a_package(endpoint: SshEndpoint, sit
 def test_a_transport_that_is_not_installed_is_an_error() -> None:
     with pytest.raises(NotFound, match=r"no installed package adds 'relay' to goldenami\.transports"):
         extensions.load(extensions.TRANSPORTS, "relay")
+
+
+def test_a_transport_of_a_package_in_a_zip_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "zipped", "zipped = zipped_transport:open_socket")
+    archive = tmp_path / "zipped.zip"
+    with zipfile.ZipFile(archive, "w") as files:
+        for path in (tmp_path / "zipped-1.0.dist-info").iterdir():
+            files.write(path, path.relative_to(tmp_path))
+    monkeypatch.syspath_prepend(str(archive))
+    assert "zipped" in extensions.installed(extensions.TRANSPORTS)
 
 
 def test_a_transport_that_cannot_be_imported_is_an_error(site: Path) -> None:
