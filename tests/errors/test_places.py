@@ -130,6 +130,7 @@ NONE = {
     "init": "writes files",
     "notify": "receivers: one that does not answer is in the table",
     "pin": "the catalog",
+    "import": "files of the project",
     "recipes": "files of the project",
     "resolve": "the catalog: a script gets its id without a call to EC2",
     "resume": "a build with hosts: tests/crash/test_policy.py and test_credentials.py do the same with its calls",

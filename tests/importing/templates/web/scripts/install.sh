@@ -1,0 +1,4 @@
+#!/bin/bash
+set -e
+apt-get install -y nginx
+echo "$PACKER_BUILD_NAME" >/etc/image
