@@ -47,6 +47,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "controls": ("hardening",),
     "hardening": ("hardening",),
     "agents": ("agents",),
+    "user_data": ("builder",),
     "setup": ("setup", "handlers"),
     "software": ("software", "handlers"),
     "operation": ("setup", "software", "handlers", "agents"),

@@ -3,9 +3,9 @@
 The digest covers everything that determines the images and their targets, and nothing else: the rendered recipe, the
 values of its variables, which tests read too, the contents of its files and tests, the code of operations that are not
 built in, the ids of the base images, the attributes of the image, and the targets with the ARNs of their keys. A change
-of formatting, comments, the order of keys, descriptions, owners, titles, builder or retention does not change the
-digest. A new value of a secret does not change it, but a new reference to a secret does. An update of an installed
-package changes it (``Freshness``).
+of formatting, comments, the order of keys, descriptions, owners, titles, builder (except its user data) or retention
+does not change the digest. A new value of a secret does not change it, but a new reference to a secret does. An update
+of an installed package changes it (``Freshness``).
 
 ``inputs`` has one hash for each part. ``changes`` uses it to explain a changed digest.
 """
@@ -330,6 +330,8 @@ def _material(recipe: Recipe, environment: Environment, bases: Mapping[Architect
     for architecture in recipe.architectures:
         parts[f"base:{architecture}"] = bases[architecture]
         parts[f"patches:{architecture}"] = recipe.patches[architecture].model_dump(mode="json")
+        if recipe.builder[architecture].user_data:
+            parts[f"user_data:{architecture}"] = recipe.builder[architecture].user_data
         hardening = recipe.hardening.get(architecture, Hardening())
         if hardening.profiles:
             parts[f"controls:{architecture}"] = _controls(hardening)

@@ -39,6 +39,7 @@ from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.similar import suggestion
 from goldenami.recipe.testfiles import read_test
+from goldenami.recipe.userdata import read_user_data
 from goldenami.recipe.variables import read_variables
 from goldenami.recipe.words import BASE_KINDS, DEFAULT_CHANNEL, NAME, BaseKind, OsId, seconds
 from goldenami.release import names
@@ -120,6 +121,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     specs: dict[Architecture, RecipeSpec] = {}
     stages: dict[Architecture, tuple[Stage, ...]] = {}
     hardened: dict[Architecture, Hardening] = {}
+    user_data: dict[Architecture, str] = {}
     tests: list[TestRef] = []
     used: dict[str, dict[str, Any]] = {}
     for architecture in _architectures(value):
@@ -138,6 +140,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         kind, reference = _base_kind(sections.get("base"))
         channel = sections["base"].get("channel", DEFAULT_CHANNEL) if kind == "recipe" else ""
         context["base"] = base_names(kind or "", reference, channel, os)
+        user_data[architecture] = read_user_data(scope, sections.get("builder"))
         found = agents.read(scope, os)
         hardened[architecture] = hardening.read(scope, os, loading.today)
         software = (
@@ -188,7 +191,10 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         os=os,
         architectures=first.architectures,
         base={a: _base(spec.base, document) for a, spec in specs.items()},
-        builder={a: _builder(spec, a, os, document.mark(("builder", "instance_types"))) for a, spec in specs.items()},
+        builder={
+            a: _builder(spec, a, os, document.mark(("builder", "instance_types")), user_data[a])
+            for a, spec in specs.items()
+        },
         patches={a: spec.patches for a, spec in specs.items()},
         provisioning=stages,
         tests=tuple({(t.name, t.path): t for t in tests}.values()),
@@ -256,7 +262,7 @@ def _base(spec: BaseSpec, document: Document) -> BaseRef:
     return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel, spec.include_deprecated)
 
 
-def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark) -> Builder:
+def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark, user_data: str) -> Builder:
     builder = spec.builder
     return Builder(
         instance_types=builder.instance_types or DEFAULT_INSTANCE_TYPES[architecture],
@@ -269,6 +275,7 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark)
         ssh_port=builder.ssh_port or DEFAULT_SSH_PORT,
         hop_limit=builder.hop_limit,
         tags=dict(builder.tags),
+        user_data=user_data,
         image_ssh_port=spec.image.ssh_port or builder.ssh_port or DEFAULT_SSH_PORT,
         mark=mark,
     )

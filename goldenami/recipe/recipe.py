@@ -51,6 +51,7 @@ class Builder:
     image_ssh_port: int = 22  # of the instances of the image
     hop_limit: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
+    user_data: str = ""
 
     def port_of(self, purpose: str) -> int:
         """The port of the SSH server of a temporary instance: "builder", or one that boots the image."""

@@ -17,6 +17,7 @@ from goldenami.model import LONGEST_DESCRIPTION
 from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.provision import PatchSpec
 from goldenami.recipe.schedulespec import ScheduleSpec
+from goldenami.recipe.userdata import UserDataSpec
 from goldenami.recipe.words import (
     ACCOUNT_ID,
     BASE_KINDS,
@@ -154,6 +155,11 @@ class BuilderSpec(Spec):
         default_factory=dict,
         description="Tags for the builder and the test instance alone, such as those that a policy of the account asks "
         "for.",
+    )
+    user_data: UserDataSpec | None = Field(
+        None,
+        description="User data for the builder alone, in a form of cloud-init (#cloud-config, a script, "
+        "#cloud-boothook or #include). It runs before all operations, and belongs to the digest of the plan.",
     )
     ssh_timeout: Timeout = Field("10m", description="Longest wait until the instance answers over SSH.")
     timeout: Timeout = Field("2h", description="Longest time that one stage of provisioning may take.")

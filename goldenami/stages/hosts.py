@@ -2,29 +2,27 @@
 
 The host keys are created here and passed in the user data, so they are known before the first connection. So no machine
 on the way can impersonate the builder. cloud-init installs the keys (``ssh_keys``) and deletes the host keys of the
-image. Sealing removes them. The user data also ends the instance after its lifetime (``goldenami.lifetime``).
+image. Sealing removes them. The user data also ends the instance after its lifetime (``goldenami.lifetime``), and has
+what the recipe adds for its builder.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, Literal
 
 from goldenami import lifetime, ssh
 from goldenami.aws import instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
 from goldenami.events import emit
 from goldenami.model import Architecture, SshEndpoint
+from goldenami.recipe.secrets import fill
 from goldenami.stages.build import BuildContext, Host
+from goldenami.stages.userdata import KEY_KINDS, KeyKind, user_data
 from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
-KeyKind = Literal["ed25519", "ecdsa"]
-# Hosts in FIPS mode have no Ed25519, and some policies allow nothing else.
-KEY_KINDS: Final[tuple[KeyKind, ...]] = ("ed25519", "ecdsa")
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 
 
@@ -57,6 +55,12 @@ def launch(
     # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
     logins = _key_pairs(build, f"{purpose}-login-key")
     host_keys = _key_pairs(build, f"{purpose}-{architecture}-host-key")
+    data = user_data(
+        host_keys,
+        lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
+        login_keys=[pair.public_key for pair in logins[1:]],
+        more=fill(wanted.user_data, build.secrets) if purpose == "builder" else "",
+    )
     subnets = network.subnets(build.cloud, home, build.environment.network)
     ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
     groups = build.environment.network.security_groups
@@ -73,11 +77,7 @@ def launch(
         more_groups=groups[1:],
         hop_limit=wanted.hop_limit,
         key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=logins[0].public_key),
-        user_data=user_data(
-            host_keys,
-            lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
-            login_keys=[pair.public_key for pair in logins[1:]],
-        ),
+        user_data=data,
         root_volume=root_volume,
         volume_key=volume_key,
         image_key=image_key,
@@ -135,18 +135,6 @@ def key_of(purpose: str, architecture: Architecture) -> str:
 def dispose(build: BuildContext, host: Host) -> None:
     """Terminate a temporary instance. Does not wait until it is terminated."""
     build.ledger.delete_key(host.key)
-
-
-def user_data(host_keys: Sequence[ssh.KeyPair], boot_command: str, *, login_keys: Sequence[str] = ()) -> str:
-    """Return the cloud-config that gives an instance these host keys only, and runs a shell program early at each boot,
-    before sshd starts. ``login_keys``: further public keys of the login user. It is JSON, which is valid YAML."""
-    keys: dict[str, str] = {}
-    for kind, pair in zip(KEY_KINDS, host_keys, strict=True):
-        keys |= {f"{kind}_private": pair.private_key, f"{kind}_public": pair.public_key}
-    config: dict[str, Any] = {"bootcmd": [boot_command], "ssh_deletekeys": True, "ssh_keys": keys}
-    if login_keys:
-        config["ssh_authorized_keys"] = list(login_keys)
-    return "#cloud-config\n" + json.dumps(config) + "\n"
 
 
 def _key_pairs(build: BuildContext, name: str) -> list[ssh.KeyPair]:

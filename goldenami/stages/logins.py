@@ -22,7 +22,8 @@ from goldenami.journal import LOGINS, Journals, Resource, Summary
 from goldenami.model import DIRECT, Environment, SshEndpoint, Transport
 from goldenami.nextstep import command, step
 from goldenami.stages.build import BuildContext
-from goldenami.stages.hosts import KEY_KINDS, secret_name
+from goldenami.stages.hosts import secret_name
+from goldenami.stages.userdata import KEY_KINDS
 
 _ALIVE = ("pending", "running")
 

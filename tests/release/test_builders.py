@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import re
 from typing import Any
 
 import pytest
+from goldenami_sandbox.node import userdata
 
+from goldenami import lifetime
 from goldenami import recipe as recipes
-from goldenami.errors import InvalidInput, NotFound
+from goldenami.errors import InvalidInput, NotFound, UsageError
 from goldenami.model import SshEndpoint
-from goldenami.ssh import KeyPair
+from goldenami.recipe.userdata import LIMIT, OWN
+from goldenami.ssh import KeyPair, generate_keypair
+from goldenami.stages.userdata import KEY_KINDS, user_data
 from tests.worlds.builds import PLACES, PaperHostWork, World
 
 HOME = PLACES[0]
@@ -126,6 +131,79 @@ def test_hops_and_tags_of_the_builder_alone(world: World) -> None:
         assert {"Key": "cost-center", "Value": "builds"} in instance["Tags"]
     for image in seen.ec2.describe_images(Owners=["self"])["Images"]:
         assert "cost-center" not in {tag["Key"] for tag in image["Tags"]}
+
+
+# --- user data --------------------------------------------------------------------------------------------------------
+
+
+def sent(world: World) -> dict[str, str]:
+    """The user data of the instances of a build, by purpose, as EC2 got it."""
+    seen = Seen(world)
+    world.host_work = seen
+    world.build()
+    found = {}
+    for purpose, instance in seen.instances.items():
+        call = seen.ec2.describe_instance_attribute(InstanceId=instance["InstanceId"], Attribute="userData")
+        found[purpose] = base64.b64decode(call["UserData"]["Value"]).decode()
+    return found
+
+
+def with_user_data(world: World, text: str) -> World:
+    file = world.path / "recipes" / "web.yaml"
+    file.write_text(f"{file.read_text()}vars: {{token: {{secret: {{env: TOKEN}}}}}}\nbuilder: {{user_data: {text}}}\n")
+    world.project = recipes.load_project(world.path)
+    world.environment = recipes.environment(world.project, "test")
+    return world
+
+
+CONFIG = '"#cloud-config\\nruncmd: [touch /made]\\nwrite_files: [{path: /etc/t, content: \\"{{ vars.token }}\\"}]\\n"'
+
+
+def test_user_data_goes_to_the_builder_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "long enough to find")
+    texts = sent(with_user_data(world, CONFIG))
+    assert "runcmd" not in texts["proof"]
+    read = userdata.parse(texts["builder"].encode())
+    assert read.warnings == []
+    assert read.run_commands == ["touch /made"]
+    assert read.files[0].content == b"long enough to find"
+    assert len(read.host_keys) == 4
+    assert ["goldenami-builder-lifetime" in command for command in read.boot_commands] == [True]
+    assert len(read.authorized_keys) == 1
+    kept = b"".join(
+        file.read_bytes() for file in world.path.rglob("*") if file.is_file() and "recipes" not in file.parts
+    )
+    assert b"RunInstances" in kept
+    assert b"long enough to find" not in kept, "neither a journal nor a log has it"
+
+
+def test_a_script_is_user_data_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "x")
+    (world.path / "recipes" / "first.sh").write_text("#!/bin/sh\necho {{ architecture }}\n")
+    texts = sent(with_user_data(world, "{src: first.sh}"))
+    read = userdata.parse(texts["builder"].encode())
+    assert read.scripts == [b"#!/bin/sh\necho x86_64\n"]
+    assert len(read.host_keys) == 4
+
+
+def test_user_data_that_is_too_large_with_its_secrets_makes_no_instance(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EC2 has one limit for all of it, and refuses it when the key pair and the security group are there already."""
+    monkeypatch.setenv("TOKEN", "x" * LIMIT)
+    with pytest.raises(UsageError, match=rf"bytes, expected at most {LIMIT}"):
+        sent(with_user_data(world, CONFIG))
+    assert not [call for call in world.paper.calls if call["action"] in ("RunInstances", "CreateSecurityGroup")]
+
+
+def test_the_reserve_is_enough_for_the_own_part() -> None:
+    pairs = [generate_keypair(kind) for kind in KEY_KINDS]
+    now = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+    command = lifetime.boot_command("builder", now, datetime.timedelta(days=30))
+    own = user_data(pairs, command, login_keys=[pairs[1].public_key])
+    most = "#!" + "x" * (LIMIT - OWN - 2)
+    assert len(user_data(pairs, command, login_keys=[pairs[1].public_key], more=most)) <= LIMIT
+    assert len(own) < OWN - 500
 
 
 # --- the base ---------------------------------------------------------------------------------------------------------

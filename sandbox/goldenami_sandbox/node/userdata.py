@@ -19,7 +19,13 @@ from typing import Any
 
 import yaml
 
-_IGNORED_IN_SILENCE = {"preserve_hostname", "manage_etc_hosts", "disable_root", "ssh_pwauth"}  # as they are by default
+_IGNORED_IN_SILENCE = {
+    "merge_how",
+    "preserve_hostname",
+    "manage_etc_hosts",
+    "disable_root",
+    "ssh_pwauth",
+}  # as they are by default
 _MULTIPART = (b"content-type: multipart", b"mime-version:")
 
 
@@ -64,12 +70,14 @@ class UserData:
     run_commands: list[str] = field(default_factory=list)  # shell; once
     scripts: list[bytes] = field(default_factory=list)  # once, after the commands
     warnings: list[str] = field(default_factory=list)
+    config: dict[Any, Any] = field(default_factory=dict)  # of all parts with cloud-config
 
 
 def parse(raw: bytes) -> UserData:
     """Parse user data. Never raises: unreadable parts become warnings and the instance boots, as with cloud-init."""
     result = UserData()
     _part(raw, result, None)
+    _read_config(result)
     return result
 
 
@@ -124,6 +132,12 @@ def _cloud_config(data: bytes, result: UserData) -> None:
     if not isinstance(config, dict):
         result.warnings.append("cloud-config is not a mapping and is ignored")
         return
+    # As cloud-init merges by default, dict(replace)+list()+str(): a key of a later part replaces the earlier one.
+    result.config.update(config)
+
+
+def _read_config(result: UserData) -> None:
+    config = result.config
     for key in config:
         if key not in _READERS and key not in _IGNORED_IN_SILENCE:
             result.warnings.append(f"cloud-config key {key!r} is not supported here and is ignored")

@@ -39,6 +39,16 @@ def test_cloud_config(wrap: Callable[[bytes], bytes]) -> None:
     assert data.packages == ["nginx", "curl=1.0"]
 
 
+def test_a_later_part_replaces_keys_of_an_earlier_one() -> None:
+    """As cloud-init merges parts by default: what a part says wins over the parts before it, key by key."""
+    message = MIMEMultipart()
+    message.attach(MIMEText("#cloud-config\nbootcmd: [one]\nruncmd: [kept]\nssh_keys: {rsa_private: A}\n"))
+    message.attach(MIMEText("#cloud-config\nbootcmd: [two]\nssh_keys: {ed25519_private: B}\n"))
+    data = userdata.parse(message.as_bytes())
+    assert (data.boot_commands, data.run_commands) == (["two"], ["kept"])
+    assert data.host_keys == {"ssh_host_ed25519_key": "B\n"}
+
+
 def test_multipart() -> None:
     message = MIMEMultipart()
     message.attach(MIMEText("#cloud-config\nhostname: web\n", "cloud-config"))
