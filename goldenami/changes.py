@@ -41,6 +41,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "vars": ("vars",),
     "secrets": ("vars",),
     "test": ("tests", "agents"),
+    "expect": ("expect", "agents"),
     "target": ("distribution",),
     "base": ("base",),
     "patches": ("patches",),

@@ -67,6 +67,10 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
     for key in ("contents", "restored", "sources", "updates", "variables", "revisions"):
         if not form[key]:
             del form[key]
+    for report in form["tests"]:
+        for key in ("facts", "place"):
+            if not report[key]:
+                del report[key]
     return form
 
 

@@ -380,10 +380,11 @@ class ControlResult:
 @dataclass(frozen=True, slots=True)
 class TestReport:
     """The results of one run of tests on one instance. ``junit``: path of the XML file, if one was written.
-    ``controls``: the results of the recipe's hardening controls, by id."""
+    ``controls``: the results of the recipe's hardening controls, by id. ``facts``: what tests recorded about the host,
+    JSON values by name, for later builds. ``place``: where the instance ran, the label of a target; empty: home."""
 
     __test__ = False
-    gate: str  # "builder" (gate 1), "image" (gate 2), ...
+    gate: str  # "builder" (gate 1), "image" (gate 2), "reboot" (gate 2, after a reboot)
     architecture: Architecture
     passed: int
     failed: int
@@ -393,6 +394,8 @@ class TestReport:
     failures: tuple[TestFailure, ...] = ()
     junit: str | None = None
     controls: tuple[ControlResult, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
 
     @property
     def ok(self) -> bool:

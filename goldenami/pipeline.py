@@ -357,10 +357,13 @@ def make_images(
 ) -> tuple[ImageManifest, Mapping[str, str]]:
     """Run the stages up to the verified images. Returns the manifest, and label -> reason of failed targets.
     ``prepared``: the builders, if they are prepared already."""
-    candidates = make_candidates(build, prepared)
+    earlier = proof.earlier_facts(build, catalog)
+    candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, prepared)]
     order = release_order(build)
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
-        proofs = [proof.boot_and_test(build, c, copies.home_image(c.architecture)) for c in candidates]
+        proofs = [
+            report for c in candidates for report in proof.boot_and_test(build, c, copies.home_image(c.architecture))
+        ]
         distributed = copies.finish()
     with build.stage("verify"):
         verified = verify(build.ledger, order, distributed, emit=build.emit)

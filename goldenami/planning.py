@@ -27,6 +27,7 @@ from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, Pa
 from goldenami.nextstep import step
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
+from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import SecretRef, display, has_secret
 from goldenami.release import targets as modes
@@ -327,6 +328,9 @@ def _material(recipe: Recipe, environment: Environment, bases: Mapping[Architect
         parts["secrets"] = {ref.name: [ref.source, _key_of(ref, recipe)] for ref in recipe.secrets}
     for test in recipe.tests:
         parts[f"test:{test.name}"] = test.sha256
+    for architecture, expected in recipe.expect.items():
+        if expected != Expected():
+            parts[f"expect:{architecture}"] = expected.to_json()
     for architecture in recipe.architectures:
         parts[f"base:{architecture}"] = bases[architecture]
         parts[f"patches:{architecture}"] = recipe.patches[architecture].model_dump(mode="json")
@@ -492,6 +496,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "share_organizations": list(recipe.distribution.share_organizations),
         "fast_restore": {str(place): list(zones) for place, zones in recipe.distribution.fast_restore.items()},
         "channel": recipe.distribution.channel,
+        "expect": {str(architecture): one.to_json() for architecture, one in recipe.expect.items()},
         "freshness": _freshness_json(facts.freshness),
     }
 

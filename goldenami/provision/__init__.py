@@ -35,7 +35,7 @@ from goldenami.provision import (
 )
 from goldenami.provision.contents import CONTENTS, contents_below
 from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volume_stage
-from goldenami.provision.facts import PACKAGES, SOURCES, package_changes, packages, parse_packages
+from goldenami.provision.facts import PACKAGES, SET_ID, SOURCES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import (
     OPERATIONS,
@@ -84,6 +84,7 @@ __all__ = [
     "OPERATIONS",
     "PACKAGES",
     "SETUP",
+    "SET_ID",
     "SHORTEST",
     "SOURCES",
     "TRACES",

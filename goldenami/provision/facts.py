@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from goldenami.errors import BuilderError
 from goldenami.model import Package, PackageChange
-from goldenami.os import MANAGERS
+from goldenami.os import MANAGERS, privileges
 from goldenami.provision.program import Fact
 from goldenami.provision.shell import Script
 
@@ -28,6 +28,9 @@ SOURCES = Fact(
     Script("".join(f"{m.detect.text} && {{\n{m.sources.text}\nexit 0\n}}\n" for m in MANAGERS.values()) + "exit 0"),
 )
 """Where the package manager takes packages from, as text for ``updates.sources.read``."""
+
+SET_ID = Fact("set-id", Script(f"{{\n{privileges.SET_ID}\n}} 2>/dev/null || :"))
+"""The files with the set-user-ID or set-group-ID bit, one in a line: mode, owner:group and path."""
 
 
 def packages(connection: Connection) -> tuple[Package, ...]:

@@ -13,6 +13,7 @@ from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.expectspec import AgentExpectSpec
 from goldenami.recipe.lookup import AGENT_FILE, Found
 from goldenami.recipe.params import Given, ParamSpec, checked, declared, default_given
 from goldenami.recipe.problems import Problems
@@ -36,6 +37,7 @@ class Agents:
     operations: tuple[BoundOperation, ...] = ()
     handlers: tuple[Handler, ...] = ()
     tests: list[TestRef] = field(default_factory=list)
+    expect: list[AgentExpectSpec] = field(default_factory=list)
 
 
 def read(scope: Scope, os: OsId | None) -> Agents:
@@ -145,6 +147,7 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
     found.operations += one.operations
     found.handlers += one.handlers
     found.tests += one.tests
+    found.expect += one.expect
 
 
 def _has_documents(declared: dict[str, Any], given: dict[str, Any]) -> bool:
@@ -180,6 +183,11 @@ def _bound(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: 
         if ref is not None:
             found.tests.append(ref)
             inner.renderer.used.update(filter(None, [ref.path]))
+    if spec.expect:
+        try:
+            found.expect.append(AgentExpectSpec.model_validate(render_tree(inner, spec.expect, ("expect",))))
+        except ValidationError as error:
+            inner.reject(error, ("expect",), AgentExpectSpec, "expect")
     return found
 
 

@@ -28,6 +28,7 @@ from goldenami.recipe.allowed import check_environments, environments_of
 from goldenami.recipe.conflicts import check_conflicts
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
+from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.extensions import check_compiles
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, cycle, graph
@@ -124,6 +125,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     user_data: dict[Architecture, str] = {}
     tests: list[TestRef] = []
     used: dict[str, dict[str, Any]] = {}
+    expected: dict[Architecture, Expected] = {}
     for architecture in _architectures(value):
         context = {**loading.context, "architecture": architecture}
         scope = outer.within(document, Renderer(context))
@@ -155,6 +157,8 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         for mark, name, other in outputs.duplicate_outputs(stages[architecture]):
             problems.add_once(mark, f"outputs: {name} is already declared at {other}", "Choose another name.")
         tests.extend(found.tests)
+        if architecture in specs:
+            expected[architecture] = Expected.of(specs[architecture].expect, found.expect)
         used.update((name, found.params[name]) for name in found.names if name not in used)
     tests[:0] = _tests(loading, common.get("tests", value.get("tests")))
     _check_base(loading)
@@ -219,6 +223,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         secrets=loading.secrets,
         schedules=schedules,
         hardening=hardened,
+        expect=expected,
         lookups=tuple(outer.lookups[key] for key in sorted(outer.lookups)),
     )
 

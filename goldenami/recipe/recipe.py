@@ -10,6 +10,7 @@ from typing import Any
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Place, Protection, Target
 from goldenami.provision import PatchSpec, Stage
+from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.lookup import Found
 from goldenami.recipe.schema import ImageSpec, RefreshSpec, RetentionSpec
 from goldenami.recipe.secrets import SecretRef
@@ -60,7 +61,7 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class TestRef:
-    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent that has it.
+    """Tests to run: a built-in suite (path None), or a file. ``origin``: the agent that has it.
     ``installed``: it is a suite of an installed package."""
 
     __test__ = False
@@ -119,4 +120,9 @@ class Recipe:
     secrets: tuple[SecretRef, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are also in provisioning
+    expect: Mapping[Architecture, Expected] = field(default_factory=dict)
     lookups: tuple[Found, ...] = ()  # the agents, profiles and files of controls that it uses
+
+    def has_suite(self, name: str) -> bool:
+        """Return whether the recipe names a built-in suite in ``tests``."""
+        return any(test.path is None and test.name == name for test in self.tests)

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from goldenami.model import LONGEST_DESCRIPTION
 from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.provision import PatchSpec
+from goldenami.recipe.expectspec import ExpectSpec
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.userdata import UserDataSpec
 from goldenami.recipe.words import (
@@ -531,8 +532,12 @@ class RecipeSpec(Spec):
     tests: tuple[str, ...] = Field(
         ("base",),
         min_length=1,
-        description="base (the built-in suite), suites of installed packages, and paths of testinfra files, relative "
-        "to the recipe.",
+        description="Built-in suites (base, hygiene, performance, reboot), suites of installed packages, and paths of "
+        "testinfra files, relative to the recipe.",
+    )
+    expect: ExpectSpec = Field(
+        default_factory=lambda: ExpectSpec.model_validate({}),
+        description="What is expected of instances of the image, for the suites hygiene and performance.",
     )
     image: ImageSpec = Field(default_factory=lambda: ImageSpec.model_validate({}), description="Attributes of the AMI.")
     distribution: DistributionSpec = Field(
@@ -570,4 +575,9 @@ class AgentSpec(Spec):
     tests: tuple[str, ...] = Field(
         (),
         description="Paths of testinfra files, relative to the agent's file. They run with each recipe that uses it.",
+    )
+    expect: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What the agent adds to an image that the suite hygiene reports otherwise: ports, set_id, "
+        "world_writable, private_keys. Expressions may use params.",
     )

@@ -17,13 +17,15 @@ from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.recipe import TestRef
 
+SUITES = ("base", "hygiene", "performance", "reboot")  # the built-in suites that a recipe may name
+
 
 def read_test(
     name: str, project: Project, document: Document, at: NodePath, problems: Problems, origin: str = ""
 ) -> TestRef | None:
     """Read one entry of ``tests``. The file is parsed, to find syntax errors before an instance costs money."""
     mark = document.mark(at)
-    if name == "base":
+    if name in SUITES:
         return TestRef(name, None, "", mark)
     suite = _installed(name, project, mark, problems)
     path = suite or document.path.parent / name
@@ -31,7 +33,7 @@ def read_test(
         files = Files([path.parent]) if suite else project.files
         digest = project.of_file("tests", path, lambda path: _digest(path, files))
     except OSError as error:
-        suites = ", ".join(("base", *extensions.installed(extensions.CHECKS)))
+        suites = ", ".join((*SUITES, *extensions.installed(extensions.CHECKS)))
         hint = f"Write the name of a suite ({suites}), or a path relative to {document.file}."
         problems.add(mark, f"tests: {describe(error, name)}", hint_of(error, hint))
         return None

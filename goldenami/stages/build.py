@@ -43,6 +43,9 @@ class HostWork(Protocol):
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Test an instance of the final image (gate 2). Raises TestsFailed if a test failed."""
 
+    def prove_reboot(self, build: BuildContext, made: Candidate, host: Host, before: TestReport) -> TestReport:
+        """Reboot an instance that passed gate 2, and test it again. Raises TestsFailed if a test failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -106,7 +109,8 @@ class Prepared:
 
     ``traces``: the keys and the machine id of the builder; no instance of the image may have them.
     ``outputs``: name -> value, from scripts. ``sources``: where its package manager takes packages from, if known.
-    ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``.
+    ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``. ``set_id``: the set-id files of its
+    base, if the recipe has the suite hygiene.
     """
 
     architecture: Architecture
@@ -118,6 +122,7 @@ class Prepared:
     outputs: Mapping[str, str] = field(default_factory=dict)
     sources: PackageSources | None = None
     contents: str = ""
+    set_id: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -128,6 +133,7 @@ class Prepared:
             "outputs": dict(self.outputs),
             "sources": _SOURCES.dump_python(self.sources, mode="json"),
             "contents": self.contents,
+            "set_id": None if self.set_id is None else list(self.set_id),
             "traces": [
                 self.traces.public_key,
                 list(self.traces.host_keys),
@@ -149,15 +155,18 @@ class Prepared:
             dict(data.get("outputs", {})),
             _SOURCES.validate_python(data.get("sources")),
             str(data.get("contents", "")),
+            tuple(data["set_id"]) if data.get("set_id") is not None else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The image captured from a prepared builder: available, not encrypted, not released."""
+    """The image captured from a prepared builder: available, not encrypted, not released. ``earlier``: what the tests
+    of the last release recorded, by name."""
 
     prepared: Prepared
     image_id: str
+    earlier: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def architecture(self) -> Architecture:
@@ -177,6 +186,8 @@ def report_to_json(report: TestReport) -> dict[str, Any]:
         "failures": [[f.name, f.message, f.place] for f in report.failures],
         "junit": report.junit,
         "controls": [[c.control, c.outcome, c.message, c.until] for c in report.controls],
+        "facts": dict(report.facts),
+        "place": report.place,
     }
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from goldenami import planning, provision, ssh, validate
 from goldenami.aws import instances
-from goldenami.errors import BuilderError, GoldenAmiError, TestsFailed
+from goldenami.errors import BuilderError, GoldenAmiError, TestsFailed, UsageError
 from goldenami.events import Emit, mask
 from goldenami.hardening import AFTER, BEFORE, LAST, SUITE, UNDONE, Batch, Collector, Hardening, rechecked, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Environment, Package, SshEndpoint, TestReport
-from goldenami.provision import Drift, Stage
+from goldenami.provision import BoundOperation, Drift, Stage
 from goldenami.provision import outputs as script_outputs
+from goldenami.provision.boot import Reboot
 from goldenami.provision.shell import Script
 from goldenami.recipe import Recipe
+from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.project import shown
 from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import is_secret
@@ -29,7 +32,10 @@ from goldenami.updates import sources as package_sources
 from goldenami.validate import TestPath, Traces
 
 CONTROLS = TestPath(SUITE, "hardening")
+AGENTS, OWN = "agents", "recipe"  # the suites of the agents' tests, and of the recipe's own files
+CHECKS = "goldenami"  # the variable with what the built-in suites know
 _TRACES = "traces"
+_LEFTOVERS = frozenset({"shell-history", "logins", "npm-logins", "memory-dumps", "mail"})  # of ``provision.TRACES``
 
 
 class SshHostWork:
@@ -43,9 +49,9 @@ class SshHostWork:
         the host.
         """
         with hosts.connected(build, host, architecture) as connection:
-            before, outputs, undone = _provision(build, architecture, host, connection)
+            base, outputs, undone = _provision(build, architecture, host, connection)
             provision.settle(connection, build.emit)
-            report = _builder_gate(build, architecture, host, connection, outputs, undone)
+            report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -58,30 +64,68 @@ class SshHostWork:
             )
         after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
         traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
-        changes = provision.package_changes(before, after)
+        changes = provision.package_changes(base.packages, after)
         sources = package_sources.read(mask(sealed.facts[provision.SOURCES.name], tuple(build.secrets.values())))
         contents = sealed.facts.get(provision.CONTENTS.name, "").strip()
-        return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs, sources, contents)
+        found = (report, after, changes, traces, outputs, sources, contents, base.set_id)
+        return Prepared(architecture, host.instance_id, *found)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""
         prepared = made.prepared
-        return run_gate(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
+        known = Known(set_id=prepared.set_id, earlier=made.earlier, fresh=True)
+        return run_gate(
+            build,
+            made.architecture,
+            host,
+            gate="image",
+            outputs=prepared.outputs,
+            traces=prepared.traces,
+            known=known,
+        )
+
+    def prove_reboot(self, build: BuildContext, made: Candidate, host: Host, before: TestReport) -> TestReport:
+        """Reboot an instance that passed gate 2, and run the tests without a gate, and those of the suite reboot."""
+        known = Known(set_id=made.prepared.set_id, running=before.facts.get("running", {}), fresh=True)
+        return reboot_gate(build, made.architecture, host, outputs=made.prepared.outputs, known=known)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the built-in suites compare a host with. ``set_id``: the set-id files of the base; None: unknown.
+    ``earlier``: what the tests of the last release recorded. ``running``: what ran before the reboot. ``fresh``: the
+    host is a new instance of the image, and its only login is ours. ``goldenami_made``: False for an image of others,
+    whose builder nobody knows."""
+
+    set_id: tuple[str, ...] | None = None
+    earlier: Mapping[str, Any] = field(default_factory=dict)
+    running: Mapping[str, Any] = field(default_factory=dict)
+    fresh: bool = False
+    goldenami_made: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What a builder had before the recipe."""
+
+    packages: tuple[Package, ...]
+    set_id: tuple[str, ...] | None
 
 
 def _provision(
     build: BuildContext, architecture: Architecture, host: Host, connection: ssh.Connection
-) -> tuple[tuple[Package, ...], dict[str, str], tuple[Drift, ...]]:
+) -> tuple[_Base, dict[str, str], tuple[Drift, ...]]:
     """Run every stage of the recipe in one program. Only a reboot divides it.
 
-    Returns the packages before the stages, the outputs of the recipe's scripts, and the operations that the hardening
-    undid.
+    Returns what the host had before the stages, the outputs of the recipe's scripts, and the operations that the
+    hardening undid.
     """
     recipe = build.recipe
     full = stages_of(recipe, architecture, build.secrets, _volumes(build, host))
+    before = (provision.SET_ID,) if recipe.has_suite("hygiene") else ()
     result = provision.run_program(
         connection,
-        [provision.PACKAGES, *rechecked(full), *script_outputs.output_facts(full)],
+        [provision.PACKAGES, *before, *rechecked(full), *script_outputs.output_facts(full)],
         build.emit,
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,
@@ -90,7 +134,9 @@ def _provision(
     found = script_outputs.read_outputs(result.facts, build.secrets.values())
     for name, value in found.items():
         build.note(f"output {name}: {value}")
-    return provision.parse_packages(result.facts[provision.PACKAGES.name]), found, result.undone(BEFORE, AFTER)
+    packages = provision.parse_packages(result.facts[provision.PACKAGES.name])
+    set_id = tuple(result.facts[provision.SET_ID.name].splitlines()) if before else None
+    return _Base(packages, set_id), found, result.undone(BEFORE, AFTER)
 
 
 def _builder_gate(
@@ -100,13 +146,15 @@ def _builder_gate(
     connection: ssh.Connection,
     outputs: Mapping[str, str],
     undone: Sequence[Drift],
+    set_id: tuple[str, ...] | None,
 ) -> TestReport:
     """Run gate 1. If the host rebooted meanwhile, the tests prove nothing: they run again, once, after the boot."""
     boot = connection.boot_id()
     for _ in range(2):
         report, failure = None, None
         try:
-            report = run_gate(build, architecture, host, gate="builder", outputs=outputs, undone=undone)
+            known = Known(set_id=set_id, fresh=True)
+            report = run_gate(build, architecture, host, gate="builder", outputs=outputs, undone=undone, known=known)
         except (TestsFailed, BuilderError) as error:
             failure = error
         if not _rebooted(build, connection, boot, failure):
@@ -207,10 +255,12 @@ def run_gate(
     outputs: Mapping[str, str],
     undone: Sequence[Drift] | None = None,
     traces: Traces | None = None,
+    known: Known | None = None,
+    suites: Sequence[str] | None = None,
     required: bool = True,
 ) -> TestReport:
-    """Run the tests of a gate on a host, in a stage of the build. ``outputs``, ``undone``, ``traces``: as in
-    :func:`run_tests`.
+    """Run the tests of a gate on a host, in a stage of the build. ``outputs``, ``undone``, ``traces``, ``known``,
+    ``suites``: as in :func:`run_tests`.
 
     Raises TestsFailed if a test failed and ``required``.
     """
@@ -228,6 +278,8 @@ def run_gate(
             outputs=outputs,
             undone=undone,
             traces=traces,
+            known=known,
+            suites=suites,
             stop=watch,
         )
         if required:
@@ -249,18 +301,21 @@ def run_tests(
     outputs: Mapping[str, str],
     undone: Sequence[Drift] | None = None,
     traces: Traces | None = None,
+    known: Known | None = None,
+    suites: Sequence[str] | None = None,
     stop: threading.Event | None = None,
 ) -> TestReport:
     """Run the tests of a recipe on one host: its suites, its files and its hardening controls.
 
     ``undone``: what the hardening undid, if it was applied just now. ``traces``: of the builder; with them the tests of
-    the sealing run as well. A failed test raises no error; see ``run_suite``."""
+    the sealing run as well. ``known``: what the built-in suites compare with. ``suites``: run only these
+    (:func:`suite_names`); None: all of the recipe. A failed test raises no error; see ``run_suite``."""
     hardening = recipe.hardening.get(architecture, Hardening())
+    known = known or Known()
     proven = Collector(emit)
-    suites = (*(("sealed",) if traces is not None else ()), *((CONTROLS,) if hardening.controls else ()))
     report = validate.run_suite(
         endpoint,
-        (*_tests(recipe), *suites),
+        _chosen(recipe, architecture, suites, sealed=traces is not None),
         gate=gate,
         architecture=architecture,
         report_dir=report_dir,
@@ -268,6 +323,7 @@ def run_tests(
         variables={
             **_variables(recipe, environment, version, architecture),
             "outputs": dict(outputs),
+            CHECKS: _checks(recipe, architecture, endpoint, known),
             HARDENING: Batch.of(hardening.controls).to_json(),
             UNDONE: None if undone is None else [asdict(drift) for drift in undone],
         },
@@ -280,12 +336,70 @@ def run_tests(
     return replace(report, controls=results(hardening, proven.ended))
 
 
-def _tests(recipe: Recipe) -> tuple[TestPath | str, ...]:
-    """Return the recipe's tests for ``validate``: suites by name, files by the path that the user sees."""
-    return tuple(
-        TestPath(t.path, t.name if t.installed else shown(t.path), t.installed) if t.path is not None else t.name
-        for t in recipe.tests
-    )
+def reboot_gate(
+    build: BuildContext,
+    architecture: Architecture,
+    host: Host,
+    *,
+    outputs: Mapping[str, str],
+    known: Known,
+    required: bool = True,
+) -> TestReport:
+    """Reboot a host, and run the tests at gate "reboot". Raises TestsFailed if a test failed and ``required``."""
+    with build.stage("reboot", architecture), hosts.connected(build, host, architecture) as connection:
+        once = BoundOperation(Reboot(when="always"), build.recipe.mark)
+        provision.run_stage(connection, Stage("reboot", (once,)), build.emit)
+    return run_gate(build, architecture, host, gate="reboot", outputs=outputs, known=known, required=required)
+
+
+def suite_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names that select tests: the built-in suites, ``agents``, ``hardening`` and ``recipe`` (its files)."""
+    del recipe
+    return (*validate.SUITES, AGENTS, CONTROLS.label, OWN)
+
+
+def _chosen(
+    recipe: Recipe, architecture: Architecture, suites: Sequence[str] | None, *, sealed: bool
+) -> tuple[TestPath | str, ...]:
+    """Return the tests for ``validate``: suites by name, files by the path that the user sees."""
+    refs = [(AGENTS if t.origin else OWN if t.path is not None else t.name, t) for t in recipe.tests]
+    own: list[tuple[str, TestPath | str]] = [
+        (
+            kind,
+            TestPath(t.path, t.name if t.installed else shown(t.path), t.installed) if t.path is not None else t.name,
+        )
+        for kind, t in refs
+    ]
+    if sealed:
+        own.append(("sealed", "sealed"))
+    if recipe.hardening.get(architecture, Hardening()).controls:
+        own.append((CONTROLS.label, CONTROLS))
+    if suites is None:
+        return tuple(test for _, test in own)
+    more = [name for name in suites if name in validate.SUITES and name not in (kind for kind, _ in own)]
+    chosen = (*(test for kind, test in own if kind in suites), *more)
+    if not chosen:
+        raise UsageError(
+            f"{recipe.name} has no tests of {', '.join(suites)}", hint=f"Suites: {', '.join(suite_names(recipe))}."
+        )
+    return chosen
+
+
+def _checks(recipe: Recipe, architecture: Architecture, endpoint: SshEndpoint, known: Known) -> dict[str, Any]:
+    """Return what the built-in suites know about the host."""
+    logins = [*(ssh.KeyPair.from_private(key).public_key for key in endpoint.private_keys), *endpoint.agent_keys]
+    builder = recipe.builder[architecture]
+    return {
+        "expect": recipe.expect.get(architecture, Expected()).to_json(),
+        "set_id": None if known.set_id is None else list(known.set_id),
+        "earlier": dict(known.earlier),
+        "before": dict(known.running),
+        "fresh": known.fresh,
+        "made_here": known.goldenami_made,
+        "login_keys": logins if known.fresh else None,
+        "ssh_ports": sorted({builder.ssh_port, builder.image_ssh_port}),
+        "leftovers": {trace.what: trace.find.text for trace in provision.TRACES if trace.name in _LEFTOVERS},
+    }
 
 
 def _variables(recipe: Recipe, environment: Environment, version: str, architecture: Architecture) -> dict[str, object]:

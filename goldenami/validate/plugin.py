@@ -2,6 +2,7 @@
 
 Tests may use:
 
+- the fixture ``record_fact(name, value)``: keeps a JSON value in the report;
 - the fixture ``host``: testinfra's Host, over goldenami's own connection; and ``gate`` ("builder", "image"),
   ``architecture`` ("x86_64", "arm64"), ``variables`` (a read-only mapping; also under the name ``recipe_vars``);
 - ``@pytest.mark.gate("image", …)``: run the test at these gates only;
@@ -23,7 +24,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +104,14 @@ def builder_traces(request: pytest.FixtureRequest) -> Traces | None:
 
 
 @pytest.fixture(scope="session")
+def record_fact(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
+    """A function ``record_fact(name, value)``: the report of the tests keeps a JSON value under this name. The manifest
+    of the release has it, so a later build can compare with it."""
+    run = request.config.stash[_RUN]
+    return run.record
+
+
+@pytest.fixture(scope="session")
 def gate(request: pytest.FixtureRequest) -> str:
     """The gate: "builder" (the provisioned builder) or "image" (a new instance of the image)."""
     return request.config.stash[_RUN].settings.gate
@@ -141,6 +150,10 @@ class TestRun:
         data = json.dumps({"event": event, **safe}).encode() + b"\n"
         while data:
             data = data[os.write(self._answers, data) :]
+
+    def record(self, name: str, value: Any) -> None:
+        """Keep what a test recorded, with secrets masked."""
+        self.answer("fact", name=name, value=json.loads(self._masked(json.dumps(value))))
 
     # --- collection ---------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parents[1]  # the program's own suites do not count as tests of the project
 _SUITES = Path(__file__).with_name("suites")
 SUITES: Mapping[str, TestPath] = {
-    name: TestPath(_SUITES / f"{name}.py", name) for name in ("base", "sealed")
+    name: TestPath(_SUITES / f"{name}.py", name) for name in ("base", "hygiene", "performance", "reboot", "sealed")
 }  # the built-in suites
 
 _MODULES = ("PYTHONPATH", "PYTHONUSERBASE")  # where the modules of this program are, as HOME says
@@ -200,6 +200,7 @@ class _Results:
     running: str = ""
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("passed", "failed", "skipped", "flaky"), 0))
     failures: list[TestFailure] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     infrastructure: Mapping[str, Any] | None = None
@@ -215,6 +216,8 @@ class _Results:
                 self._emit("test.started", name=self.running)
             case "finished":
                 self._finished(answer)
+            case "fact":
+                self.facts[answer["name"]] = answer["value"]
             case "problem":
                 fields = (answer["file"], answer["line"], answer["column"], answer["message"])
                 self.problems.append(Problem(*fields))
@@ -287,6 +290,7 @@ class _Results:
             failed=self.counts["failed"],
             skipped=self.counts["skipped"],
             flaky=self.counts["flaky"],
+            facts=dict(self.facts),
         )
 
 

@@ -11,6 +11,7 @@ collected       total
 problem         file, line, column, message         a test file cannot be imported
 empty           labels                              these test files contain no test
 started         name
+fact            name, value                         what a test recorded
 finished        name, outcome, seconds, message, place
 infrastructure  message, hint, lost                 the host is unreachable, or was lost
 end             always the last; without it the child crashed or was killed

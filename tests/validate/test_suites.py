@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
 from goldenami import lifetime, ssh
 from goldenami.model import SshEndpoint
+from goldenami.provision import SET_ID, TRACES
 from goldenami.validate import read_traces, require, run_suite
 
 if TYPE_CHECKING:
@@ -63,12 +64,40 @@ def instance(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
         ec2.delete_key_pair(KeyName=name)
 
 
-def test_base_passes_on_a_fresh_instance(instance: tuple[SshEndpoint, str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def known(instance: tuple[SshEndpoint, str]) -> dict[str, Any]:
+    """What goldenami knows of a new instance: its login, and the set-id files of its base."""
+    endpoint, public_key = instance
+    with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
+        read = connection.run("sudo -n sh", stdin=SET_ID.script.text.encode())
+    return {
+        "expect": {"unit": 60, "boot": 300, "tolerance": 50},
+        "set_id": read.text.splitlines(),
+        "fresh": True,
+        "login_keys": [public_key],
+        "leftovers": {trace.what: trace.find.text for trace in TRACES if trace.name in ("logins", "mail")},
+    }
+
+
+def test_suites_pass_on_a_fresh_instance(
+    instance: tuple[SshEndpoint, str], known: dict[str, Any], tmp_path: Path
+) -> None:
     endpoint, _ = instance
-    report = run_suite(endpoint, ["base"], gate="builder", architecture="x86_64", report_dir=tmp_path)
+    assert len(known["set_id"]) > 5  # su, mount and others
+    report = run_suite(
+        endpoint,
+        ["base", "hygiene", "performance"],
+        gate="image",
+        architecture="x86_64",
+        report_dir=tmp_path,
+        variables={"goldenami": known},
+    )
     require(report)
     assert report.flaky == 0
-    assert report.passed >= 14
+    assert report.passed >= 24
+    assert report.facts["set_id"] == sorted(known["set_id"])
+    assert "22/tcp" in report.facts["ports"]
+    assert report.facts["performance"]["memory_mib"] > 0
 
 
 BREAK = """
@@ -84,9 +113,25 @@ echo net.nothing.here=1 > /etc/sysctl.d/90-nothing.conf
 echo 1 > /var/log/wtmp
 touch -d 2020-01-01 /var/log/wtmp
 install -m 644 /dev/null /etc/ssh/ssh_host_extra_key
-printf '[Service]\\nExecStart=/bin/false\\n' > /run/systemd/system/broken.service
+printf '[Service]\\nExecStart=/bin/sh -c "echo its last words; exit 3"\\n' > /run/systemd/system/broken.service
+printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/sleep 1.5\\n' \\
+  > /run/systemd/system/planted-slow.service
 systemctl daemon-reload
 systemctl start broken || true
+systemctl start planted-slow
+mkdir -p /opt/app
+printf -- '-----BEGIN RSA PRIVATE KEY-----\\nnone\\n' > /opt/app/planted.pem
+mkdir -p -m 700 /root/.ssh
+echo 'ssh-ed25519 AAAAplanted someone@planted' >> /root/.ssh/authorized_keys
+touch /usr/local/bin/planted-writable
+chmod 666 /usr/local/bin/planted-writable
+install -m 4755 /bin/true /usr/local/bin/planted-setuid
+echo 'machine example.com login me password it' > /root/.netrc
+touch -d 2020-01-01 /var/tmp/planted-old /etc/ssh/ssh_host_extra_key
+printf '[Socket]\\nListenStream=4711\\nAccept=yes\\n' > /run/systemd/system/planted.socket
+printf '[Service]\\nExecStart=/bin/true\\n' > /run/systemd/system/planted@.service
+systemctl daemon-reload
+systemctl start planted.socket
 """
 
 FOUND = {
@@ -95,6 +140,16 @@ FOUND = {
     "base::test_nobody_can_log_in_by_password",
     "base::test_ssh_host_keys_are_private",
     "base::test_sysctl_settings_exist",
+    "hygiene::test_identity_was_made_at_this_boot",
+    "hygiene::test_no_authorized_keys",
+    "hygiene::test_no_leftovers",
+    "hygiene::test_no_new_set_id_files",
+    "hygiene::test_no_old_temporary_files",
+    "hygiene::test_no_private_keys",
+    "hygiene::test_nothing_is_writable_for_everybody",
+    "hygiene::test_only_declared_ports_listen",
+    "performance::test_no_unit_failed",
+    "performance::test_no_unit_is_slow",
     "sealed::test_cloud_init_knows_this_instance_only",
     "sealed::test_host_keys_are_new",
     "sealed::test_journal_begins_with_this_boot",
@@ -106,8 +161,22 @@ FOUND = {
     "sealed::test_nothing_ends_instances_of_the_image",
 }
 
+NAMED = {  # each planted fault is called by its name
+    "base::test_boot_is_complete": "its last words",
+    "hygiene::test_no_authorized_keys": "/root/.ssh/authorized_keys: ssh-ed25519 someone@planted",
+    "hygiene::test_no_leftovers": "/root/.netrc",
+    "hygiene::test_no_new_set_id_files": "/usr/local/bin/planted-setuid (4755 root:root)",
+    "hygiene::test_no_old_temporary_files": "/var/tmp/planted-old",
+    "hygiene::test_no_private_keys": "/opt/app/planted.pem",
+    "hygiene::test_nothing_is_writable_for_everybody": "/usr/local/bin/planted-writable",
+    "hygiene::test_only_declared_ports_listen": "4711/tcp (systemd)",
+    "performance::test_no_unit_is_slow": "planted-slow.service (1.",
+}
 
-def test_suites_find_every_fault_that_they_check(instance: tuple[SshEndpoint, str], tmp_path: Path) -> None:
+
+def test_suites_find_every_fault_that_they_check(
+    instance: tuple[SshEndpoint, str], known: dict[str, Any], tmp_path: Path
+) -> None:
     """The instance is compared with itself, so its keys and identity are those of the "builder"."""
     endpoint, public_key = instance
     with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
@@ -121,14 +190,18 @@ def test_suites_find_every_fault_that_they_check(instance: tuple[SshEndpoint, st
         assert done.status == 0, done.stderr
     report = run_suite(
         endpoint,
-        ["base", "sealed"],
+        ["base", "hygiene", "performance", "sealed"],
         gate="image",
         architecture="x86_64",
         report_dir=tmp_path,
         traces=traces,
+        variables={"goldenami": {**known, "expect": {"unit": 1}}},
         retries=0,
     )
-    assert {failure.name for failure in report.failures} >= FOUND
+    messages = {failure.name: failure.message for failure in report.failures}
+    assert messages.keys() >= FOUND
+    for name, words in NAMED.items():
+        assert words in messages[name], (name, messages[name])
 
 
 def test_sealed_proves_nothing_without_traces(instance: tuple[SshEndpoint, str], tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created a
 _BOOT_SECONDS = 90  # limit for the end of the boot
 _FREE_PERCENT = 10
 _CLOCK_SECONDS = 30
+_SHOWN_UNITS = 2  # failed units whose journal a message shows; it has 12 lines at most
+_JOURNAL_LINES = 4
 _NEVER_DAYS = 99999  # for passwords that do not expire: login.defs(5)
 
 
@@ -51,8 +53,20 @@ def test_boot_is_complete(host: Host) -> None:
     # systemd does not list a unit that failed and was reset, or that succeeded at its second attempt.
     failed = host.run("systemctl list-units --failed --plain --no-legend --no-pager").stdout
     units = [line.split()[0] for line in failed.splitlines() if line.strip()]
-    assert not units, f"failed units: {', '.join(units)}"
+    assert not units, f"failed units: {', '.join(units)}\n{_reasons(host, units[:_SHOWN_UNITS])}"
     assert state == "running", f"the system is {state or 'not up'} after {_BOOT_SECONDS} s"
+
+
+def _reasons(host: Host, units: list[str]) -> str:
+    """Return the result of each unit and the last lines of its journal."""
+    with host.sudo():
+        shown = host.run(
+            "for unit in" + " %s" * len(units) + "; do "
+            'echo "$unit: $(systemctl show --property=Result,ExecMainStatus --value "$unit" | paste -sd " ")"; '
+            f'journalctl --quiet --no-pager --boot --lines={_JOURNAL_LINES} --output=cat --unit="$unit"; done',
+            *units,
+        )
+    return str(shown.stdout).strip()
 
 
 def test_services_that_are_to_run_do(host: Host) -> None:
@@ -75,7 +89,7 @@ def test_services_that_are_to_run_do(host: Host) -> None:
         and unit.get("ConditionResult") == "yes"
         and not unit.get("TriggeredBy")
     ]
-    assert not stopped, f"enabled, but not running: {', '.join(stopped)}"
+    assert not stopped, f"enabled, but not running: {', '.join(stopped)}\n{_reasons(host, stopped[:_SHOWN_UNITS])}"
 
 
 def test_cloud_init_succeeded(host: Host) -> None:

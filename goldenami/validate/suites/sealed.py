@@ -7,6 +7,7 @@ builder.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from shlex import quote
 from typing import Any
 
@@ -25,8 +26,11 @@ _KEY_FOLDERS = "$(getent passwd | cut -d: -f6 | sort -u | sed 's,/*$,/.ssh,')"
 
 
 @pytest.fixture(scope="module")
-def builder(builder_traces: Traces | None) -> Traces:
-    """The traces of the builder. Tests fail without them, because they could prove nothing."""
+def builder(builder_traces: Traces | None, variables: Mapping[str, Any]) -> Traces:
+    """The traces of the builder. Tests fail without them, because they could prove nothing. They are skipped for an
+    image whose builder nobody knows any more."""
+    if builder_traces is None and not dict(variables.get("goldenami") or {}).get("made_here", True):
+        pytest.skip("NOT PROVEN: the builder of this image is not known")
     assert builder_traces is not None, "the traces of the builder are missing, so this test can prove nothing"
     return builder_traces
 

@@ -1,0 +1,152 @@
+"""The built-in suite ``performance``: the image boots in time and needs no more than its last release.
+
+It is a smoke test, no benchmark. The limits and the tolerance are in the section ``expect`` of the recipe. The measured
+values are kept in the manifest of the release, for the next one. Times are not compared in a container, because it
+boots at the speed of its host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
+
+pytestmark = pytest.mark.retry(0)  # the facts are read once, after the boot
+
+_BOOT_SECONDS = 90  # limit for the end of the boot
+_FLOOR: Mapping[str, float] = {
+    "boot_seconds": 5,
+    "memory_mib": 256,
+    "disk_mib": 512,
+}  # smaller differences do not count
+_WHAT: Mapping[str, str] = {
+    "boot_seconds": "the boot takes {} s",
+    "memory_mib": "the processes need {} MiB of memory",
+    "disk_mib": "the root filesystem has {} MiB of files",
+}
+
+_UNIT = (
+    "Id,TriggeredBy,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
+    "InactiveEnterTimestampMonotonic"
+)
+_MANAGER = "FirmwareTimestampMonotonic,LoaderTimestampMonotonic,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
+_GATHER = f"""timeout {_BOOT_SECONDS} systemctl is-system-running --wait
+echo ===
+systemctl show --property={_MANAGER}
+echo ===
+systemctl show --property={_UNIT} '*.service' '*.mount' '*.socket' '*.target'
+echo ===
+systemd-detect-virt --container || :
+echo ===
+cat /proc/[0-9]*/status | awk '/^RssAnon:/ {{ sum += $2 }} END {{ print int(sum / 1024) }}'
+echo ===
+df -Pk / | tail -n 1
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one boot needed. ``units``: unit -> seconds from its start to its result, of the units of the boot."""
+
+    container: bool
+    values: Mapping[str, float]
+    units: Mapping[str, float]
+
+
+def read_units(blocks: Sequence[str]) -> dict[str, float]:
+    """Return how long each unit took to start, in seconds, as ``systemd-analyze blame`` counts. Units that a timer or a
+    socket starts are left out: nothing waits for them."""
+    found = {}
+    for block in blocks:
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        begin, active, leaving, inactive = (int(unit.get(name) or 0) for name in _UNIT.split(",")[2:])
+        if not begin or unit.get("TriggeredBy"):
+            continue
+        end = active if active >= begin else inactive if inactive >= begin else leaving
+        if end >= begin:
+            found[unit["Id"]] = round((end - begin) / 1e6, 1)
+    return found
+
+
+def read(output: str) -> Measured:
+    """Read the output of the command that gathers."""
+    _, manager, units, virtual, memory, disk = output.split("===\n")
+    times = {name: int(value or 0) for name, _, value in (line.partition("=") for line in manager.splitlines())}
+    container = virtual.strip() not in ("", "none")
+    finish, begin = times.get("FinishTimestampMonotonic", 0), times.get("UserspaceTimestampMonotonic", 0)
+    # The monotonic clock of a machine begins with its kernel, that of a container with its host.
+    boot = (finish - begin if container else finish + times.get("FirmwareTimestampMonotonic", 0)) / 1e6
+    values = {"boot_seconds": round(boot, 1), "memory_mib": float(memory)}
+    if not container:  # a container shows the disk of its host
+        values["disk_mib"] = round(int(disk.split()[2]) / 1024)
+    return Measured(container, values if finish else {}, read_units(units.split("\n\n")))
+
+
+def grown(now: Mapping[str, float], before: Mapping[str, float], tolerance: int, *, times: bool = True) -> list[str]:
+    """Return what needs more than the tolerance (percent) allows, as sentences. ``times``: whether the times count."""
+    found = []
+    for name, floor in _FLOOR.items():
+        if name not in now or name not in before or (name == "boot_seconds" and not times):
+            continue
+        most = max(before[name] * (1 + tolerance / 100), before[name] + floor)
+        if now[name] > most:
+            text = _WHAT[name].format(f"{now[name]:g}")
+            found.append(f"{text}, in the last release {before[name]:g} (tolerance {tolerance} %)")
+    return found
+
+
+@pytest.fixture(scope="module")
+def declared(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What goldenami knows about the image: ``expect`` of the recipe, and the facts of the last release."""
+    return dict(variables.get("goldenami") or {"expect": {}})
+
+
+@pytest.fixture(scope="module")
+def measured(host: Host, record_fact: Callable[[str, Any], None]) -> Measured:
+    with host.sudo():
+        found = read(host.run("sh -c %s", f"exec 2>/dev/null\n{_GATHER}").stdout)
+    record_fact("performance", dict(found.values))
+    return found
+
+
+@pytest.mark.gate("image")
+def test_boot_is_fast_enough(measured: Measured, declared: Mapping[str, Any]) -> None:
+    """The boot ends within ``expect.boot``, counted from the start of the kernel, with the firmware."""
+    limit = declared["expect"].get("boot", 300)
+    assert "boot_seconds" in measured.values, f"the boot has not ended after {_BOOT_SECONDS} s"
+    seconds = measured.values["boot_seconds"]
+    assert seconds <= limit, f"the boot took {seconds:g} s, expected at most {limit} s (expect.boot)"
+
+
+@pytest.mark.gate("image", "reboot")
+def test_no_unit_is_slow(measured: Measured, declared: Mapping[str, Any]) -> None:
+    """Each unit of the boot starts within ``expect.unit``."""
+    expect = declared["expect"]
+    limit, known = expect.get("unit", 60), expect.get("slow_units", ())
+    slow = {name: seconds for name, seconds in measured.units.items() if seconds > limit and name not in known}
+    listed = ", ".join(f"{name} ({slow[name]:g} s)" for name in sorted(slow, key=lambda name: -slow[name]))
+    assert not slow, f"slow units: {listed}; expected at most {limit} s (expect.unit, expect.slow_units)"
+
+
+@pytest.mark.gate("image")
+def test_needs_no_more_than_the_last_release(measured: Measured, declared: Mapping[str, Any]) -> None:
+    """Time of the boot, memory and disk space are at most ``expect.tolerance`` percent above the last release."""
+    before = declared.get("earlier", {}).get("performance")
+    if not before:
+        pytest.skip("there is no measured release to compare with")
+    more = grown(measured.values, before, declared["expect"].get("tolerance", 50), times=not measured.container)
+    assert not more, "; ".join(more)
+
+
+@pytest.mark.gate("image", "reboot")
+def test_no_unit_failed(host: Host, measured: Measured) -> None:
+    """No unit failed since the boot; the suite base shows their journals."""
+    del measured  # the boot has ended
+    failed = host.run("systemctl list-units --failed --plain --no-legend --no-pager").stdout
+    names = re.findall(r"^(\S+)", failed, re.MULTILINE)
+    assert not names, f"failed units: {', '.join(names)}"
