@@ -48,6 +48,7 @@ def canonical(manifest: ImageManifest) -> ImageManifest:
         variables=dict(sorted(manifest.variables.items())),
         sources=dict(sorted(manifest.sources.items())),
         updates=dict(sorted(manifest.updates.items())),
+        inventories=dict(sorted(manifest.inventories.items())),
         outputs={a: dict(sorted(values.items())) for a, values in sorted(manifest.outputs.items()) if values},
     )
 
@@ -64,7 +65,7 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
         raise ManifestError(f"the manifest of {manifest.label} cannot be written: {error}") from error
     assert isinstance(form, dict)
     # Keys that are newer than the schema: a manifest without these facts has the same bytes as before.
-    for key in ("contents", "restored", "sources", "updates", "variables", "revisions"):
+    for key in ("contents", "inventories", "restored", "sources", "updates", "variables", "revisions"):
         if not form[key]:
             del form[key]
     for report in form["tests"]:

@@ -566,6 +566,8 @@ class ImageManifest:
     updates: Mapping[Architecture, tuple[PackageUpdate, ...]] = field(default_factory=dict)
     # The digest of the files of the images, if the recipe compares them (``refresh.skip_same``).
     contents: Mapping[Architecture, str] = field(default_factory=dict)
+    # What is in the images, for their SBOMs: the SHA-256 under which the catalog keeps it (``Catalog.inventory``).
+    inventories: Mapping[Architecture, str] = field(default_factory=dict)
     # When `goldenami catalog rebuild` made this manifest from the resources in the cloud (ISO 8601, UTC); None for the
     # manifest of a build. Then digest, inputs, outputs, tests, packages, changes and owner are unknown, and empty.
     restored: str | None = None

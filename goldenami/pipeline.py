@@ -408,7 +408,7 @@ def manifest_of(
     verified: Verified,
 ) -> ImageManifest:
     """Return the manifest: the inputs, the test results, and the images as they were read back from the cloud. The
-    catalog gets the keys of the package sources."""
+    catalog gets the keys of the package sources, and what is in the images."""
     recipe, found = build.recipe, build.plan.facts
     return ImageManifest(
         schema=MANIFEST_SCHEMA,
@@ -430,6 +430,9 @@ def manifest_of(
         },
         updates=found.freshness.updates,
         contents={c.architecture: c.prepared.contents for c in candidates if c.prepared.contents},
+        inventories={
+            c.architecture: catalog.keep_inventory(c.prepared.inventory) for c in candidates if c.prepared.inventory
+        },
         git_commit=found.git_commit,
         description=recipe.description,
         owner=recipe.owner,

@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "catalog": ("goldenami.cli.catalog", "catalog", "Show the catalog, or restore a lost one from the cloud."),
     "notify": ("goldenami.cli.notify", "notify", "Receivers of notifications: send them a test."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
+    "sbom": ("goldenami.cli.sbom", "sbom", "Software bill of materials of a release: CycloneDX or SPDX."),
     "export": ("goldenami.cli.export", "export", "Snippets for Terraform, CloudFormation, Karpenter and others."),
     "snapshot": ("goldenami.cli.snapshot", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),

@@ -37,6 +37,7 @@ from goldenami.provision.contents import CONTENTS, contents_below
 from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volume_stage
 from goldenami.provision.facts import PACKAGES, SET_ID, SOURCES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
+from goldenami.provision.inventory import INVENTORY, inventory_below
 from goldenami.provision.operation import (
     OPERATIONS,
     BoundOperation,
@@ -81,6 +82,7 @@ __all__ = [
     "CONTENTS",
     "DATA_VOLUMES",
     "FAMILIES",
+    "INVENTORY",
     "OPERATIONS",
     "PACKAGES",
     "SETUP",
@@ -110,6 +112,7 @@ __all__ = [
     "contents_below",
     "data_volume_stage",
     "implied_handler",
+    "inventory_below",
     "is_going_down",
     "package_changes",
     "packages",

@@ -14,7 +14,7 @@ from goldenami.provision.program import Fact
 from goldenami.shell import Script, lines, sh
 
 _STATE: Final = "amazon apt chrony cloud dhclient dhcp dnf dpkg initramfs-tools logrotate NetworkManager rpm systemd"
-_LEFT_OUT: Final = (
+LEFT_OUT: Final = (
     *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/lost+found", "/var/log", "/var/cache", "/var/backups"),
     *(f"/var/lib/{name}" for name in (*_STATE.split(), "ubuntu-advantage", "update-notifier")),
     *("/usr/lib/sysimage", "/boot/initrd*", "/boot/initramfs*", "/etc/ld.so.cache"),
@@ -33,7 +33,7 @@ def contents_below(top: str) -> Script:
     """Return code that prints the digest of the files below a folder, and of all disks that are mounted there; empty
     for the root folder."""
     # With what is below: a disk can be mounted there, at which a search begins.
-    paths = [f"{top}{path}{end}" for path in _LEFT_OUT for end in ("", "/*")]
+    paths = [f"{top}{path}{end}" for path in LEFT_OUT for end in ("", "/*")]
     left_out = lines(*(sh('set -- "$@" -o -path @path', path=path) for path in paths))
     return sh(
         """export LC_ALL=C

@@ -10,6 +10,7 @@ The files are below one directory, or below one prefix of a bucket::
     reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
     index/                              a copy of what lists and searches need, for fast reading (see ``index``)
     keyrings/<sha256>                   keys that sign packages of images; manifests name them
+    inventories/<sha256>                what is in an image, for its SBOM; manifests name them
     sharing/<process>                   processes that build now (``aws.sharing``)
     locks/…                             the locks of processes that change the catalog: locked files, or leases
 
@@ -150,7 +151,7 @@ class Catalog:
         self._clock = clock
         self._sleep = sleep
         self._identity: str | None = None
-        self._keyrings: dict[str, str | None] = {}  # by their digest; None: not read yet, or not there
+        self._keyrings: dict[str, str] = {}  # by their digest
 
     @classmethod
     def of(cls, environment: Environment, cloud: Cloud | None = None) -> Catalog:
@@ -301,18 +302,55 @@ class Catalog:
         """Keep the keys that sign the packages of an image, and return their SHA-256, by which a manifest names them.
         Most releases have the same keys, so they are not in the manifests."""
         digest = hashlib.sha256(text.encode()).hexdigest()
-        if self._keyrings.setdefault(digest, None) is None:
+        if digest not in self._keyrings:
             self._store.create(f"keyrings/{digest}", text.encode())
             self._keyrings[digest] = text
         return digest
 
     def keyring(self, digest: str) -> str | None:
         """Return the keys with this SHA-256; None if the catalog does not have them, or has others."""
-        if self._keyrings.get(digest) is None and re.fullmatch(r"[0-9a-f]{64}", digest):
-            found = self._store.read(f"keyrings/{digest}")
-            whole = found is not None and hashlib.sha256(found.data).hexdigest() == digest
-            self._keyrings[digest] = found.data.decode() if found is not None and whole else None
-        return self._keyrings.get(digest)
+        if digest not in self._keyrings:
+            text = self._read_kept("keyrings", digest)
+            if text is None:
+                return None
+            self._keyrings[digest] = text
+        return self._keyrings[digest]
+
+    def keep_inventory(self, text: str) -> str:
+        """Keep the inventory of an image (``evidence.packages``), and return its SHA-256, by which a manifest names it.
+        Images with the same contents have one file."""
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        self._store.create(f"inventories/{digest}", text.encode())
+        return digest
+
+    def inventory(self, manifest: ImageManifest, architecture: Architecture) -> str:
+        """Return the inventory of an image of a release. Raises NotFound if the release has none, and CatalogError if
+        the file is missing or was changed."""
+        digest = manifest.inventories.get(architecture)
+        if digest is None:
+            known = ", ".join(manifest.inventories)
+            raise NotFound(
+                f"{manifest.label} has no inventory of an image for {architecture}",
+                hint=f"It has inventories for {known}."
+                if known
+                else "An earlier version of goldenami built it: build it again.",
+            )
+        text = self._read_kept("inventories", digest)
+        if text is None:
+            raise CatalogError(
+                f"{self._store.where(f'inventories/{digest}')} is missing or damaged: its SHA-256 is not {digest}, as "
+                f"the manifest of {manifest.label} says",
+                hint="Restore the file from a backup.",
+            )
+        return text
+
+    def _read_kept(self, folder: str, digest: str) -> str | None:
+        """Return the text of a file that is named by its digest; None if there is none, or another one."""
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            return None
+        found = self._store.read(f"{folder}/{digest}")
+        whole = found is not None and hashlib.sha256(found.data).hexdigest() == digest
+        return found.data.decode() if found is not None and whole else None
 
     def revise(self, manifest: ImageManifest) -> None:
         """Replace the manifest of a release by its next revision, which has one entry more in ``revisions``.

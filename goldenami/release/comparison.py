@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from goldenami.model import Architecture, ImageManifest, Package, TestReport
-from goldenami.updates.versions import dpkg_key, rpm_key
+from goldenami.updates.versions import ORDERS
 
 Change = Literal["added", "removed", "upgraded", "downgraded", "changed"]
-
-_ORDERS: Mapping[str, Callable[[str], Any]] = {"apt": dpkg_key, "dnf": rpm_key}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,7 @@ def _order(architecture: Architecture, *manifests: ImageManifest) -> Callable[[s
     """Return the order of versions of the package manager that a manifest names; None if none of them does."""
     for one in manifests:
         if architecture in one.sources:
-            return _ORDERS.get(one.sources[architecture].manager)
+            return ORDERS.get(one.sources[architecture].manager)
     return None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,6 +113,7 @@ class Prepared:
     ``outputs``: name -> value, from scripts. ``sources``: where its package manager takes packages from, if known.
     ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``. ``set_id``: the set-id files of its
     base, if the recipe has the suite hygiene.
+    ``inventory``: what is in it, as text of ``evidence.packages``; empty if that is unknown.
     """
 
     architecture: Architecture
@@ -123,6 +126,7 @@ class Prepared:
     sources: PackageSources | None = None
     contents: str = ""
     set_id: tuple[str, ...] | None = None
+    inventory: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -134,6 +138,7 @@ class Prepared:
             "sources": _SOURCES.dump_python(self.sources, mode="json"),
             "contents": self.contents,
             "set_id": None if self.set_id is None else list(self.set_id),
+            "inventory": base64.b64encode(zlib.compress(self.inventory.encode())).decode(),  # a sixth of its size
             "traces": [
                 self.traces.public_key,
                 list(self.traces.host_keys),
@@ -156,6 +161,7 @@ class Prepared:
             _SOURCES.validate_python(data.get("sources")),
             str(data.get("contents", "")),
             tuple(data["set_id"]) if data.get("set_id") is not None else None,
+            zlib.decompress(base64.b64decode(data["inventory"])).decode() if "inventory" in data else "",
         )
 
 

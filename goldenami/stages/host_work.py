@@ -12,6 +12,7 @@ from goldenami import planning, provision, ssh, validate
 from goldenami.aws import instances
 from goldenami.errors import BuilderError, GoldenAmiError, TestsFailed, UsageError
 from goldenami.events import Emit, mask
+from goldenami.evidence import packages
 from goldenami.hardening import AFTER, BEFORE, LAST, SUITE, UNDONE, Batch, Collector, Hardening, rechecked, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Environment, Package, SshEndpoint, TestReport
@@ -59,7 +60,7 @@ class SshHostWork:
                 masked=build.secrets.values(),
                 emit=build.emit,
                 facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
-                facts_after=(provision.CONTENTS,) if build.recipe.refresh.skip_same else (),
+                facts_after=(provision.INVENTORY, *((provision.CONTENTS,) if build.recipe.refresh.skip_same else ())),
                 within=lambda name: build.stage(name, architecture),
             )
         after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
@@ -67,7 +68,8 @@ class SshHostWork:
         changes = provision.package_changes(base.packages, after)
         sources = package_sources.read(mask(sealed.facts[provision.SOURCES.name], tuple(build.secrets.values())))
         contents = sealed.facts.get(provision.CONTENTS.name, "").strip()
-        found = (report, after, changes, traces, outputs, sources, contents, base.set_id)
+        inventory = _inventory(build, mask(sealed.facts[provision.INVENTORY.name], tuple(build.secrets.values())))
+        found = (report, after, changes, traces, outputs, sources, contents, base.set_id, inventory)
         return Prepared(architecture, host.instance_id, *found)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
@@ -110,6 +112,14 @@ class _Base:
 
     packages: tuple[Package, ...]
     set_id: tuple[str, ...] | None
+
+
+def _inventory(build: BuildContext, text: str) -> str:
+    """Return the inventory of a builder for the catalog. One that is missing or cut is told."""
+    found = packages.parse(text)
+    if found is None or not found.complete:
+        build.note("the inventory of the image could not be read as a whole: its SBOM is missing or cut", "warning")
+    return packages.dumps(found) if found is not None else ""
 
 
 def _provision(

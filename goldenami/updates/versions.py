@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from functools import cmp_to_key, lru_cache
-from typing import Any
+from typing import Any, Final
 
 Key = tuple[Any, ...]
 
@@ -88,3 +89,7 @@ def rpm_key(version: str) -> Key:
         epoch, rest = "0", version
     number, _, release = rest.partition("-")
     return (_number(epoch), _rpm_part(number), _rpm_part(release))
+
+
+ORDERS: Final[Mapping[str, Callable[[str], Key]]] = {"apt": dpkg_key, "dnf": rpm_key}
+"""The order of versions by the name of the package manager."""

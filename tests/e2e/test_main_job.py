@@ -206,6 +206,7 @@ def test_instances_serve_the_page_and_are_not_twins(job: MainJob, cloud: Cloud) 
             assert cloud.inside(instance, "systemctl", "is-system-running", "--wait").strip() == "running"
             units = cloud.inside(instance, "systemctl", "list-units", "--all", "--plain", "--no-legend", "goldenami-*")
             assert units == "", "nothing of a builder ends an instance of the image"
+        assert_in_sbom(job, cloud, launched[0][1])
         assert len(host_keys) == len(machine_ids) == len(launched)
         [instances] = cloud.client("ec2", (APPS, "us-east-1")).describe_instances(InstanceIds=[launched[-1][1]])[
             "Reservations"
@@ -214,6 +215,33 @@ def test_instances_serve_the_page_and_are_not_twins(job: MainJob, cloud: Cloud) 
     finally:
         for place, instance in launched:
             cloud.client("ec2", place).terminate_instances(InstanceIds=[instance])
+
+
+def assert_in_sbom(job: MainJob, cloud: Cloud, instance: str) -> None:
+    """The bill of materials has exactly the packages of an instance, and a file that the recipe wrote."""
+    done = job.workspace.run("sbom", "debian-12-web@candidate")
+    assert done.status == 0, done.stderr
+    components = json.loads(done.stdout)["components"]
+    more = {c["bom-ref"]: {p["name"]: p["value"] for p in c.get("properties", ())} for c in components}
+    found = {
+        (
+            c["name"],
+            c["version"],
+            more[c["bom-ref"]]["goldenami:architecture"],
+            more[c["bom-ref"]]["goldenami:source"],
+            more[c["bom-ref"]]["goldenami:source-version"],
+        )
+        for c in components
+        if c.get("purl", "").startswith("pkg:deb/debian/")
+    }
+    fields = "${db:Status-Abbrev}|${Package}|${Version}|${Architecture}|${source:Package}|${source:Version}\n"
+    lines = cloud.inside(instance, "dpkg-query", "-W", "-f", fields).splitlines()
+    assert found == {tuple(line.split("|")[1:]) for line in lines if line[1] == "i"}
+    assert len(found) > 150
+    digests = {c["name"]: c["hashes"][0]["content"] for c in components if c["type"] == "file" and "hashes" in c}
+    assert "/etc/nginx/nginx.conf" not in digests, "its package owns it, also where a recipe changed it"
+    page = "/srv/www/index.html"
+    assert digests[page] == cloud.inside(instance, "sha256sum", page).split()[0]
 
 
 def fetch(url: str) -> str | None:

@@ -135,6 +135,7 @@ NONE = {
     "resolve": "the catalog: a script gets its id without a call to EC2",
     "resume": "a build with hosts: tests/crash/test_policy.py and test_credentials.py do the same with its calls",
     "sandbox": "the embedded cloud on this machine",
+    "sbom": "the catalog",
     "ssh": "one instance of a build: tests/crash/test_kept.py",
     "apply": "a host over SSH",
     "test": "a host over SSH, or an instance in the home region: tests/crash/test_kept.py",

@@ -8,9 +8,10 @@ from goldenami.validate import Traces
 
 
 class PaperHostWork:
-    """Prepares and proves at once, and remembers what."""
+    """Prepares and proves at once, and remembers what. ``inventory``: of the hosts, by architecture."""
 
     def __init__(self) -> None:
+        self.inventory: dict[str, str] = {}
         self.prepared: list[str] = []
         self.proved: list[str] = []
 
@@ -19,7 +20,9 @@ class PaperHostWork:
         report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
         packages = (Package("base-files", "12.4", "amd64"),)
         traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32, ())
-        return Prepared(architecture, host.instance_id, report, packages, (), traces)
+        return Prepared(
+            architecture, host.instance_id, report, packages, (), traces, inventory=self.inventory.get(architecture, "")
+        )
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         self.proved.append(host.instance_id)

@@ -39,6 +39,15 @@ class Dnf(PackageManager):
     precedence = 1
     detect = Script("command -v dnf >/dev/null")
     inventory = Script(r"rpm -qa --queryformat 'ii |%{NAME}|%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}|%{ARCH}\n'")
+    package_type = "rpm"
+    # The source package is a file name: NAME-VERSION-RELEASE.src.rpm. The epoch is that of the package.
+    details = Script(
+        r"""_version='%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}'
+_more='%|SOURCERPM?{%{SOURCERPM}}|\t\t%|VENDOR?{%{VENDOR}}|\t%|LICENSE?{%{LICENSE}}|\t%|URL?{%{URL}}|'
+rpm -qa --queryformat "package\tii \t%{NAME}\t$_version\t%{ARCH}\t$_more\n"
+"""
+    )
+    owned = Script("rpm -qal")
     sources = Script(
         f"""echo dnf
 _python=$(sed -n '1s/^#! *\\([^ ]*\\).*/\\1/p' "$(command -v dnf)")

@@ -152,6 +152,26 @@ class PackageManager(Protocol):
         ...
 
     @property
+    def details(self) -> Script:
+        """Shell code that prints more about all packages, in lines of fields that are separated by tabs.
+
+        First ``package``, then: status as in ``inventory``, name, version, architecture, the name and the version of
+        the source package, the supplier, the licence, the home page. Fields can be empty. A line ``licence`` with the
+        name of a package adds one more licence to it.
+        """
+        ...
+
+    @property
+    def owned(self) -> Script:
+        """Shell code that prints the paths of all files of all packages, one in a line."""
+        ...
+
+    @property
+    def package_type(self) -> str:
+        """The type of its packages in a package URL: "deb"."""
+        ...
+
+    @property
     def sources(self) -> Script:
         """Shell code that prints where the manager takes packages from: its name, then files, as ``updates.sources``
         reads them. It ends with 0, also if it prints nothing.

@@ -1,0 +1,8 @@
+"""Evidence about releases: what is in an image, and whether it is vulnerable.
+
+    packages.parse(text)           the inventory of a host, from the text that ``provision.INVENTORY`` reads
+    sbom.FORMATS["cyclonedx"]      an inventory as CycloneDX 1.6 or SPDX 2.3
+
+The catalog keeps the inventory of each image under its digest, and the manifest names the digest. Documents of standard
+formats are made from it when somebody asks for one: the same inventory and release give the same bytes.
+"""

@@ -1,0 +1,50 @@
+"""What is installed on a host: packages, programs of other languages, and files that no package owns.
+
+The text is parsed by ``evidence.packages``. It is read in the same program that seals a builder, after the sealing, so
+it costs no round trip and tells what is captured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from goldenami.os import MANAGERS
+from goldenami.provision.contents import LEFT_OUT
+from goldenami.provision.program import Fact
+from goldenami.shell import Script, lines, sh
+
+
+def _functions() -> Script:
+    """Return the functions of the host's package manager. A host without a known one has no packages."""
+    code = Script("export LC_ALL=C\ninventory_packages() { :; }\ninventory_owned() { :; }\n")
+    for number, manager in enumerate(MANAGERS.values()):
+        code += sh(
+            """@word @detect; then
+echo =manager; echo ' '@name
+inventory_packages() {
+@packages
+}
+inventory_owned() {
+@owned
+}
+""",
+            word=Script("elif" if number else "if"),
+            detect=manager.detect,
+            name=manager.name,
+            packages=manager.details,
+            owned=manager.owned,
+        )
+    return code + Script("fi\n")
+
+
+def inventory_below(top: str) -> Script:
+    """Return code that prints what is below a folder; empty for the root folder. ``inventory_packages`` and
+    ``inventory_owned`` must be defined, and ``$work`` be a directory."""
+    left_out = Script(" ".join(sh("-o -path @path", path=f"{top}{path}").text for path in LEFT_OUT))
+    text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
+    return sh(text, left_out=left_out, top=top)
+
+
+INVENTORY: Final = Fact("inventory", lines(_functions(), inventory_below("")))
+"""What is installed, as text for ``evidence.packages.parse``."""
