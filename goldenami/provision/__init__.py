@@ -38,6 +38,7 @@ from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volum
 from goldenami.provision.facts import PACKAGES, SET_ID, SOURCES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.inventory import INVENTORY, inventory_below
+from goldenami.provision.network import BuildNetwork
 from goldenami.provision.operation import (
     OPERATIONS,
     BoundOperation,
@@ -91,6 +92,7 @@ __all__ = [
     "SOURCES",
     "TRACES",
     "BoundOperation",
+    "BuildNetwork",
     "DataVolume",
     "Drift",
     "Fact",

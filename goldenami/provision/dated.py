@@ -10,9 +10,8 @@ from dataclasses import asdict
 
 from goldenami.os import MANAGERS, SYSTEMS, Source
 from goldenami.provision.operation import Operation
-from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
-
-_STALE = Script(': >"$flags/stale-lists"\nrm -f "$work/updated"')
+from goldenami.provision.shell import Compilation, Steps, lines, sh
+from goldenami.provision.writing import STALE
 
 
 class DatedArchive(Operation):
@@ -41,7 +40,7 @@ class DatedArchive(Operation):
         source = Source(**self.model_dump(exclude={"os"}))
         code = system.manager.dated(source, system.id, system.snapshots, to.place)
         family = sh("family_is @family || return 2", family=system.manager.name)
-        return Steps(lines(family, code.check), lines(code.apply, _STALE))
+        return Steps(lines(family, code.check), lines(code.apply, STALE))
 
 
 class OwnArchive(Operation):
@@ -54,4 +53,4 @@ class OwnArchive(Operation):
 
     def compile(self, to: Compilation) -> Steps:
         code = MANAGERS[self.family].undated()
-        return Steps(code.check, lines(code.apply, _STALE))
+        return Steps(code.check, lines(code.apply, STALE))

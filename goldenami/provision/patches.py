@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -22,6 +24,7 @@ from goldenami.provision import openpgp
 from goldenami.provision.boot import BootEnded, Reboot
 from goldenami.provision.dated import DatedArchive, OwnArchive
 from goldenami.provision.fields import OneLine, Url
+from goldenami.provision.network import Mirrored, Unmirrored
 from goldenami.provision.operation import BoundOperation, Handler, Operation, Stage
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.unattended import Unattended, UnattendedSpec
@@ -152,21 +155,28 @@ SETUP: Final = "setup"
 """The name of the stage before the patches."""
 
 
-def after_boot(stage: Stage) -> Stage:
-    """Return a stage that begins when the host has booted, as the stage "patches" does."""
-    wait = BoundOperation(BootEnded(), stage.operations[0].mark)
-    return replace(stage, operations=(wait, *stage.operations))
+def after_boot(stage: Stage, *, os: str, mirrors: Mapping[str, str]) -> Stage:
+    """Return a stage that begins when the host has booted, as the stage "patches" does, and uses the mirrors."""
+    first: list[Operation] = [BootEnded()]
+    if mirrors:
+        first.append(Mirrored(family=SYSTEMS[os].manager.name, mirrors=mirrors))
+    mark = stage.operations[0].mark
+    return replace(stage, operations=(*(BoundOperation(o, mark) for o in first), *stage.operations))
 
 
-def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
-    """Return the first stage, "patches". ``os``: the ID in the host's /etc/os-release. It begins when the host has
-    booted. With level "none" it has no other operations, unless the recipe requires a reboot or packages of a certain
-    day.
+def patch_stage(
+    spec: PatchSpec, mark: Mark | None = None, *, os: str, mirrors: Mapping[str, str] = MappingProxyType({})
+) -> Stage:
+    """Return the first stage, "patches". ``os``: the ID in the host's /etc/os-release. ``mirrors``: of the build's
+    network. It begins when the host has booted. With level "none" it has no other operations, unless the recipe
+    requires a reboot or packages of a certain day.
     """
     operations: list[Operation] = [BootEnded()]
     family = SYSTEMS[os].manager.name
     if spec.source is not None:
         operations.append(DatedArchive.of(spec.source, os))
+    if mirrors:  # also of the dated archive
+        operations.append(Mirrored(family=family, mirrors=mirrors))
     if spec.level != "none":
         operations.append(Patches(level=spec.level, exclude=spec.exclude, family=family))
     if spec.reboot == "always" or (spec.reboot == "if-needed" and spec.level != "none"):
@@ -175,9 +185,11 @@ def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
     return Stage("patches", tuple(BoundOperation(o, place) for o in operations))
 
 
-def closing_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
-    """Return the last stage, "upgrades", which follows all software. It often has no operations. ``os``: as for
-    ``patch_stage``.
+def closing_stage(
+    spec: PatchSpec, mark: Mark | None = None, *, os: str, mirrors: Mapping[str, str] = MappingProxyType({})
+) -> Stage:
+    """Return the last stage, "upgrades", which follows all software. It often has no operations. ``os``, ``mirrors``:
+    as for ``patch_stage``.
     """
     family = SYSTEMS[os].manager.name
     bound: list[BoundOperation] = []
@@ -188,6 +200,8 @@ def closing_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stag
         bound = [BoundOperation(o, place) for o in unattended.operations()]
         bound += [BoundOperation(o, place, notify=("timer",)) for o in unattended.time()]
         handlers = (Handler("timer", tuple(BoundOperation(o, place) for o in unattended.on_another_time())),)
+    if mirrors:
+        bound.append(BoundOperation(Unmirrored(family=family, mirrors=mirrors), place))
     if spec.source is not None:
         bound.append(BoundOperation(OwnArchive(family=family), place))
     return Stage("upgrades", tuple(bound), handlers)

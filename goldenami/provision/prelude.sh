@@ -265,8 +265,15 @@ replace() {
   ! command -v restorecon >/dev/null || restorecon "$1" || :
 }
 
+# mirrored URL: sets $mirrored to the URL to use instead. A build with mirrors defines it again.
+mirrored() {
+  mirrored=$1
+}
+
 # fetch URL FILE: downloads without verification.
 fetch() {
+  mirrored "$1"
+  set -- "$mirrored" "$2"
   if [ "${1#file:///}" != "$1" ]; then
     cat -- "${1#file://}" >"$2"
   elif command -v curl >/dev/null; then

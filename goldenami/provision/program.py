@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from goldenami.os import MANAGERS
+from goldenami.provision.network import BuildNetwork
 from goldenami.provision.operation import BoundOperation, Entry, Payload, Stage, all_operations
 from goldenami.provision.shell import Script, Steps, lines, quote, sh
 from goldenami.reading import Source
@@ -111,9 +112,9 @@ def compile_stage(stage: Stage) -> Program:
     return compile_program([stage])
 
 
-def compile_program(items: Sequence[Item]) -> Program:
-    """Compile stages and facts in their order. Stages without operations are left out. Raises ValueError, with
-    file:line:column, for an operation that cannot be compiled.
+def compile_program(items: Sequence[Item], network: BuildNetwork | None = None) -> Program:
+    """Compile stages and facts in their order. Stages without operations are left out. ``network``: what the program
+    uses to download. Raises ValueError, with file:line:column, for an operation that cannot be compiled.
     """
     compiler = _Compiler()
     steps: list[Steps] = []
@@ -138,7 +139,7 @@ def compile_program(items: Sequence[Item]) -> Program:
         calls.append(_calls(item, len(stages), compiled, len(steps)))
         stages.append(item)
         steps += compiled
-    parts = [_prelude(), compiler.packages(), *functions, *calls, Script("end ok\n")]
+    parts = [_prelude(), _network(compiler, network), compiler.packages(), *functions, *calls, Script("end ok\n")]
     return Program(tuple(stages), lines(*parts).text, tuple(steps), compiler.files)
 
 
@@ -147,6 +148,15 @@ def _steps(compiler: _Compiler, index: int, bound: BoundOperation) -> Steps:
         return bound.operation.compile(_Place(compiler, index, bound))
     except ValueError as error:
         raise ValueError(f"{bound.mark}: {error}") from error
+
+
+def _network(compiler: _Compiler, network: BuildNetwork | None) -> Script:
+    """Returns code that sets the network of the build. Its URLs can have passwords, so they are in a file of their
+    own."""
+    code = (network.script().text if network is not None else "").encode()
+    if not code:
+        return Script("")
+    return sh(". @file", file=compiler.file(hashlib.sha256(code).hexdigest(), code))
 
 
 @cache

@@ -12,8 +12,8 @@ from goldenami.os import MANAGERS, SYSTEMS, RepositoryText
 from goldenami.provision import openpgp
 from goldenami.provision.fields import OneLine, Url
 from goldenami.provision.operation import Operation
-from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
-from goldenami.provision.writing import is_gone
+from goldenami.provision.shell import Compilation, Steps, lines, sh
+from goldenami.provision.writing import STALE, is_gone
 
 
 def _fingerprint(value: str) -> str:
@@ -179,12 +179,12 @@ class Repository(Operation):
             for p, c in files
         )
         removes = [sh("rm -f -- @unwanted", unwanted=unwanted)] if unwanted else []
-        apply = lines(*verified, *([fetched.apply] if fetched else []), *writes, *removes, _STALE)
+        apply = lines(*verified, *([fetched.apply] if fetched else []), *writes, *removes, STALE)
         return Steps(lines(family, *checks), apply)
 
     def _absent(self) -> Steps:
         paths = [path for manager in MANAGERS.values() for path in manager.repository_paths(self.name)]
-        return Steps(lines(*map(is_gone, paths)), lines(sh("rm -f -- @paths", paths=paths), _STALE))
+        return Steps(lines(*map(is_gone, paths)), lines(sh("rm -f -- @paths", paths=paths), STALE))
 
     def _key_path(self) -> str:
         binary = self.key_url is not None or (self.key_src is not None and self.key_src.endswith(".gpg"))
@@ -231,6 +231,3 @@ replace @path""",
             pin=self.pin or "",
         )
         return MANAGERS[self.family].repository_files(described)
-
-
-_STALE = Script(': >"$flags/stale-lists"\nrm -f "$work/updated"')

@@ -32,6 +32,7 @@ from goldenami.provision.follower import (
     sudo,
 )
 from goldenami.provision.masking import masker
+from goldenami.provision.network import BuildNetwork
 from goldenami.provision.operation import BoundOperation, Stage
 from goldenami.provision.program import Item, Program, compile_program
 from goldenami.provision.progress import Progress, Within
@@ -82,6 +83,7 @@ def run_program(
     reboot_timeout: float = REBOOT_SECONDS,
     within: Within = contextlib.nullcontext,
     log_on_disk: bool = True,
+    network: BuildNetwork | None = None,
 ) -> RunResult:
     """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
 
@@ -91,12 +93,21 @@ def run_program(
 
     ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
     ``timeout``: seconds for each stage. ``reboot_timeout``: seconds for each reboot. ``within(name)`` is entered while
-    a stage runs. ``log_on_disk``: False keeps the log in memory, for a program whose host is captured next. Raises
+    a stage runs. ``log_on_disk``: False keeps the log in memory, for a program whose host is captured next.
+    ``network``: its proxy and mirrors. Raises
     OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and
     ConnectionLost; ssh.NotBack if the host does not return from a reboot.
     """
     run = _Run(
-        connection, compile_program(items), emit, masker(secrets), mode, timeout, reboot_timeout, within, log_on_disk
+        connection,
+        compile_program(items, network),
+        emit,
+        masker(secrets),
+        mode,
+        timeout,
+        reboot_timeout,
+        within,
+        log_on_disk,
     )
     return run.carry_out()
 

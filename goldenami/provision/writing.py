@@ -17,6 +17,9 @@ VALIDATE = (
     'command fails: "nginx -t". The text is split into words like a shell command, but no shell runs it.'
 )
 
+STALE = Script(': >"$flags/stale-lists"\nrm -f "$work/updated"')
+"""Code that makes the package manager fetch its lists again, after a change of its sources."""
+
 
 def write(path: Script, produce: Script, attributes: Script, command: str | None = None) -> Script:
     """Return code of an apply that writes a file. ``path``: a shell word. ``produce``: a command that prints the

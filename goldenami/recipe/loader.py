@@ -22,7 +22,7 @@ from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Mark, Place, Target
 from goldenami.nextstep import step
 from goldenami.os import SYSTEMS, of_reference
-from goldenami.provision import SETUP, PatchSpec, Stage, outputs
+from goldenami.provision import SETUP, BuildNetwork, PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
 from goldenami.recipe.conflicts import check_conflicts
@@ -35,7 +35,7 @@ from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer
 from goldenami.recipe.schedulesection import read_schedules
-from goldenami.recipe.schema import LITERAL, BaseSpec, RecipeSpec, ShareSpec
+from goldenami.recipe.schema import LITERAL, BaseSpec, BuilderSpec, RecipeSpec, ShareSpec
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.similar import suggestion
@@ -281,9 +281,16 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark,
         hop_limit=builder.hop_limit,
         tags=dict(builder.tags),
         user_data=user_data,
+        network=_network(builder),
         image_ssh_port=spec.image.ssh_port or builder.ssh_port or DEFAULT_SSH_PORT,
         mark=mark,
     )
+
+
+def _network(builder: BuilderSpec) -> BuildNetwork:
+    proxy = builder.proxy
+    http, https, direct = (proxy.http, proxy.https, proxy.no_proxy) if proxy is not None else (None, None, ())
+    return BuildNetwork(http or "", https or "", direct, dict(builder.mirrors))
 
 
 def _check_patches(scope: Scope, spec: PatchSpec, os: OsId | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Place, Protection, Target
-from goldenami.provision import PatchSpec, Stage
+from goldenami.provision import BuildNetwork, PatchSpec, Stage
 from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.lookup import Found
 from goldenami.recipe.schema import ImageSpec, RefreshSpec, RetentionSpec
@@ -53,6 +53,7 @@ class Builder:
     hop_limit: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
     user_data: str = ""
+    network: BuildNetwork = field(default_factory=BuildNetwork)
 
     def port_of(self, purpose: str) -> int:
         """The port of the SSH server of a temporary instance: "builder", or one that boots the image."""

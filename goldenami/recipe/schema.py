@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from goldenami.model import LONGEST_DESCRIPTION
 from goldenami.os import LIKENESSES, SYSTEMS
@@ -119,6 +119,45 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 InstanceType = Annotated[str, StringConstraints(pattern=INSTANCE_TYPE)]
 
 
+def _proxy_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
+        raise ValueError("expected the URL of a proxy, such as http://proxy.example.com:3128")
+    return value.rstrip("/")
+
+
+def _mirror_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s\"'`]+", value):
+        raise ValueError("expected the beginning of a URL, such as https://deb.debian.org/debian")
+    return value.rstrip("/")
+
+
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
+MirrorUrl = Annotated[str, AfterValidator(_mirror_url)]
+
+
+class ProxySpec(Spec):
+    """The proxy of the builder while it is provisioned. A URL is short for {http: URL, https: URL}."""
+
+    http: ProxyUrl | None = Field(None, description="URL of the proxy for http.")
+    https: ProxyUrl | None = Field(None, description="URL of the proxy for https: mostly the same, with http://.")
+    no_proxy: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/*-]+$")], ...] = Field(
+        (),
+        description="Hosts and domains that are reached directly, such as .example.com, in addition to the host itself "
+        "and the metadata service.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: object) -> object:
+        return {"http": value, "https": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _some(self) -> ProxySpec:
+        if self.http is None and self.https is None:
+            raise ValueError("expected http, https or both")
+        return self
+
+
 class BuilderSpec(Spec):
     """The temporary instance that is provisioned, and captured as the image."""
 
@@ -157,6 +196,16 @@ class BuilderSpec(Spec):
         description="Tags for the builder and the test instance alone, such as those that a policy of the account asks "
         "for.",
     )
+    proxy: ProxySpec | None = Field(
+        None,
+        description="Proxy for everything that the builder downloads while it is provisioned. The image has no trace "
+        "of it.",
+    )
+    mirrors: dict[MirrorUrl, MirrorUrl] = Field(
+        default_factory=dict,
+        description="Internal mirrors while the builder is provisioned, by the beginning of the URL that they replace: "
+        "of package sources of the base image, downloads, pip, npm and git. The image has no trace of them.",
+    )
     user_data: UserDataSpec | None = Field(
         None,
         description="User data for the builder alone, in a form of cloud-init (#cloud-config, a script, "
@@ -164,6 +213,14 @@ class BuilderSpec(Spec):
     )
     ssh_timeout: Timeout = Field("10m", description="Longest wait until the instance answers over SSH.")
     timeout: Timeout = Field("2h", description="Longest time that one stage of provisioning may take.")
+
+    @field_validator("mirrors")
+    @classmethod
+    def _replaced_once(cls, value: dict[str, str]) -> dict[str, str]:
+        for after in value.values():
+            if inner := next((before for before in value if before in after), None):
+                raise ValueError(f"the mirror {after!r} has {inner!r} in it, which would be replaced again")
+        return value
 
 
 class AgentUse(Spec):

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from goldenami.errors import InvalidInput, Problem
-from goldenami.provision import BoundOperation, Handler, Payload, Stage
+from goldenami.provision import BoundOperation, BuildNetwork, Handler, Payload, Stage
 from goldenami.recipe.secrets import fill, names_in
 
 
@@ -22,6 +22,16 @@ def fill_stage(stage: Stage, values: Mapping[str, str]) -> Stage:
         stage,
         operations=tuple(_bound(o, values) for o in stage.operations),
         handlers=tuple(Handler(h.name, tuple(_bound(o, values) for o in h.operations)) for h in stage.handlers),
+    )
+
+
+def fill_network(network: BuildNetwork, values: Mapping[str, str]) -> BuildNetwork:
+    """Return the network of a build with the values of its secrets. Raises KeyError as ``fill_stage``."""
+    return replace(
+        network,
+        http=fill(network.http, values),
+        https=fill(network.https, values),
+        mirrors={before: fill(after, values) for before, after in network.mirrors.items()},
     )
 
 

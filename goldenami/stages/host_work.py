@@ -27,7 +27,7 @@ from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import is_secret
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
-from goldenami.stages.filling import fill_stage
+from goldenami.stages.filling import fill_network, fill_stage
 from goldenami.stages.watch import watched
 from goldenami.updates import sources as package_sources
 from goldenami.validate import TestPath, Traces
@@ -140,6 +140,7 @@ def _provision(
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,
         within=lambda name: build.stage(name, architecture),
+        network=fill_network(recipe.builder[architecture].network, build.secrets),
     )
     found = script_outputs.read_outputs(result.facts, build.secrets.values())
     for name, value in found.items():
@@ -245,13 +246,18 @@ def stage_names(recipe: Recipe, architecture: Architecture) -> tuple[str, ...]:
 def _stages(recipe: Recipe, architecture: Architecture, volumes: tuple[Stage, ...]) -> tuple[Stage, ...]:
     spec, mark = recipe.patches[architecture], recipe.patches_mark
     provisioning = recipe.provisioning[architecture]
-    setup = tuple(provision.after_boot(stage) for stage in provisioning if stage.name == provision.SETUP)
+    mirrors = recipe.builder[architecture].network.mirrors
+    setup = tuple(
+        provision.after_boot(stage, os=recipe.os, mirrors=mirrors)
+        for stage in provisioning
+        if stage.name == provision.SETUP
+    )
     return (
         *setup,
-        provision.patch_stage(spec, mark, os=recipe.os),
+        provision.patch_stage(spec, mark, os=recipe.os, mirrors=mirrors),
         *volumes,
         *(stage for stage in provisioning if stage.name not in (provision.SETUP, *LAST)),
-        provision.closing_stage(spec, mark, os=recipe.os),
+        provision.closing_stage(spec, mark, os=recipe.os, mirrors=mirrors),
         *(stage for stage in provisioning if stage.name in LAST),  # they read the final state
     )
 

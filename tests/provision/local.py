@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from goldenami.provision import BoundOperation, Item, Stage
+from goldenami.provision import BoundOperation, BuildNetwork, Item, Stage
 from goldenami.provision.program import compile_program
 from goldenami.provision.stream import Drifted, Finished, Message, Reader
 
@@ -37,16 +37,25 @@ class Here:
 
 
 def run_here(
-    *operations: BoundOperation, mode: Literal["apply", "check"] = "apply", shell: str = "sh", path: str = ""
+    *operations: BoundOperation,
+    mode: Literal["apply", "check"] = "apply",
+    shell: str = "sh",
+    path: str = "",
+    network: BuildNetwork | None = None,
 ) -> Here:
     """``path``: directories whose programs go before the system's."""
-    return run_items_here([Stage("here", operations)], mode=mode, shell=shell, path=path)
+    return run_items_here([Stage("here", operations)], mode=mode, shell=shell, path=path, network=network)
 
 
 def run_items_here(
-    items: Sequence[Item], *, mode: Literal["apply", "check"] = "apply", shell: str = "sh", path: str = ""
+    items: Sequence[Item],
+    *,
+    mode: Literal["apply", "check"] = "apply",
+    shell: str = "sh",
+    path: str = "",
+    network: BuildNetwork | None = None,
 ) -> Here:
-    program = compile_program(items)
+    program = compile_program(items, network)
     here = Here()
     reader = Reader(MARK, here.message, here.output.append)
     with tempfile.TemporaryDirectory() as work, program.archive() as archive:

@@ -12,7 +12,16 @@ from pydantic import ValidationError
 
 from goldenami import provision, ssh
 from goldenami.model import Mark, SshEndpoint
-from goldenami.provision import BoundOperation, PatchSpec, Stage, StageResult, closing_stage, patch_stage, run_stage
+from goldenami.provision import (
+    BoundOperation,
+    BuildNetwork,
+    PatchSpec,
+    Stage,
+    StageResult,
+    closing_stage,
+    patch_stage,
+    run_stage,
+)
 from goldenami.provision.boot import Reboot
 from tests.provision.archives import AptSuite, Key, Served, build_deb, build_rpm, publish_rpms, served
 from tests.provision.examples import bind
@@ -121,6 +130,41 @@ def sources(host: Host) -> str:
     return host.sh(
         "cd /etc/apt; find sources.list* keyrings goldenami-aside -type f 2>/dev/null | sort | xargs sha256sum"
     )
+
+
+@root
+@pytest.mark.nightly
+@pytest.mark.parametrize("way", ["mirror", "proxy"])
+def test_packages_come_from_the_network_of_the_build_and_nothing_of_it_stays(
+    host: Host, web: Served, key: Key, way: str
+) -> None:
+    """tests/provision/test_network.py has a short variant without a host."""
+    uri = f"http://{way}.example/debian"
+    suite = AptSuite(web.folder / way, key, "stable")
+    suite.add(f"only-{way}", "1.0")
+    suite.publish()
+    # A proxy is asked for whole URLs, and this server answers them from a folder of that name.
+    (web.folder / f"http:/{way}.example").mkdir(parents=True)
+    (web.folder / f"http:/{way}.example/debian").symlink_to(web.folder / way)
+    host.sh("cat >/etc/apt/keyrings/network.asc", key.armored.encode())
+    host.sh(
+        f"echo 'deb [signed-by=/etc/apt/keyrings/network.asc] {uri} stable main' >/etc/apt/sources.list.d/{way}.list"
+    )
+    before = sources(host)
+    mirrors = {uri: f"{web.url}/{way}"} if way == "mirror" else {}
+    network = BuildNetwork(mirrors=mirrors) if mirrors else BuildNetwork(http=web.url, direct=(".debian.org",))
+    none = PatchSpec.model_validate({"level": "none", "reboot": "never"})
+    stages = [
+        patch_stage(none, os="debian", mirrors=mirrors),
+        Stage("software", (bind("package", name=f"only-{way}"),)),
+        closing_stage(none, os="debian", mirrors=mirrors),
+    ]
+    provision.run_program(host.connection, stages, network=network)
+    assert versions(host, f"only-{way}") == {f"only-{way}": "1.0"}
+    assert sources(host) == before
+    address = web.url.removeprefix("http://")
+    assert host.sh(f"grep -rlF {address} /etc /root /var/lib/goldenami-mirrored 2>/dev/null || :") == ""
+    host.sh(f"rm /etc/apt/sources.list.d/{way}.list /etc/apt/keyrings/network.asc")
 
 
 @root

@@ -59,6 +59,12 @@ done
 echo =held
 dpkg-query -W -f '${{db:Status-Abbrev}} ${{Package}}\\n' | sed -n 's/^hi */ /p'"""
     )
+    source_files = (
+        "/etc/apt/sources.list",
+        "/etc/apt/sources.list.d/*.list",
+        "/etc/apt/sources.list.d/*.sources",
+        "/etc/apt/mirrors/*",
+    )
     is_installed = Script(
         """case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in ?i*) true ;; *) false ;; esac"""
     )

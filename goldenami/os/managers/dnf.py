@@ -57,6 +57,7 @@ echo =held
 [ ! -f /etc/dnf/plugins/versionlock.list ] || sed 's/^/ /' /etc/dnf/plugins/versionlock.list
 echo"""
     )
+    source_files = ("/etc/yum.repos.d/*.repo",)
     is_installed = Script('rpm -q "$1" >/dev/null 2>&1')
     database = "/var/lib/rpm"
     suffix = ".rpm"

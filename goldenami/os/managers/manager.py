@@ -179,6 +179,11 @@ class PackageManager(Protocol):
         ...
 
     @property
+    def source_files(self) -> tuple[str, ...]:
+        """Shell patterns of the files that name where it takes packages from."""
+        ...
+
+    @property
     def is_installed(self) -> Script:
         """A shell condition: the package ``$1`` is installed. It does not use ``functions``."""
         ...
