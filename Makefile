@@ -44,7 +44,7 @@ test: setup-test ## Run static checks, build the documentation, and run unit and
 	wait $$checks || { echo "The static checks or the documentation failed: see above" >&2; exit 1; }; exit $$tests
 
 .PHONY: test-all
-test-all: setup-test $(GITLAB_VENV)/.done bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
+test-all: setup-test $(GITLAB_VENV)/.done $(BROWSER_VENV)/.done bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) $(ARGS)
 
 # The tests start goldenami hundreds of times, and write no bytecode: as root, they would leave files that only root can
@@ -132,6 +132,18 @@ $(GITLAB_VENV)/.done: Makefile
 	  echo "  gitlab-ci-local cannot be installed here: its tests will be skipped"
 	@touch $@
 
+# Opens the pages of the site in Chromium, for its tests.
+BROWSER_VENV := .venv-browser
+
+$(BROWSER_VENV)/.done: Makefile
+	@echo "Installing into $(BROWSER_VENV): playwright, axe-core; with apt: chromium"
+	@rm -rf $(BROWSER_VENV)
+	@python3 -m venv $(BROWSER_VENV)
+	@{ timeout 300 $(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check playwright==1.65.2 axe-playwright-python==0.1.8 && \
+	  { command -v chromium || $(SUDO) timeout 600 apt-get install -y -qq --no-install-recommends chromium; }; } >/dev/null 2>&1 || \
+	  echo "  Chromium or Playwright cannot be installed here: the test of the site in a browser will be skipped"
+	@touch $@
+
 .PHONY: bench
 bench: setup-test ## Measure the sandbox and a whole build, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
@@ -216,5 +228,5 @@ $(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | $(VENV)/bin/python
 .PHONY: clean
 clean: ## Stop the sandbox, and remove its state, the virtual environment and the caches of the tools
 	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox reset --yes || exit 1; fi
-	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) $(AUDIT_VENV) $(GITLAB_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) $(AUDIT_VENV) $(GITLAB_VENV) $(BROWSER_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

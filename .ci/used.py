@@ -18,6 +18,7 @@ _.buffer_text, _.StartDoctypeDeclHandler, _.StartElementHandler, _.CharacterData
 _.reducer_override  # pickle
 _.redirect_request  # urllib
 _.ignore_aliases  # yaml
+_.handle_starttag, _.handle_data  # html.parser
 _.schema_  # the key schema of a document
 _.do_POST  # http.server
 _.has_location, _.is_package, _.get_source, _.get_code  # importlib

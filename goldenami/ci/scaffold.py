@@ -39,7 +39,8 @@ _PIPELINE = """\
 #   push to the main branch   validate, plan, and a child pipeline that builds what the push changed, and what follows
 #   by hand (New pipeline)    the same, for all recipes; one that did not change is not built
 #   schedules                 set the variable GOLDENAMI_SCHEDULE of a pipeline schedule (Build > Pipeline schedules):
-#                             nightly: build what has updates, delete what lost builds left, look for drift
+#                             nightly: build what has updates, delete what lost builds left, look for drift, and
+#                                      publish the catalog with GitLab Pages, if GOLDENAMI_PAGES is yes
 #                             weekly: deprecate and delete old releases
 include:
   - local: %(settings)s
@@ -170,6 +171,23 @@ drift:
     - |
 %(login_plan)s
     - goldenami drift --detailed-exitcode
+
+# The catalog as pages for the teams that use the images (GitLab Pages), also if a build of the night failed. Set the
+# variable GOLDENAMI_PAGES to yes, and decide who may see the pages: Settings > General > Visibility.
+pages:
+  extends: .upkeep
+  needs:
+    - job: images
+      optional: true
+  rules:
+    - if: $CI_PIPELINE_SOURCE == "schedule" && $GOLDENAMI_SCHEDULE == "nightly" && $GOLDENAMI_PAGES == "yes"
+      when: always
+  script:
+    - |
+%(login_plan)s
+    - goldenami site build --out public
+  artifacts:
+    paths: [public]
 
 retire:
   extends: .upkeep

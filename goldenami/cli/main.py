@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "sbom": ("goldenami.cli.sbom", "sbom", "Software bill of materials of a release: CycloneDX or SPDX."),
     "export": ("goldenami.cli.export", "export", "Snippets for Terraform, CloudFormation, Karpenter and others."),
+    "site": ("goldenami.cli.site", "site", "The catalog as a static site for the people who use images."),
     "snapshot": ("goldenami.cli.snapshot", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),
     "consumers": ("goldenami.cli.consumers", "consumers", "Principals that launch images: their grants on the keys."),

@@ -137,7 +137,7 @@ def test_init_writes_a_pipeline_that_gitlab_accepts(tmp_path: Path, capsys: pyte
     assert pipeline["include"] == [{"local": ".gitlab/goldenami.yml"}]
     assert own["variables"]["GOLDENAMI_ENVIRONMENT"] == "images"
     jobs = jobs_of(pipeline)
-    assert list(jobs) == ["validate", "changes", "plan", "generate", "images", "clean", "drift", "retire"]
+    assert list(jobs) == ["validate", "changes", "plan", "generate", "images", "clean", "drift", "pages", "retire"]
     for job in jobs.values():
         assert job["stage"] in pipeline["stages"]
     assert jobs["images"]["trigger"]["include"] == [{"artifact": "goldenami-pipeline.yml", "job": "generate"}]

@@ -130,10 +130,14 @@ def test_from_a_commit_to_a_promoted_image(world: World, clone: Repository, shel
             PUSH | {"CI_PIPELINE_SOURCE": "schedule", "GOLDENAMI_SCHEDULE": "nightly"},
             ["generate", "clean", "drift", "images"],
         ),
+        (
+            PUSH | {"CI_PIPELINE_SOURCE": "schedule", "GOLDENAMI_SCHEDULE": "nightly", "GOLDENAMI_PAGES": "yes"},
+            ["generate", "clean", "drift", "images", "pages"],
+        ),
         (PUSH | {"CI_PIPELINE_SOURCE": "schedule", "GOLDENAMI_SCHEDULE": "weekly"}, ["retire"]),
         (PUSH | {"CI_COMMIT_BRANCH": "feature"}, None),
     ],
-    ids=["merge request", "push", "web", "nightly", "weekly", "branch"],
+    ids=["merge request", "push", "web", "nightly", "nightly with pages", "weekly", "branch"],
 )
 def test_which_jobs_a_pipeline_has(variables: dict[str, str], jobs: list[str] | None) -> None:
     pipeline = parse(scaffold.files("test")[scaffold.PIPELINE])

@@ -131,6 +131,7 @@ NONE = {
     "notify": "receivers: one that does not answer is in the table",
     "pin": "the catalog",
     "import": "files of the project",
+    "site": "the catalog, and journals in a directory",
     "recipes": "files of the project",
     "resolve": "the catalog: a script gets its id without a call to EC2",
     "resume": "a build with hosts: tests/crash/test_policy.py and test_credentials.py do the same with its calls",

@@ -1,0 +1,90 @@
+"""``goldenami site``: the catalog as pages for the people who use images."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from goldenami.cli.context import in_bucket, open_catalog, open_journals, open_project, print_json
+from goldenami.cli.options import environment_option, json_option
+
+if TYPE_CHECKING:
+    from goldenami.model import Environment
+    from goldenami.release.catalog import Catalog
+
+BUILD_SCHEMA = "goldenami.site-build/1"
+
+
+@click.group()
+def site() -> None:
+    """The catalog as a static site: channels, image ids, changes, tests, snippets, feeds."""
+
+
+@site.command("build")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("public"),
+    show_default=True,
+    help="The folder to write. An earlier site there is replaced; other files are not.",
+)
+@click.option("--title", default="Golden images", show_default=True, help="The title of the site.")
+@click.option(
+    "--fleet",
+    "fleet_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A report of `goldenami fleet --json`: which releases are in use.",
+)
+@environment_option
+@json_option
+def build(out: Path, title: str, fleet_file: Path | None, environment_name: str | None, as_json: bool) -> None:
+    """Write the site from the catalog of an environment.
+
+    It needs no server and makes no request: open public/index.html, or publish the folder, for example with GitLab
+    Pages. Nothing in the cloud is asked; only a catalog in a bucket is read from there.
+    """
+    from goldenami.site import gather, write
+    from goldenami.site.fleet import read_fleet
+
+    _, environment = open_project(environment_name)
+    used = read_fleet(fleet_file, fleet_file.read_bytes()) if fleet_file is not None else {}
+    catalog = open_catalog(environment)
+    started = time.monotonic()
+    timelines = _timelines(environment, catalog)
+    facts = gather(catalog, environment, datetime.now(UTC), title=title, used=used, timelines=timelines)
+    written = write(facts, out)
+    seconds = time.monotonic() - started
+    left_out = list(facts.failures.reasons.values())
+    for failure in left_out:
+        click.echo(f"left out: {failure}", err=True)
+    if as_json:
+        numbers = {"pages": written.pages, "bytes": written.bytes, "first_page_bytes": written.first}
+        print_json({"schema": BUILD_SCHEMA, "out": str(out), **numbers, "left_out": left_out})
+        return
+    size = f"{written.bytes / 1e6:.1f} MB, the first page {written.first / 1e3:.0f} kB"
+    click.echo(f"{written.pages} pages in {seconds:.1f} s ({size}): {out / 'index.html'}")
+
+
+def _timelines(environment: Environment, catalog: Catalog) -> dict[str, str]:
+    """Return the timelines of the builds whose releases are in channels, by label, where the journals are files of this
+    machine: in a bucket, each would be a read."""
+    from goldenami.report import timeline
+
+    if in_bucket(environment.builds):
+        return {}
+    storage = open_journals(environment).storage
+    found: dict[str, str] = {}
+    for name in catalog.names():
+        for channel in catalog.channels(name):
+            label = f"{name} {channel.current}"
+            build_id = channel.history[-1].build_id
+            if label in found or channel.history[-1].action != "build" or build_id is None:
+                continue
+            times = timeline.timeline(storage.events(build_id).read(), running=False)
+            if times.spans:
+                found[label] = timeline.draw(times, f"build {build_id}")
+    return found

@@ -1,0 +1,281 @@
+"""Writes the pages of the site into a folder, which is replaced as a whole at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment as Jinja
+from jinja2 import FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from goldenami import __version__
+from goldenami.errors import OutputFailed, UsageError
+from goldenami.model import ImageManifest, ManifestImage, Package
+from goldenami.release.catalog import Move
+from goldenami.site import chart
+from goldenami.site.gather import NameFacts, ReleaseFacts, Site, data_of
+
+MARK: Final = ".goldenami-site"  # of a folder that this program wrote, and may replace
+CATALOG_SCHEMA: Final = "goldenami.site/1"
+_FEED_ENTRIES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written. ``bytes``: of all files; ``first``: of the first page with its style sheet and script."""
+
+    pages: int
+    bytes: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A release in the table of its recipe."""
+
+    version: str
+    created: str
+    marks: Any
+    changed: int | None
+    instances: int | None
+
+
+def write(site: Site, out: Path, progress: Callable[[int, int], object] | None = None) -> Written:
+    """Write the site to ``out``, in place of an earlier one there, at once: a reader finds the old or the new one.
+
+    ``progress`` is called with the number of recipes that are done, and of all. Raises UsageError if ``out`` is a
+    folder with other files; OutputFailed if it cannot be written.
+    """
+    if out.is_symlink() or (out.exists() and not (out / MARK).is_file() and not _is_empty(out)):
+        raise UsageError(
+            f"{out} has other files, which would be deleted", hint="Choose a folder that is new or empty with --out."
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise OutputFailed(f"{out} cannot be written: {error.strerror}") from None
+    try:
+        folder.chmod(0o755)
+        written = _Writer(site, folder).write(progress)
+        _replace(folder, out)
+    except OSError as error:
+        raise OutputFailed(f"{out} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return written
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and next(path.iterdir(), None) is None
+
+
+def _replace(folder: Path, out: Path) -> None:
+    old = None
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        os.rename(out, old / "old")  # noqa: PTH104
+    os.rename(folder, out)  # noqa: PTH104
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+class _Writer:
+    def __init__(self, site: Site, folder: Path) -> None:
+        self._site = site
+        self._folder = folder
+        self._pages = self._bytes = 0
+        self._jinja = Jinja(
+            loader=FileSystemLoader(Path(__file__).with_name("templates")),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._jinja.globals.update(site=site, program=__version__, link=_link, package_items=_package_items)
+        self._search: list[tuple[str, str, str]] = []
+        self._entries: list[dict[str, str]] = []
+
+    def write(self, progress: Callable[[int, int], object] | None) -> Written:
+        site, every = self._site, len(self._site.names)
+        names = []
+        for number, name in enumerate(site.names):
+            if progress is not None:
+                progress(number, every)
+            names.append(self._name(name))
+        channels = site.channel_names()
+        rows = [
+            (
+                name,
+                [next((c for c in name.channels if c.channel == channel), None) for channel in channels],
+                name.marks[name.releases[0]] if name.releases else None,
+            )
+            for name in site.names
+        ]
+        board = [(name, [_Cell.of(channel) for channel in row], newest) for name, row, newest in rows]
+        releases = sum(len(name.releases) for name in site.names)
+        first = self._page("index.html", "index.html.j2", root="", channels=channels, rows=board, releases=releases)
+        for file in ("style.css", "site.js"):
+            first += self._write(file, Path(__file__).with_name("static").joinpath(file).read_text("utf-8"))
+        rows_text = json.dumps(self._search, ensure_ascii=False, separators=(",", ":"))
+        self._write("search.js", f"window.INDEX = {rows_text};\n")
+        entries = sorted(self._entries, key=lambda one: one["time"], reverse=True)
+        self._feed("feed.atom", site.title, site.environment.name, entries)
+        document = {"schema": CATALOG_SCHEMA, "environment": site.environment.name, "made": site.made.isoformat()}
+        self._write("catalog.json", json.dumps({**document, "images": names}, indent=1, ensure_ascii=False) + "\n")
+        self._write(MARK, "goldenami wrote this folder, and replaces it as a whole.\n")
+        return Written(self._pages, self._bytes, first)
+
+    # --- pages --------------------------------------------------------------------------------------------------------
+
+    def _name(self, name: NameFacts) -> dict[str, Any]:
+        folder = f"images/{name.name}"
+        rows: list[_Row] = []
+        points: list[chart.Point] = []
+        listed: list[dict[str, Any]] = []
+        self._search.append((f"{name.name} {name.description}".lower(), name.name, f"{folder}/index.html"))
+        images: dict[str, list[ManifestImage]] = {channel.current: [] for channel in name.channels}
+        for release in self._site.read(name):
+            self._release(folder, release)
+            manifest = release.manifest
+            if manifest.version in images:
+                images[manifest.version] = _ordered(manifest)
+            rows.append(_row(release))
+            created = datetime.fromisoformat(manifest.created)
+            points.append(chart.Point(manifest.version, created, release.packages, release.size_gib))
+            listed.append(_form(release))
+            data = json.dumps(data_of(manifest), ensure_ascii=False, separators=(",", ":"))
+            self._write(f"{folder}/data/{manifest.version}.js", f'window.RELEASES["{manifest.version}"] = {data};\n')
+            ids = " ".join(sorted({image.image_id for image in manifest.images}))
+            link = f"{folder}/{manifest.version}.html"
+            self._search.append((f"{manifest.label} {ids}".lower(), manifest.label, link))
+        rows.reverse()
+        listed.reverse()
+        picture = chart.draw(points, f"{name.name}: packages and size") if points else ""
+        facts = {"name": name, "rows": rows, "chart": picture, "images": images}
+        self._page(f"{folder}/index.html", "name.html.j2", root="../../", **facts)
+        self._page(
+            f"{folder}/compare.html", "compare.html.j2", root="../../", name=name, versions=[r.version for r in rows]
+        )
+        for channel in name.channels:
+            label = f"{name.name}@{channel.channel}"
+            entries = [_entry(label, move) for move in reversed(channel.history)]
+            self._feed(f"{folder}/{channel.channel}.atom", label, label, entries)
+            self._entries += [{**entry, "link": f"{folder}/{entry['link']}"} for entry in entries]
+        return {
+            "name": name.name,
+            "description": name.description,
+            "owner": name.owner,
+            "channels": {c.channel: {"version": c.current, "since": c.history[-1].moved} for c in name.channels},
+            "releases": listed,
+        }
+
+    def _release(self, folder: str, release: ReleaseFacts) -> None:
+        manifest = release.manifest
+        controls = [one for test in manifest.tests if test.gate == "image" for one in test.controls]
+        controls = controls or [one for test in manifest.tests for one in test.controls]
+        self._page(
+            f"{folder}/{manifest.version}.html",
+            "release.html.j2",
+            root="../../",
+            release=release,
+            rows=_ordered(manifest),
+            controls=controls,
+            controls_passed=sum(one.outcome == "passed" for one in controls),
+            controls_odd=[one for one in controls if one.outcome != "passed"],
+        )
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _page(self, path: str, template: str, **facts: Any) -> int:
+        self._pages += 1
+        return self._write(path, self._jinja.get_template(template).render(facts))
+
+    def _feed(self, path: str, title: str, id: str, entries: Sequence[dict[str, str]]) -> None:
+        updated = entries[0]["time"] if entries else self._site.made.isoformat()
+        facts = {"title": title, "id": id, "updated": updated, "entries": entries[:_FEED_ENTRIES]}
+        self._write(path, self._jinja.get_template("feed.atom.j2").render(facts))
+
+    def _write(self, path: str, text: str) -> int:
+        file = self._folder / path
+        data = text.encode()
+        try:
+            file.write_bytes(data)
+        except FileNotFoundError:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        self._bytes += len(data)
+        return len(data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A channel on the board."""
+
+    version: str
+    created: str
+    unusable: str | None
+
+    @classmethod
+    def of(cls, channel: Any) -> _Cell | None:
+        if channel is None:
+            return None
+        return cls(channel.current, channel.created or channel.history[-1].moved, channel.unusable)
+
+
+def _row(release: ReleaseFacts) -> _Row:
+    changed = sum(map(len, release.changes.packages.values())) if release.changes is not None else None
+    used = release.used.instances if release.used is not None else None
+    return _Row(release.manifest.version, release.manifest.created, release.marks, changed, used)
+
+
+def _ordered(manifest: ImageManifest) -> list[ManifestImage]:
+    return sorted(manifest.images, key=lambda one: (one.architecture, one.account, one.region))
+
+
+def _form(release: ReleaseFacts) -> dict[str, Any]:
+    manifest = release.manifest
+    return {
+        "version": manifest.version,
+        "created": manifest.created,
+        "channels": list(release.marks.channels),
+        "states": list(release.marks.states),
+        "images": [
+            {"account": i.account, "region": i.region, "architecture": i.architecture, "image_id": i.image_id}
+            for i in manifest.images
+        ],
+    }
+
+
+def _entry(label: str, move: Move) -> dict[str, str]:
+    reason = f": {move.reason}" if move.reason else ""
+    return {
+        "title": f"{label} is {move.version}",
+        "id": f"{label}:{move.version}:{move.moved}",
+        "time": move.moved,
+        "link": f"{move.version}.html",
+        "summary": f"{move.action}{reason}",
+    }
+
+
+def _link(label: str, site: Site) -> Markup:
+    """Return a link to a release, from the page of another one; its label alone if the site does not have it."""
+    name, _, version = label.partition(" ")
+    known = any(one.name == name and version in one.marks for one in site.names)
+    return (
+        Markup('<a href="../{}/{}.html">{}</a>').format(name, version, label) if known else Markup("{}").format(label)
+    )
+
+
+def _package_items(packages: Iterable[Package]) -> Markup:
+    """Return the items of a list of packages: a template needs three times as long for the longest part of a page."""
+    return Markup("".join(f"<li>{escape(one.name)} {escape(one.version)}</li>\n" for one in packages))

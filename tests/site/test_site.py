@@ -1,0 +1,211 @@
+"""The site: every link leads somewhere, no text of a catalog becomes markup, and a folder of others is not touched."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from goldenami import svg
+from goldenami.cli.main import main
+from goldenami.site.write import MARK
+from tests.site import world
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    world.fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def build(*more: str) -> Path:
+    assert main(["site", "build", *more]) == 0
+    return Path("public")
+
+
+class Page(HTMLParser):
+    """The links, ids, elements and text of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.elements: list[str] = []
+        self.text = ""
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        for name, value in attrs:
+            if name in ("href", "src") and value:
+                self.links.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+            assert not name.startswith("on"), "no code in attributes"
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def pages(out: Path) -> Iterator[tuple[Path, Page]]:
+    for path in sorted(out.rglob("*.html")):
+        yield path, Page(path)
+
+
+def test_links_lead_to_files_of_the_site(project: Path) -> None:
+    out = build()
+    count = 0
+    for path, page in pages(out):
+        assert len(set(page.ids)) == len(page.ids), path
+        for link in page.links:
+            if link == "data:,":
+                continue
+            assert not re.match(r"[a-z]+:|//", link), f"{path} needs another server: {link}"
+            target, _, fragment = link.partition("#")
+            assert not target or (path.parent / target).is_file(), f"{path}: {link}"
+            if fragment and not target:
+                assert fragment in page.ids, f"{path}: {link}"
+            count += 1
+    assert count > 100
+    style = (out / "style.css").read_text() + (out / "site.js").read_text()
+    assert "http:" not in style
+    assert "https:" not in style.replace("only there for https.", "")
+
+
+def test_no_text_becomes_markup(project: Path) -> None:
+    out = build()
+    for path, page in pages(out):
+        # site.js is the only script of each page
+        assert page.elements.count("script") == 1, path
+        assert "\u202e" not in path.name
+    assert world.BAD in Page(out / "images/image-0/index.html").text
+    for file in out.rglob("*.js"):
+        if file.name != "site.js":
+            assert json.loads(file.read_text("utf-8").partition(" = ")[2].removesuffix(";\n"))
+
+
+def test_what_people_look_for(project: Path) -> None:
+    """The board, the ids of a channel, what changed, why it was rebuilt, is it still good, who uses it."""
+    (project / "fleet.json").write_text(
+        json.dumps(
+            {
+                "schema": "goldenami.fleet/1",
+                "releases": [
+                    {
+                        "name": "image-0",
+                        "version": "1.0.20261104.1",
+                        "instances": 7,
+                        "running": 5,
+                        "places": [{"account": world.APPS, "region": "eu-west-1", "instances": 7}],
+                    }
+                ],
+            }
+        )
+    )
+    out = build("--fleet", "fleet.json", "--title", "Images of Acme")
+    board = Page(out / "index.html").text
+    assert "Images of Acme" in board
+    assert [word for word in board.split() if word in ("candidate", "stable")][:2] == ["candidate", "stable"]
+    name = Page(out / "images/image-0/index.html")
+    stable = world.release("image-0", 2)
+    for image in stable.images:
+        assert image.image_id in name.text
+    assert "apps" in name.text, "the name of the account"
+    assert name.text.index("1.0.20261104.1") < name.text.index("1.0.20261102.1"), "newest first"
+    last = Page(out / "images/image-0/1.0.20261104.1.html").text
+    assert "openssl" in last
+    assert "3.0.2-1~deb12u1" in last, "what changed since the release before"
+    assert "7 instances, 5 running" in " ".join(last.split())
+    assert "audit-full: waived until 2027-01-01" in last
+    assert "image-1 1.0.20261104.1" in last, "the child"
+    first = Page(out / "images/image-0/1.0.20261101.1.html").text
+    assert "revoked" in first
+    assert "This is the first release." in first
+    data = json.loads((out / "catalog.json").read_text())
+    assert data["schema"] == "goldenami.site/1"
+    assert data["images"][0]["channels"]["stable"]["version"] == stable.version
+    assert data["images"][0]["releases"][0]["version"] == "1.0.20261104.1"
+
+
+def test_feeds(project: Path) -> None:
+    out = build()
+    feeds = sorted(out.rglob("*.atom"))
+    assert [str(one.relative_to(out)) for one in feeds][:2] == ["feed.atom", "images/image-0/candidate.atom"]
+    for path in feeds:
+        feed = ElementTree.parse(path).getroot()
+        entries = feed.findall(f"{ATOM}entry")
+        ids = [one.findtext(f"{ATOM}id") for one in entries]
+        assert len(set(ids)) == len(ids) > 0
+        times = [str(one.findtext(f"{ATOM}updated")) for one in entries]
+        assert times == sorted(times, reverse=True)
+        for entry in entries:
+            link = entry.find(f"{ATOM}link")
+            assert link is not None
+            assert (path.parent / link.attrib["href"]).is_file()
+
+
+def test_texts_of_pictures_have_room(project: Path) -> None:
+    out = build()
+    source = (out / "images/image-0/index.html").read_text("utf-8")
+    picture = ElementTree.fromstring(re.search(r"<svg.*?</svg>", source, re.DOTALL)[0])  # type: ignore[index]
+    width, height = (float(picture.attrib[key]) for key in ("width", "height"))
+    boxes: list[tuple[tuple[float, float, float, float], str]] = []
+    for element in picture.iter("{http://www.w3.org/2000/svg}text"):
+        size = float(element.get("font-size", svg.SIZE))
+        text = "".join(element.itertext())
+        x, y = float(element.attrib["x"]), float(element.attrib["y"])
+        box = (x, y - size, x + svg.width_of(text, size), y)
+        assert box[0] >= 0, text
+        assert box[2] <= width, text
+        assert box[3] <= height, text
+        for other, name in boxes:
+            apart = box[0] >= other[2] or other[0] >= box[2] or box[1] >= other[3] or other[1] >= box[3]
+            assert apart, f"{text} is on {name}"
+        boxes.append((box, text))
+    assert len(boxes) >= 6
+
+
+def test_an_earlier_site_is_replaced_and_nothing_else(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = build()
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (out / "images/image-0/old.html").write_text("of a release that is gone")
+    build()
+    after = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert after.keys() == before.keys()
+    assert [p.name for p in project.iterdir() if p.name.startswith(".public")] == []
+    (out / MARK).unlink()
+    assert main(["site", "build"]) == 2
+    assert "other files" in capsys.readouterr().err
+    assert (out / "index.html").is_file()
+    Path("link").symlink_to("catalog")
+    assert main(["site", "build", "--out", "link"]) == 2
+
+
+def test_a_damaged_catalog_leaves_the_earlier_site(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = build()
+    world.damage(project, "image-1", "1.0.20261102.1")
+    assert main(["site", "build"]) == 1
+    assert "1.0.20261102.1.json" in capsys.readouterr().err
+    assert (out / "images/image-1/1.0.20261102.1.html").is_file()
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON", '{"schema": "goldenami.fleet/1", "releases": [{}]}'])
+def test_a_report_that_is_none_is_refused(project: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "fleet.json").write_text(text)
+    assert main(["site", "build", "--fleet", "fleet.json"]) == 2
+    assert "fleet.json" in capsys.readouterr().err
+    assert not (project / "public").exists()
+
+
+def test_an_empty_catalog_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "goldenami.yaml").write_text(world.PROJECT)
+    monkeypatch.chdir(tmp_path)
+    assert "no release yet" in Page(build() / "index.html").text
