@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from goldenami.reading import Files
@@ -170,7 +170,7 @@ class ChannelRules:
     ``sources``: the release is or was in one of these channels; empty: not required. ``soak``: the time since it came
     there, or since its build if ``sources`` is empty. ``approvers``: ARNs of the callers that may move the channel,
     with ``*``; empty: everyone. ``second_person``: the caller must not be the identity that built the release.
-    ``reason``: a text is required.
+    ``reason``: a text is required. ``vulnerabilities``: the release meets the environment's policy today.
     """
 
     sources: tuple[str, ...] = ()
@@ -178,6 +178,42 @@ class ChannelRules:
     approvers: tuple[str, ...] = ()
     second_person: bool = False
     reason: bool = False
+    vulnerabilities: bool = False
+
+
+Severity = Literal["unknown", "negligible", "low", "medium", "high", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSource:
+    """A feed of vulnerabilities. ``address``: a URL, or the path of a file. ``max_age``: None: that of the policy."""
+
+    address: str
+    format: Literal["osv", "security-tracker"]
+    max_age: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VulnerabilityWaiver:
+    """A vulnerability that is accepted up to a day. ``packages``: only in these source packages; empty: in all."""
+
+    id: str
+    reason: str
+    expires: date
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VulnerabilityPolicy:
+    """Which vulnerabilities an environment accepts. ``severity``: the lowest that is not accepted. ``fixable``: only
+    those with a fix count. ``max_age``: of feeds. ``builds``: whether a build fails before its release."""
+
+    feeds: tuple[FeedSource, ...] = ()
+    severity: Severity = "high"
+    fixable: bool = True
+    max_age: timedelta = timedelta(days=3)
+    waivers: tuple[VulnerabilityWaiver, ...] = ()
+    builds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +305,7 @@ class Environment:
     launch_templates: tuple[LaunchTemplate, ...] = ()
     channels: Mapping[str, ChannelRules] = field(default_factory=dict)  # by channel; builds do not move these channels
     notify: tuple[Receiver, ...] = ()
+    vulnerabilities: VulnerabilityPolicy = VulnerabilityPolicy()
     # The positions of the keys in goldenami.yaml, by path below the environment; targets are named by their label.
     marks: Mapping[tuple[str, ...], Mark] = field(default_factory=dict, repr=False, compare=False)
 

@@ -2,6 +2,8 @@
 
     packages.parse(text)           the inventory of a host, from the text that ``provision.INVENTORY`` reads
     sbom.FORMATS["cyclonedx"]      an inventory as CycloneDX 1.6 or SPDX 2.3
+    feeds.read(source, wanted, …)  what a feed tells about vulnerabilities of packages
+    vulnerabilities.judge(…)       what the policy of an environment says about an inventory
 
 The catalog keeps the inventory of each image under its digest, and the manifest names the digest. Documents of standard
 formats are made from it when somebody asks for one: the same inventory and release give the same bytes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from goldenami.os.managers.dnf import DNF, dnf_automatic
 from goldenami.os.managers.manager import PackageManager
 from goldenami.os.system import Pam, SelfUpgrade, System, UpgradePolicy
@@ -18,6 +20,7 @@ class AmazonLinux(System):
     versioned = True
     follows_latest = True
     pam: Pam = "authselect"
+    advisories_name: Literal["source", "binary"] = "binary"
 
     def locale_package(self, language: str) -> str:
         return f"glibc-langpack-{language}"

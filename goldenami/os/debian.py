@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goldenami.os.managers.apt import APT, unattended_upgrades
+from goldenami.os.managers.apt import APT, signed_source, unattended_upgrades
 from goldenami.os.managers.manager import PackageManager, Snapshots
 from goldenami.os.system import Pam, SelfUpgrade, System, UpgradePolicy
 
@@ -21,6 +21,12 @@ class Debian(System):
     pam: Pam = "pam-auth-update"
     # cloud-init writes it for ifupdown.
     network_files = ("/etc/network/interfaces.d/50-cloud-init*",)
+
+    osv = "Debian"
+    has_tracker = True
+
+    def advisory_source(self, source: str, version: str) -> tuple[str, str]:
+        return signed_source(source, version)
 
     def locale_package(self, language: str) -> str:
         return "locales"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from goldenami.os.managers.dnf import DNF, dnf_automatic
 from goldenami.os.managers.manager import Hint, PackageManager
 from goldenami.os.system import Pam, SelfUpgrade, System, Trace, UpgradePolicy
@@ -18,6 +20,8 @@ class RedHat(System):
     # The URLs of its repositories contain the minor release, such as 9.6.
     versioned = True
     pam: Pam = "authselect"
+    osv = "Red Hat:enterprise_linux"
+    advisories_name: Literal["source", "binary"] = "binary"
     # cloud-init writes them for NetworkManager, in its format or in that of the older scripts (cloud-init's network
     # renderers "network-manager" and "sysconfig").
     network_files: tuple[str, ...] = (
@@ -55,6 +59,7 @@ class RedHat(System):
 
 class Rocky(RedHat):
     id = "rocky"
+    osv = "Rocky Linux"
     name = "Rocky Linux"
     releases = {"9": "Rocky Linux 9"}  # noqa: RUF012
     like = "rhel"
@@ -67,6 +72,7 @@ class Rocky(RedHat):
 
 class Alma(Rocky):
     id = "almalinux"
+    osv = "AlmaLinux"
     name = "AlmaLinux"
     releases = {"9": "AlmaLinux 9"}  # noqa: RUF012
     login_user = "ec2-user"

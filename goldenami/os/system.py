@@ -128,6 +128,26 @@ class System(Protocol):
         """The program that writes the files in /etc/pam.d. Operations for another program are refused."""
         ...
 
+    @property
+    def osv(self) -> str | None:
+        """The name of its ecosystem in OSV's records, without the release: "Debian". None: OSV has none."""
+        return None
+
+    @property
+    def has_tracker(self) -> bool:
+        """Whether Debian's security tracker has its source packages, under the codename of the release."""
+        return False
+
+    @property
+    def advisories_name(self) -> Literal["source", "binary"]:
+        """Whether its advisories name source packages or installed packages."""
+        return "source"
+
+    def advisory_source(self, source: str, version: str) -> tuple[str, str]:
+        """Return the source package that advisories name, and its version, for a source package on a host. They differ
+        where signed files are in a source package of their own."""
+        return source, version
+
     def locale_package(self, language: str) -> str:
         """Return the package with the locales of a language, such as "en" or "de"."""
         ...

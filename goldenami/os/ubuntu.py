@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goldenami.os.managers.apt import APT, unattended_upgrades
+from goldenami.os.managers.apt import APT, signed_source, unattended_upgrades
 from goldenami.os.managers.manager import PackageManager, Snapshots
 from goldenami.os.system import Pam, SelfUpgrade, System, UpgradePolicy
 
@@ -19,6 +19,11 @@ class Ubuntu(System):
     pam: Pam = "pam-auth-update"
     # cloud-init writes it for netplan.
     network_files = ("/etc/netplan/50-cloud-init.yaml",)
+
+    osv = "Ubuntu"
+
+    def advisory_source(self, source: str, version: str) -> tuple[str, str]:
+        return signed_source(source, version)
 
     def locale_package(self, language: str) -> str:
         return "locales"

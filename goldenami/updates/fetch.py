@@ -138,6 +138,12 @@ class Downloads:
         return self._memory.verified[url, keys]
 
     def _small(self, url: str) -> bytes:
+        return self.file(url, SMALL)[0]
+
+    def file(self, url: str, most: int, *, secure: bool = False) -> tuple[bytes, str | None]:
+        """Return a file of at most ``most`` bytes, and when the server says that it changed. It is asked for again only
+        if it changed. Raises as :meth:`small` does. ``secure``: refuse an address that is not https, also as the target
+        of a redirect, except on this machine."""
         kept = self._kept(_name(url, "file"))
         headers, body = _split(kept) if kept is not None else ({}, b"")
         validators = {
@@ -146,16 +152,16 @@ class Downloads:
             if of in headers
         }
         with tempfile.SpooledTemporaryFile(SMALL) as into:
-            answer = self._download(url, validators, into, SMALL)
+            answer = self._download(url, validators, into, most, secure=secure)
             if answer is None:
-                return body
+                return body, headers.get("modified")
             into.seek(0)
             body = into.read()
         fresh = {"etag": answer.get("ETag"), "modified": _modified(answer)}
         given = {name: value for name, value in fresh.items() if value}
         if given:
             self._keep(_name(url, "file"), json.dumps(given).encode() + b"\n" + body)
-        return body
+        return body, fresh["modified"]
 
     def rows(self, index: Index, kind: str, extract: Extract) -> Rows:
         """Return the rows of an index. ``kind``: the name of what is extracted.
@@ -196,7 +202,9 @@ class Downloads:
         if time.monotonic() > self._end:
             raise Unreachable(f"{url}: the lookup took more than {self._seconds:.0f} seconds")
 
-    def _download(self, url: str, headers: Mapping[str, str], into: IO[bytes], most: int) -> Mapping[str, str] | None:
+    def _download(
+        self, url: str, headers: Mapping[str, str], into: IO[bytes], most: int, *, secure: bool = False
+    ) -> Mapping[str, str] | None:
         """Write a file to ``into``, and return the headers of the answer; None if the file is not modified."""
         if urlsplit(url).scheme not in ("http", "https"):
             raise GoldenAmiError(f"{url} is not read from here: expected http or https")
@@ -204,6 +212,8 @@ class Downloads:
         request = urllib.request.Request(url, headers={"User-Agent": "goldenami", **headers})
         try:
             with self._opener.open(request, timeout=min(_PATIENCE, max(1.0, self._end - time.monotonic()))) as answer:
+                if secure and not is_secure(answer.url):
+                    raise GoldenAmiError(f"{url} leads to {answer.url}, expected an address with https")
                 size = 0
                 while chunk := answer.read(_CHUNK):
                     size += len(chunk)
@@ -258,6 +268,12 @@ class Downloads:
                 total += found.st_size
                 if total > _MOST_KEPT or time.time() - found.st_mtime > _KEPT:
                     Path(path).unlink(missing_ok=True)
+
+
+def is_secure(url: str) -> bool:
+    """Return whether nobody on the way can change what is read from an address: https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 
 
 def _name(url: str, kind: str) -> str:

@@ -325,6 +325,26 @@ def _dated_key(source: Source, place: Place) -> Script:
     return put_file(_DATED_KEY, place((source.key.strip() + "\n").encode()))
 
 
+_SIGNED = re.compile(
+    r"(linux|fwupd)-signed(?:-(?:amd64|arm64|i386)|(-.+))?|(grub2|grub-efi)(?:-(?:amd64|arm64|ia32))?-signed"
+)
+
+
+def signed_source(source: str, version: str) -> tuple[str, str]:
+    """Return the source package of a source package that only signs its files, with its version; any other as it is.
+
+    The version has the other's in it, with + for each -: linux-signed-amd64 6.1.128+1 is linux 6.1.128-1; that of
+    grub-efi-amd64-signed begins with a number of its own: 1+2.06+13+deb12u1 is grub2 2.06-13+deb12u1.
+    """
+    found = _SIGNED.fullmatch(source)
+    if found is None:
+        return source, version
+    if found[3] is not None:
+        return "grub2", version.partition("+")[2].replace("+", "-", 1) or version
+    name = f"{found[1]}{found[2] or ''}"
+    return name, version if "-" in version else version.replace("+", "-", 1)
+
+
 def unattended_upgrades(
     policy: UpgradePolicy | None, vendor: str, security: tuple[str, ...], others: tuple[str, ...]
 ) -> SelfUpgrade:

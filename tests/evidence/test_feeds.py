@@ -1,0 +1,251 @@
+"""Feeds are a stranger's: whatever is wrong with one is told, and never taken for a feed without vulnerabilities."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goldenami.evidence import feeds
+from goldenami.evidence.packages import Component, Inventory
+from goldenami.evidence.vulnerabilities import Ecosystem, Feed
+from goldenami.model import FeedSource
+from goldenami.updates.fetch import Downloads, is_secure
+
+INVENTORY = Inventory("debian", "12", "bookworm", (Component("deb", "x", "1.0-1", source="x", source_version="1.0-1"),))
+WANTED = feeds.Wanted.of([INVENTORY])
+DEBIAN = Ecosystem("debian", "12")
+MODIFIED = "2026-11-24T00:00:00Z"
+
+
+def record(number: int = 1, **more: Any) -> dict[str, Any]:
+    affected = {
+        "package": {"ecosystem": "Debian:12", "name": "x"},
+        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}],
+    }
+    return {"id": f"CVE-2026-{number:04}", "modified": MODIFIED, "affected": [affected], **more}
+
+
+def packed(*records: object, name: str = "{}.json") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, one in enumerate(records):
+            archive.writestr(name.format(number), one if isinstance(one, str) else json.dumps(one))
+    return out.getvalue()
+
+
+def read(folder: Path, data: bytes | str, form: str = "osv") -> Feed:
+    path = folder / "feed"
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return feeds.read(FeedSource(str(path), form), WANTED, Downloads(None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps([record(1), record(2)]),
+        json.dumps({"vulns": [record(1), record(2)]}),
+        "\n".join(json.dumps(record(number)) for number in (1, 2)),
+        gzip.compress(json.dumps([record(1), record(2)]).encode()),
+        packed(record(1), record(2), {"id": "GHSA-1", "affected": []}),
+    ],
+    ids=["list", "answer", "lines", "gzip", "zip"],
+)
+def test_records_of_osv_in_all_forms(data: bytes | str, tmp_path: Path) -> None:
+    found = read(tmp_path, data)
+    assert found.problem == ""
+    assert [one.id for one in found.statements] == ["CVE-2026-0001", "CVE-2026-0002"]
+    assert found.covers == {DEBIAN}
+    assert found.updated == datetime(2026, 11, 24, tzinfo=UTC)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("form", "data"),
+    [
+        ("osv", ""),
+        ("osv", "{}"),
+        ("osv", "[1]"),
+        ("osv", '{"id": 5}'),
+        ("osv", DEEP),
+        ("osv", "\xff\xfe"),
+        ("osv", '{"id": "x", "n": ' + "1" * 5000 + "}"),
+        ("osv", b"PK\x03\x04 broken"),
+        ("osv", packed(DEEP.replace("[", '["Debian:12",', 1))),
+        ("osv", packed("x", name="{}.txt")),
+        ("osv", packed('{"id": 1, "x": "Debian:12"}')),
+        ("osv", gzip.compress(b"[]")[:-4]),
+        ("security-tracker", ""),
+        ("security-tracker", "[]"),
+        ("security-tracker", '{"x": {}'),
+        ("security-tracker", '{"x": {}} more'),
+        ("security-tracker", '{"x": []}'),
+        ("security-tracker", '{"x": ' + DEEP + "}"),
+        ("security-tracker", '{"x" {}}'),
+    ],
+)
+def test_what_cannot_be_read_is_told(form: str, data: bytes | str, tmp_path: Path) -> None:
+    found = read(tmp_path, data, form)
+    assert found.problem
+    assert len(found.problem) < 400
+    assert (found.statements, found.covers) == ((), frozenset())
+
+
+def test_records_with_other_types_are_no_statements(tmp_path: Path) -> None:
+    odd: list[dict[str, Any]] = [
+        record(1, affected="x"),
+        record(2, affected=[{"package": "x"}, 5, {"package": {"ecosystem": 5, "name": "x"}}]),
+        record(3, affected=[{"package": {"ecosystem": "Debian:12", "name": "x"}, "ranges": {"events": 5}}]),
+        record(4, modified=5, severity=[{"type": 1, "score": 2}], aliases={"a": 1}),
+    ]
+    found = read(tmp_path, json.dumps(odd))
+    assert found.problem == ""
+    assert {one.id for one in found.statements if one.ranges} == {"CVE-2026-0004"}
+
+
+def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = json.dumps(record(1, details="0" * 50_000))
+    monkeypatch.setattr(feeds, "_RECORD", 40_000)
+    assert "too large" in read(tmp_path, packed(zeros)).problem
+    monkeypatch.setattr(feeds, "_RECORD", 60_000)
+    assert read(tmp_path, packed(zeros)).problem == ""
+    monkeypatch.setattr(feeds, "_UNPACKED", 90_000)
+    assert "too large" in read(tmp_path, packed(zeros, zeros)).problem
+    monkeypatch.setattr(feeds, "_RECORDS", 1)
+    assert "2 records" in read(tmp_path, packed("{}", "{}")).problem
+    monkeypatch.setattr(feeds, "FEED_BYTES", 10_000)
+    assert "more than" in read(tmp_path, gzip.compress(zeros.encode())).problem
+    assert "too large" in read(tmp_path, zeros).problem
+
+
+def test_a_tracker_covers_the_releases_that_it_names(tmp_path: Path) -> None:
+    one = {"status": "open", "urgency": "high"}
+    form = {"y": {"CVE-2026-0001": {"releases": {"bookworm": one}}}, "x": {"CVE-2026-0002": {"releases": {"sid": one}}}}
+    found = read(tmp_path, f" \n{json.dumps(form, indent=1)} \n", "security-tracker")
+    assert (found.problem, found.statements, set(found.covers)) == ("", (), {DEBIAN})
+    assert read(tmp_path, " { } ", "security-tracker").covers == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("/nonexistent/feed.json", "No such file"),
+        ("/dev/zero", "is a device"),
+        ("http://example.org/feed.json", "https"),
+        ("ftp://example.org/feed.json", "https"),
+        ("http://127.0.0.1:1/feed.json", "refused"),
+    ],
+)
+def test_an_address_that_does_not_answer_or_is_not_read(address: str, reason: str) -> None:
+    found = feeds.read(FeedSource(address, "osv"), WANTED, Downloads(None))
+    assert reason in found.problem
+    assert found.covers == frozenset()
+
+
+@contextmanager
+def serving(data: bytes, **headers: str) -> Iterator[tuple[str, list[int]]]:
+    """Serve a file. Yields its URL, and the statuses of the answers."""
+    statuses: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status = 304 if self.headers.get("If-None-Match") else 200
+            statuses.append(status)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(data) if status == 200 else 0))
+            self.end_headers()
+            self.wfile.write(data if status == 200 else b"")
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/feed", statuses
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_feed_by_url_is_as_old_as_the_server_says_and_is_downloaded_once(tmp_path: Path) -> None:
+    tracker = {"x": {"CVE-2026-0001": {"releases": {"bookworm": {"status": "open", "urgency": "high"}}}}}
+    with serving(json.dumps(tracker).encode(), ETag='"1"', Last_Modified="Tue, 24 Nov 2026 03:00:00 GMT") as (
+        url,
+        seen,
+    ):
+        for _ in range(2):
+            found = feeds.read(FeedSource(url, "security-tracker"), WANTED, Downloads(tmp_path))
+            assert found.problem == ""
+            assert found.updated == datetime(2026, 11, 24, 3, tzinfo=UTC)
+            assert [one.id for one in found.statements] == ["CVE-2026-0001"]
+        assert seen == [200, 304]
+    with serving(json.dumps(tracker).encode()) as (url, _):
+        found = feeds.read(FeedSource(url, "security-tracker"), WANTED, Downloads(None))
+    assert found.updated is None
+    assert found.why_unusable(datetime.now(UTC), timedelta(days=365)) == "it does not say how old it is"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://example.org/x", True),
+        ("http://127.0.0.1:5/x", True),
+        ("http://localhost/x", True),
+        ("http://example.org/x", False),
+        ("http://127.0.0.1.example.org/x", False),
+        ("file:///etc/passwd", False),
+    ],
+)
+def test_addresses_that_nobody_on_the_way_can_change(url: str, expected: bool) -> None:
+    assert is_secure(url) is expected
+
+
+# Scores of https://www.first.org/cvss/v3.1/examples and of NVD.
+@pytest.mark.parametrize(
+    ("vector", "score"),
+    [
+        ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H", 9.8),
+        ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:C/C:H/I:H/A:H", 10.0),
+        ("CVSS:3.0/AV:N/AC:L/PR:N/UI:R/S:C/C:L/I:L/A:N", 6.1),
+        ("CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:H/A:H", 7.8),
+        ("CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:N/I:N/A:L", 3.7),
+        ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N", 7.5),
+        ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:N", 0.0),
+        ("CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N", None),
+        ("CVSS:3.1/AV:N", None),
+        ("AV:N/AC:L/Au:N/C:P/I:P/A:P", None),
+    ],
+)
+def test_scores_of_cvss(vector: str, score: float | None) -> None:
+    assert feeds.cvss3(vector) == score
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"}]}, "high"),
+        ({"severity": [{"type": "Ubuntu", "score": "medium"}]}, "medium"),
+        ({"database_specific": {"severity": "MODERATE"}}, "medium"),
+        ({"severity": [{"type": "CVSS_V4", "score": "CVSS:4.0/AV:N"}]}, "unknown"),
+        ({}, "unknown"),
+    ],
+)
+def test_severities_of_osv(more: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (found,) = read(tmp_path, json.dumps(record(1, **more))).statements
+    assert found.severity == expected
