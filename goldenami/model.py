@@ -171,6 +171,7 @@ class ChannelRules:
     there, or since its build if ``sources`` is empty. ``approvers``: ARNs of the callers that may move the channel,
     with ``*``; empty: everyone. ``second_person``: the caller must not be the identity that built the release.
     ``reason``: a text is required. ``vulnerabilities``: the release meets the environment's policy today.
+    ``signature``: the release must have a trusted signature (``Signing``).
     """
 
     sources: tuple[str, ...] = ()
@@ -179,6 +180,7 @@ class ChannelRules:
     second_person: bool = False
     reason: bool = False
     vulnerabilities: bool = False
+    signature: bool = False
 
 
 Severity = Literal["unknown", "negligible", "low", "medium", "high", "critical"]
@@ -224,6 +226,30 @@ class SecretSource:
     source: Literal["env", "file", "ssm"]
     key: str
     files: Files = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KmsSigningKey:
+    """An asymmetric key of KMS in the home account, by its id, alias or ARN."""
+
+    key: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Who signs the statements about releases, and whose signatures are trusted.
+
+    ``key``: None: this environment only verifies. ``password``: of an encrypted key. ``trusted``: name of the file ->
+    public key, as text; empty: the public half of ``key``. ``required``: channels move only to releases with a trusted
+    signature. ``contents``: statements have the content digests of the volumes.
+    """
+
+    key: SecretSource | KmsSigningKey | None = None
+    password: SecretSource | None = None
+    trusted: Mapping[str, str] = field(default_factory=dict)
+    required: bool = False
+    contents: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +332,7 @@ class Environment:
     channels: Mapping[str, ChannelRules] = field(default_factory=dict)  # by channel; builds do not move these channels
     notify: tuple[Receiver, ...] = ()
     vulnerabilities: VulnerabilityPolicy = VulnerabilityPolicy()
+    signing: Signing | None = None
     # The positions of the keys in goldenami.yaml, by path below the environment; targets are named by their label.
     marks: Mapping[tuple[str, ...], Mark] = field(default_factory=dict, repr=False, compare=False)
 

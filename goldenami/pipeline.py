@@ -45,7 +45,7 @@ from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
-from goldenami.stages import candidate, expired, facts, freshness, nothing_new, notices, opening, proof
+from goldenami.stages import attesting, candidate, expired, facts, freshness, nothing_new, notices, opening, proof
 from goldenami.stages.build import BuildContext, Candidate, HostWork, Prepared
 from goldenami.stages.ending import to_the_end
 from goldenami.stages.replacing import replacements
@@ -283,6 +283,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             templates=build.environment.launch_templates,
             now=build.cloud.now(),
             by=build.plan.facts.caller_arn or None,
+            attest=attesting.attester(build, catalog),
             emit=build.emit,
         )
     if build.recipe.distribution.protection is not None:
@@ -361,9 +362,12 @@ def make_images(
     candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, prepared)]
     order = release_order(build)
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
-        proofs = [
-            report for c in candidates for report in proof.boot_and_test(build, c, copies.home_image(c.architecture))
-        ]
+        proofs = attesting.beside(
+            build,
+            candidates,
+            copies.home_image,
+            lambda: [r for c in candidates for r in proof.boot_and_test(build, c, copies.home_image(c.architecture))],
+        )
         distributed = copies.finish()
     with build.stage("verify"):
         verified = verify(build.ledger, order, distributed, emit=build.emit)

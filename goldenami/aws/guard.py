@@ -29,6 +29,7 @@ _READING_CALLS: Final = frozenset(
         ("kms", "Encrypt"),
         ("kms", "GenerateDataKey"),
         ("kms", "GenerateDataKeyWithoutPlaintext"),
+        ("kms", "Sign"),
         ("ssm", "StartSession"),
         ("ssm", "TerminateSession"),
     }

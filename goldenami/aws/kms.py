@@ -147,3 +147,38 @@ def revoke_grant(ledger: Ledger, place: Place, *, kms_key_arn: str, grant_id: st
 def grants(cloud: Cloud, place: Place, kms_key_arn: str) -> list[dict[str, Any]]:
     """Return all grants of a key, as ListGrants returns them."""
     return list(cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": kms_key_arn}))
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+SIGNING_SPEC: Final = "ECC_NIST_P256"
+_SIGNING: Final = {"SigningAlgorithm": "ECDSA_SHA_256", "MessageType": "DIGEST"}
+
+
+def public_key(cloud: Cloud, place: Place, key: str) -> bytes:
+    """Return the public half of a key for signatures, as a SubjectPublicKeyInfo (DER).
+
+    Raises NotFound for a key that does not exist, or is of another kind.
+    """
+    hint = f"Create a key with the spec {SIGNING_SPEC} and the usage SIGN_VERIFY, or set signing.key to another one."
+    try:
+        found = cloud.call(place, "kms", "GetPublicKey", {"KeyId": key})
+    except CloudError as error:
+        if errors.is_missing(error) or error.code in ("InvalidArnException", "UnsupportedOperationException"):
+            raise NotFound(f"KMS key {key} in {place} cannot sign: {error.message}", hint=hint) from error
+        raise
+    spec = found.get("KeySpec") or found.get("CustomerMasterKeySpec")
+    if spec != SIGNING_SPEC or found.get("KeyUsage") != "SIGN_VERIFY":
+        usage = found.get("KeyUsage")
+        raise NotFound(
+            f"KMS key {key} in {place} has spec {spec} and usage {usage}, expected {SIGNING_SPEC} and SIGN_VERIFY",
+            hint=hint,
+        )
+    return bytes(found["PublicKey"])
+
+
+def sign(cloud: Cloud, place: Place, key: str, digest: bytes) -> bytes:
+    """Return the ECDSA signature (DER) of a SHA-256 digest. KMS takes at most 4 KiB of a message, so it gets the
+    digest."""
+    answer = cloud.call(place, "kms", "Sign", {"KeyId": key, "Message": digest, **_SIGNING})
+    return bytes(answer["Signature"])

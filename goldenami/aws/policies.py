@@ -20,7 +20,7 @@ from goldenami.aws import envelope, lifecycle, s3, tags
 from goldenami.aws.calls import Job, Permission, Role, rows_for
 from goldenami.aws.errors import refused_access
 from goldenami.aws.kms import CONSUMER_OPERATIONS, LAUNCH_OPERATIONS
-from goldenami.model import Account, Environment, EventBus, LaunchTemplate, Place, Target, Topic
+from goldenami.model import Account, Environment, EventBus, KmsSigningKey, LaunchTemplate, Place, Target, Topic
 
 # Characters of a managed policy, without white space ("IAM and AWS STS quotas").
 MOST_CHARACTERS: Final = 6144
@@ -205,7 +205,7 @@ class _Statements:
     def _statements(self, condition: str, kinds: list[str], actions: list[str]) -> Iterator[Statement]:
         conditions = self._conditions(condition, kinds)
         sid = _sid(kinds, condition)
-        if kinds[0] in ("key", "any-key", "bucket-key"):
+        if kinds[0] in _KEYS:
             yield from self._of_keys(kinds[0], sid, actions, conditions)
             return
         arns = sorted({arn for kind in kinds for arn in self._arns(kind)})
@@ -232,7 +232,13 @@ class _Statements:
         home = self.environment.home.id
         targets: Iterable[Target] = self.environment.targets
         named = [(target.place, target.kms_key) for target in targets if target.kms_key]
-        if kind == "bucket-key":
+        signing = self.environment.signing
+        if kind == "signing-key":
+            signer = signing.key if signing is not None else None
+            named = [(Place(home, signer.region), signer.key)] if isinstance(signer, KmsSigningKey) else []
+        elif kind == "signed-key" and (signing is None or not signing.contents):
+            return set(), set()
+        elif kind == "bucket-key":
             named = [(place, key) for place, key in named if place == self.environment.home_place]
         else:
             named += self.scope.keys
@@ -261,6 +267,9 @@ class _Statements:
                 return ["*"]
             case "image" | "snapshot":
                 return [f"arn:{p}:ec2:*::{kind}/*"]
+            case "signed-snapshot":
+                signing = self.environment.signing
+                return [f"arn:{p}:ec2:*::snapshot/*"] if signing is not None and signing.contents else []
             case "parameter":
                 return [f"arn:{p}:ssm:*:{account}:parameter/{prefix}/*"]
             case "parameters":  # GetParametersByPath needs the path itself
@@ -374,12 +383,10 @@ class _Statements:
 
 # Kinds of resources whose ARNs leave the region open, so that a condition names the regions; and those of services
 # without regions, or with regions in their own conditions.
-_REGIONAL: Final = frozenset({"any", "image", "snapshot"})
-_ELSEWHERE: Final = frozenset(
+_REGIONAL: Final = frozenset({"any", "image", "snapshot", "signed-snapshot"})
+_KEYS: Final = frozenset({"key", "any-key", "bucket-key", "signing-key", "signed-key"})
+_ELSEWHERE: Final = _KEYS | frozenset(
     {
-        "key",
-        "any-key",
-        "bucket-key",
         "role",
         "dlm-role",
         "bucket",

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rollback": ("goldenami.cli.channels", "rollback", "Point a channel back to an earlier release."),
     "revoke": ("goldenami.cli.channels", "revoke", "Take a bad release out of use, in all accounts and regions."),
     "restore": ("goldenami.cli.channels", "restore", "End the revocation of a release."),
+    "verify": ("goldenami.cli.verify", "verify", "Compare a release with its signature, and its images with both."),
     "fleet": ("goldenami.cli.fleet", "fleet", "Count the instances of each release, in all accounts and regions."),
     "history": ("goldenami.cli.channels", "history", "Show the moves of channels, with callers and reasons."),
     "distribute": ("goldenami.cli.distribution", "distribute", "Bring a release to what its recipe declares now."),

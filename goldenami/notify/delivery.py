@@ -10,17 +10,15 @@ opens the journal sends it (``resume``, ``clean``, or the next task of the same 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
-from goldenami.aws import parameters
+from goldenami.aws import secretsources
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.limits import Retry
-from goldenami.errors import GoldenAmiError, Interrupted, NotFound
+from goldenami.errors import GoldenAmiError, Interrupted
 from goldenami.journal import Journal
 from goldenami.model import Environment, Receiver, SecretSource, Webhook
 from goldenami.notify.document import EventDocument, EventWaiver, channel, id_of, make, reason_of
@@ -196,22 +194,4 @@ def _secrets(work: JournaledWork, receiver: Receiver) -> dict[SecretSource, str]
     if not isinstance(receiver.to, Webhook):
         return {}
     every = [one for one in (receiver.to.url, *receiver.to.headers.values()) if isinstance(one, SecretSource)]
-    return {one: _secret(work, one) for one in every}
-
-
-def _secret(work: JournaledWork, source: SecretSource) -> str:
-    match source.source:
-        case "env":
-            value, what = os.environ.get(source.key, ""), f"the environment variable {source.key}"
-        case "ssm":
-            found = parameters.find_many(work.cloud, work.cloud.home, [source.key], decrypt=True)
-            value, what = found.get(source.key, ""), f"the parameter {source.key} in {work.cloud.home}"
-        case "file":
-            what = f"the file {source.key}"
-            try:
-                value = source.files.read_bytes(Path(source.key)).decode()
-            except (OSError, UnicodeDecodeError):
-                value = ""
-    if not value.strip():
-        raise NotFound(f"{what} is missing or empty")
-    return value
+    return {one: secretsources.read(work.cloud, one) for one in every}

@@ -40,6 +40,7 @@ from goldenami.recipe.notifyspec import ReceiverSpec, read_receivers
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.schedulespec import ScheduleSpec
+from goldenami.recipe.signingspec import SigningSpec, read_signing
 from goldenami.recipe.similar import suggestion
 from goldenami.recipe.words import (
     CALLER,
@@ -268,6 +269,11 @@ class ChannelSpec(Spec):
         False, description="Whether the caller must be another identity than the one that built the release."
     )
     reason: bool = Field(False, description="Whether --reason is required.")
+    signature: bool = Field(
+        False,
+        description="Whether the release must have a signature of a trusted key (signing), and documents that nobody "
+        "changed since.",
+    )
 
 
 class EnvironmentSpec(Spec):
@@ -345,6 +351,9 @@ class EnvironmentSpec(Spec):
     )
     notify: dict[Name, ReceiverSpec] = Field(
         default_factory=dict, description="Receivers of notifications, by names that you choose."
+    )
+    signing: SigningSpec | None = Field(
+        None, description="Who signs the statements about releases, and whose signatures are trusted."
     )
     schedules: dict[Name, ScheduleSpec] = Field(
         default_factory=dict, description="Scheduled snapshots (`goldenami schedule run`)."
@@ -466,8 +475,10 @@ def read_environments(project: Project, problems: Problems, endpoint: str | None
             at: NodePath = ("environments", name, "notify")
             region = one.home.region if one.home is not None else SANDBOX_HOME["region"]
             receivers = read_receivers(one.notify, at, document, project, region, problems)
+            signing = read_signing(one.signing, ("environments", name, "signing"), document, project, region, problems)
             if made is not None:
-                found[name] = replace(made, environment=replace(made.environment, notify=receivers))
+                complete = replace(made.environment, notify=receivers, signing=signing)
+                found[name] = replace(made, environment=complete)
         _check_parameters_apart([read for name, read in found.items() if re.fullmatch(NAME, name)], problems)
     return {name: read.environment for name, read in found.items()}
 
@@ -625,6 +636,12 @@ def _channels(spec: EnvironmentSpec, at: NodePath, document: Document, problems:
                 f"from: the channel {name!r} cannot require itself",
                 "Name the channel in which a release is before, such as candidate.",
             )
+        if rules.signature and spec.signing is None:
+            problems.add(
+                document.mark((*at, "channels", name, "signature")),
+                "signature: the environment has no section signing, so no key is trusted",
+                "Add it: signing: {trusted: [FILE]}.",
+            )
     return {
         name: ChannelRules(
             rules.sources,
@@ -632,6 +649,7 @@ def _channels(spec: EnvironmentSpec, at: NodePath, document: Document, problems:
             rules.approvers,
             rules.second_person,
             rules.reason,
+            rules.signature,
         )
         for name, rules in spec.channels.items()
     }

@@ -6,6 +6,7 @@ The files are below one directory, or below one prefix of a bucket::
     releases/<name>/<version>.json      the manifest; only `goldenami distribute` changes it, and it says what and when
     originals/<name>/<version>.json     the manifest as the build wrote it, for those that were changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
+    evidence/<name>/<version>/<file>    documents about the release, such as the signed statement (see ``evidence``)
     pins/, retired/, revoked/, same/    marks of releases (see ``marks``)
     reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
     index/                              a copy of what lists and searches need, for fast reading (see ``index``)
@@ -56,6 +57,7 @@ RESERVATION_SCHEMA = "goldenami.reservation/1"
 _NEWEST = 30  # releases in which equal inputs are searched
 _RACES = 5  # a lease in a bucket can expire while it is held, so each write checks again
 _LOCK_TIMEOUT = 30.0  # seconds; these locks are held for milliseconds
+_DOCUMENT = re.compile(r"[a-z0-9]+([._-][a-z0-9_]+)*")
 _T = TypeVar("_T")
 
 
@@ -278,6 +280,41 @@ class Catalog:
             raise self._no_such_version(name, version)
         where = self._store.where(key)
         return Evidence(where if where.startswith("s3://") else None, hashlib.sha256(data).hexdigest())
+
+    def manifest_files(self, name: str, version: str) -> tuple[bytes, bytes]:
+        """Return the files of the manifest: as the build wrote it, and as it is now. They are not decoded. Raises
+        NotFound."""
+        now = self._read(_release_key(name, version))
+        if now is None:
+            raise self._no_such_version(name, version)
+        return self._read(_original_key(name, version)) or now, now
+
+    def documents(self, name: str, version: str) -> tuple[str, ...]:
+        """Return the file names of the documents about a release, sorted."""
+        return self._store.names(f"evidence/{check_name(name, 'release')}/{Version.parse(version)}")
+
+    def document(self, name: str, version: str, file: str) -> bytes | None:
+        """Return a document about a release, or None if there is none of this name."""
+        found = self._store.read(_document_key(name, version, file))
+        return None if found is None else found.data
+
+    def keep_document(self, name: str, version: str, file: str, data: bytes) -> None:
+        """Keep a document about a release. Call it before :meth:`add`: the documents of a release never change.
+
+        A second call with the same data does nothing. A document of a build whose manifest was not added is replaced.
+        Raises CatalogError if the release exists and its document differs.
+        """
+        key = _document_key(name, version, file)
+        before = self._store.read(key)
+        if before is not None and before.data == data:
+            return
+        if before is not None and self._read(_release_key(name, version)) is not None:
+            raise CatalogError(
+                f"{name} {version} has another {file} already",
+                hint=f"Compare with {self._store.where(key)}. The documents of a release do not change.",
+            )
+        if self._store.replace(key, data, before) is None:
+            raise CatalogError(f"{self._store.where(key)} was changed by another process at the same time")
 
     def add(self, manifest: ImageManifest) -> None:
         """Add a release. A release is immutable.
@@ -852,6 +889,12 @@ def _release_key(name: str, version: str) -> str:
 
 def _original_key(name: str, version: str) -> str:
     return f"originals/{check_name(name, 'release')}/{Version.parse(version)}.json"
+
+
+def _document_key(name: str, version: str, file: str) -> str:
+    if not _DOCUMENT.fullmatch(file):
+        raise UsageError(f"{file!r} is no name of a document")
+    return f"evidence/{check_name(name, 'release')}/{Version.parse(version)}/{file}"
 
 
 def _reservation_key(name: str, version: str) -> str:

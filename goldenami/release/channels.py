@@ -215,7 +215,9 @@ class _Mover:
             reasons = unmet_by_rollback(rules, caller=caller, reason=reason)
         else:
             channels = {one.channel: one for one in self.catalog.channels(manifest.recipe)}
-            reasons = unmet(rules, manifest, channels, caller=caller, reason=reason, now=self.cloud.now())
+            unsigned = self._signature_problems(manifest, rules)
+            now = self.cloud.now()
+            reasons = unmet(rules, manifest, channels, caller=caller, reason=reason, now=now, unsigned=unsigned)
         if reasons:
             raise ConditionsUnmet(
                 f"{manifest.label} cannot move into {channel}",
@@ -223,6 +225,17 @@ class _Mover:
                 hint=f"The conditions are in goldenami.yaml, in channels.{channel} of the environment "
                 f"{self.environment.name}.",
             )
+
+    def _signature_problems(self, manifest: ImageManifest, rules: ChannelRules) -> list[str]:
+        """Return what is wrong with the signature of a release, if its environment or the channel requires one."""
+        signing = self.environment.signing
+        if signing is None or not (signing.required or rules.signature):
+            return []
+        from goldenami.evidence import signing_keys  # here, because few environments need cryptography
+        from goldenami.release import attest
+
+        trusted = signing_keys.trusted_keys(signing, self.cloud)
+        return list(map(str, attest.check(self.catalog, manifest.recipe, manifest.version, trusted).deviations))
 
     def _refuse_missing(self, manifest: ImageManifest, pointer: Channel | None, *, partial: bool) -> None:
         best_effort = {target.place for target in self.environment.targets if not target.required}

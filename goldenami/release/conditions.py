@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
@@ -23,13 +23,16 @@ def unmet(
     caller: str,
     reason: str | None,
     now: datetime,
+    unsigned: Sequence[str] = (),
 ) -> list[str]:
     """Return the conditions that a release and a caller do not meet, as text; empty if all are met.
 
     ``channels``: all channels of the release's name. ``caller``: an ARN, as GetCallerIdentity returns it.
+    ``unsigned``: what is wrong with the signature of the release and the documents that it covers, if one is required.
     """
     return [
         *_about_caller(rules, caller, reason),
+        *(f"a trusted signature is required: {problem}" for problem in unsigned),
         *_about_source(rules, manifest, channels, now),
         *_about_second_person(rules, manifest, channels, caller),
     ]

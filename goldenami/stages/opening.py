@@ -29,7 +29,7 @@ from goldenami.recipe.secrets import read as read_secrets
 from goldenami.recipe.words import seconds
 from goldenami.release import availability
 from goldenami.release.catalog import Catalog
-from goldenami.stages import expected, transports
+from goldenami.stages import attesting, expected, transports
 from goldenami.stages.build import BuildContext
 from goldenami.stages.tools import Tools
 from goldenami.stages.transports import HostTransport
@@ -90,6 +90,8 @@ def _create(
         "variables": sorted(variables),  # their values are in a secret of the journal
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
     }
+    if attesting.signs(plan.environment):  # now, when they were just loaded
+        data[attesting.FILES] = attesting.read_files(project, plan.recipe)
     header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
     values = {_VARIABLES: json.dumps(dict(variables)).encode()} if variables else {}
     with (

@@ -134,6 +134,7 @@ NONE = {
     "site": "the catalog, and journals in a directory",
     "recipes": "files of the project",
     "resolve": "the catalog: a script gets its id without a call to EC2",
+    "verify": "of a signed release: tests/evidence/test_verify.py refuses a place",
     "resume": "a build with hosts: tests/crash/test_policy.py and test_credentials.py do the same with its calls",
     "sandbox": "the embedded cloud on this machine",
     "sbom": "the catalog",

@@ -61,6 +61,10 @@ def environment(**more: Any) -> Environment:
 SCOPE = Scope(environment())
 # What only a transport, an instance profile, receivers or the launch templates of the environment need.
 OPTIONAL = {
+    "ebs:GetSnapshotBlock",
+    "ebs:ListSnapshotBlocks",
+    "kms:GetPublicKey",
+    "kms:Sign",
     "ec2-instance-connect:OpenTunnel",
     "ec2:CreateLaunchTemplateVersion",
     "ec2:DeleteLaunchTemplateVersions",

@@ -35,6 +35,7 @@ from goldenami_sandbox.direct import Direct
 from goldenami_sandbox.ec2.paper import PaperNode
 from goldenami_sandbox.http import Request as HttpRequest
 from goldenami_sandbox.http import Response, Server
+from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.protocol import Call, new_request_id, parse
 from goldenami_sandbox.settings import Settings
 from goldenami_sandbox.testing import PaperCloud
@@ -434,6 +435,17 @@ class World:
             for path in self._paths:
                 shutil.rmtree(path)
             self._node = None
+
+    def put_on_volumes(self, blocks: Mapping[int, str]) -> None:
+        """Give every volume these blocks: number -> a word that decides what the block contains."""
+        assert self._node is not None
+        self._node.on_volumes = dict(blocks)
+
+    def blocks_of(self, place: Place, snapshot_id: str) -> dict[int, str]:
+        """The blocks of a snapshot, which can be changed."""
+        assert self._node is not None
+        behind, _ = self.behind.ec2.contents_of(Caller(place.account, None), place.region, snapshot_id)
+        return self._node.written[behind]
 
     # --- the program --------------------------------------------------------------------------------------------------
 

@@ -165,6 +165,16 @@ def notify(stage: Stage) -> None:
     stage.run("notify", "test", "-e", "test")
 
 
+def sign(stage: Stage) -> None:
+    """Build with a key of KMS that signs, and verify the release with its contents."""
+    kms = stage.world.client("kms", HOME_PLACE)
+    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/signing", TargetKeyId=key)
+    stage.world.put_on_volumes({0: "boot", 9: "root"})
+    build_whole(stage.world)
+    stage.run("verify", f"{RECIPE}@stable", "-e", "test")
+
+
 def launch_templates(stage: Stage) -> None:
     """Build with launch templates that follow the channel; a move is undone, because one of them cannot be changed."""
     world = stage.world
@@ -401,6 +411,7 @@ def plan_and_list(stage: Stage) -> None:
 FLOWS: dict[str, Flow] = {
     "build": Flow(build_and_release),
     "notify": Flow(notify, settings=RECEIVERS),
+    "sign": Flow(sign, settings="    signing: {key: {kms: alias/signing}}\n"),
     "launch-templates": Flow(launch_templates, settings=TEMPLATES),
     "build-in-a-bucket": Flow(build_in_a_bucket, bucket=True),
     "resume": Flow(interrupt_and_resume),

@@ -7,6 +7,7 @@ caller that breaks them fails here too. ``gates`` and ``failures`` delay its wor
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -53,7 +54,9 @@ class PaperNode:
         self.volumes: dict[str, int] = {}
         self.snapshots: dict[str, _Snapshot] = {}
         self.guests: dict[str, _Guest] = {}
-        self.written: dict[str, dict[int, str]] = {}  # blocks of a snapshot, set by a test: tokens by index
+        # The blocks of a snapshot, set by a test: tokens by index. A token decides what its block contains.
+        self.written: dict[str, dict[int, str]] = {}
+        self.on_volumes: dict[int, str] = {}  # the blocks that every snapshot of a volume gets
         self._addresses: dict[str, str] = {}
         self._given = 0
         self._lock = threading.RLock()
@@ -72,7 +75,7 @@ class PaperNode:
         """Return a node with the same volumes, snapshots and guests, and a life of its own."""
         node = PaperNode()
         with self._lock:
-            for name in ("volumes", "snapshots", "guests", "written", "room", "_addresses", "_given"):
+            for name in ("volumes", "snapshots", "guests", "written", "on_volumes", "room", "_addresses", "_given"):
                 setattr(node, name, deepcopy(getattr(self, name)))
         return node
 
@@ -136,6 +139,8 @@ class PaperNode:
             if snapshot in self.snapshots:
                 raise SandboxError(f"snapshot {snapshot} exists")
             self.snapshots[snapshot] = _Snapshot(self._volume(volume))
+            if self.on_volumes:
+                self.written[snapshot] = dict(self.on_volumes)
 
     def freeze_snapshots(self, instance: str, snapshots: Mapping[str, str]) -> None:
         for snapshot, volume in snapshots.items():
@@ -161,6 +166,8 @@ class PaperNode:
             if snapshot in self.snapshots:
                 raise SandboxError(f"snapshot {snapshot} exists")
             self.snapshots[snapshot] = _Snapshot(size, key=key, stored=True, parent=parent)
+            if source in self.written:
+                self.written[snapshot] = dict(self.written[source])
             full = (size << 30) // BLOCK_SIZE
             return SnapshotFacts(full, full, full * BLOCK_SIZE)
 
@@ -174,13 +181,14 @@ class PaperNode:
         return found is not None and found.stored
 
     def blocks(self, snapshot: str) -> Mapping[int, str]:
-        """Return the blocks that a test put into ``written``. All others are empty."""
+        """Return the blocks of ``written``. All others are empty."""
         self._snapshot(snapshot)
         return self.written.get(snapshot, {})
 
     def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
         self._readable(snapshot, key)
-        return bytes(BLOCK_SIZE)
+        token = self.written.get(snapshot, {}).get(index)
+        return bytes(BLOCK_SIZE) if not token else hashlib.sha256(token.encode()).digest() * (BLOCK_SIZE // 32)
 
     def export(self, snapshot: str, key: DataKey | None, output: Path, form: ExportForm) -> None:
         raise SandboxError(f"{snapshot} has no contents in a paper node and cannot be exported")

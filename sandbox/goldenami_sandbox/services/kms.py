@@ -10,8 +10,12 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 
 from goldenami_sandbox import organizations
 from goldenami_sandbox.credentials import Identity
@@ -128,6 +132,8 @@ class Kms(Service):
                     raise _DRY_RUN
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
                     return json_response({"GrantId": grant.id, "GrantToken": grant.token})
+                if call.action in _OF_SIGNATURES:
+                    return json_response(_OF_SIGNATURES[call.action](key, call.json))
                 return self.world.visibility.register(call, self._forward(call, key, {field: key.id}))
             except KeyRefused as refusal:
                 return call.error(refusal.code, refusal.message, 400)
@@ -488,6 +494,75 @@ def _facts(call: Call) -> dict[str, str | Sequence[str]]:
         facts["kms:GrantOperations"] = [str(one) for one in call.json.get("Operations") or ()]
         facts["kms:GranteePrincipal"] = str(call.json.get("GranteePrincipal", ""))
     return {"aws:RequestedRegion": call.region, **facts}
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+# moto signs the base64 text of a message, hashes a digest once more, and answers GetPublicKey for symmetric keys.
+
+
+def _public_key(key: Any, _: Mapping[str, Any]) -> dict[str, object]:
+    if key.private_key is None:
+        raise KeyRefused("UnsupportedOperationException", f"{key.arn} is not an asymmetric key.")
+    algorithms = "SigningAlgorithms" if key.key_usage == "SIGN_VERIFY" else "EncryptionAlgorithms"
+    found = key.signing_algorithms if key.key_usage == "SIGN_VERIFY" else key.encryption_algorithms
+    return {
+        "KeyId": key.arn,
+        "PublicKey": base64.b64encode(key.private_key.public_key()).decode(),
+        "CustomerMasterKeySpec": key.key_spec,
+        "KeySpec": key.key_spec,
+        "KeyUsage": key.key_usage,
+        algorithms: found,
+    }
+
+
+def _sign(key: Any, request: Mapping[str, Any]) -> dict[str, object]:
+    algorithm, message, how, private = _signing(key, request, "Sign")
+    signature = private.sign(message, *how)
+    return {"KeyId": key.arn, "Signature": base64.b64encode(signature).decode(), "SigningAlgorithm": algorithm}
+
+
+def _verify(key: Any, request: Mapping[str, Any]) -> dict[str, object]:
+    algorithm, message, how, private = _signing(key, request, "Verify")
+    try:
+        private.public_key().verify(base64.b64decode(request["Signature"]), message, *how)
+    except InvalidSignature:
+        raise KeyRefused("KMSInvalidSignatureException", "") from None
+    return {"KeyId": key.arn, "SignatureValid": True, "SigningAlgorithm": algorithm}
+
+
+def _signing(key: Any, request: Mapping[str, Any], operation: str) -> tuple[str, bytes, tuple[Any, ...], Any]:
+    """Return the algorithm of a signature, the bytes that it is of, how cryptography makes it, and the key (Sign, KMS
+    API reference)."""
+    algorithm = str(request["SigningAlgorithm"])
+    if key.key_usage != "SIGN_VERIFY":
+        usage = key.key_usage or "ENCRYPT_DECRYPT"
+        raise KeyRefused(
+            "InvalidKeyUsageException", f"{key.arn} key usage is {usage} which is not valid for {operation}."
+        )
+    if algorithm not in key.signing_algorithms:
+        raise KeyRefused(
+            "InvalidKeyUsageException", f"Algorithm {algorithm} is incompatible with key spec {key.key_spec}."
+        )
+    digest: Any = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}[algorithm[-3:]]
+    message = base64.b64decode(request["Message"])
+    is_digest = request.get("MessageType", "RAW") == "DIGEST"
+    if is_digest and len(message) != digest.digest_size:
+        raise KeyRefused("ValidationException", f"Digest is invalid length for algorithm {algorithm}.")
+    hashed: Any = utils.Prehashed(digest) if is_digest else digest
+    if algorithm.startswith("ECDSA"):
+        return algorithm, message, (ec.ECDSA(hashed),), key.private_key.private_key
+    scheme: Any = padding.PKCS1v15()
+    if algorithm.startswith("RSASSA_PSS"):
+        scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
+    return algorithm, message, (scheme, hashed), key.private_key.private_key
+
+
+_OF_SIGNATURES: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, object]]] = {
+    "GetPublicKey": _public_key,
+    "Sign": _sign,
+    "Verify": _verify,
+}
 
 
 def _not_found(account: str, region: str, reference: str) -> KeyRefused:

@@ -4,6 +4,7 @@ sandbox closes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from goldenami_sandbox.testing import PaperCloud
 
 HOME, APPS = "111111111111", "222222222222"
@@ -245,6 +248,33 @@ def test_another_account_needs_the_policy_or_a_grant(client: Clients) -> None:
     home.put_key_policy(KeyId=arn, PolicyName="default", Policy=json.dumps({"Statement": statements}))
     assert apps.decrypt(CiphertextBlob=blob)["Plaintext"] == b"secret"
     assert apps.describe_key(KeyId=arn)["KeyMetadata"]["AWSAccountId"] == HOME
+
+
+def test_signatures_of_kms_are_of_the_message_or_of_its_digest(client: Clients) -> None:
+    kms = client("kms")
+    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    kms.create_alias(AliasName="alias/signing", TargetKeyId=key)
+    public = kms.get_public_key(KeyId="alias/signing")
+    assert (public["KeyId"], public["KeySpec"], public["KeyUsage"]) == (key, "ECC_NIST_P256", "SIGN_VERIFY")
+    loaded = serialization.load_der_public_key(public["PublicKey"])
+    assert isinstance(loaded, ec.EllipticCurvePublicKey)
+    message = b"a statement"
+    how = {"KeyId": "alias/signing", "SigningAlgorithm": "ECDSA_SHA_256"}
+    for given, kind in ((message, "RAW"), (hashlib.sha256(message).digest(), "DIGEST")):
+        signature = kms.sign(Message=given, MessageType=kind, **how)["Signature"]
+        loaded.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        assert kms.verify(Message=given, MessageType=kind, Signature=signature, **how)["SignatureValid"]
+    with refused("KMSInvalidSignatureException"):
+        kms.verify(Message=b"another", Signature=signature, **how)
+    with refused("ValidationException"):
+        kms.sign(Message=message, MessageType="DIGEST", **how)
+    with refused("InvalidKeyUsageException"):
+        kms.sign(Message=message, KeyId=key, SigningAlgorithm="RSASSA_PSS_SHA_256")
+    symmetric = kms.create_key()["KeyMetadata"]["Arn"]
+    with refused("InvalidKeyUsageException"):
+        kms.sign(Message=message, KeyId=symmetric, SigningAlgorithm="ECDSA_SHA_256")
+    with refused("UnsupportedOperationException"):
+        kms.get_public_key(KeyId=symmetric)
 
 
 def test_disabled_and_dying_keys(client: Clients) -> None:
