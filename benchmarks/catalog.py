@@ -8,7 +8,6 @@ catalog with one release: the rest is the start of Python and the imports. Needs
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import statistics
 import subprocess
@@ -17,6 +16,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from benchmarks import process
 from goldenami.errors import CatalogError
 from goldenami.model import MANIFEST_SCHEMA, ImageManifest, ManifestImage, ManifestSnapshot, Package
 from goldenami.release.catalog import Catalog
@@ -122,7 +122,7 @@ def cpu_seconds(project: Path, command: list[str], environment: str, catalog: st
     subprocess.run(
         [*PROGRAM, *words, *([] if {"--catalog", "--help"} & {*words} else ["-e", environment])],
         cwd=project,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        env=process.variables(),
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import project
+from benchmarks import process, project
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, "-m", "goldenami.cli.main"]
@@ -158,16 +158,16 @@ def measure(root: Path, cloud: Served, command: list[str], runs: int) -> None:
 
 def run(root: Path, cloud: Served, command: list[str]) -> tuple[float, int]:
     """Run a command. Return the CPU seconds of its process and of its children, and its memory in bytes."""
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         [*PROGRAM, *command, "-e", "bench"],
         cwd=root,
-        env={**os.environ, **cloud.variables, "PYTHONPATH": str(ROOT)},
+        env=process.variables(cloud.variables),
         stdout=subprocess.DEVNULL,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: exit code {process.returncode}")
+    _, status, used = os.wait4(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: exit code {running.returncode}")
     return used.ru_utime + used.ru_stime, used.ru_maxrss << 10
 
 

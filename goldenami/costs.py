@@ -50,16 +50,18 @@ def of_build(plan: BuildPlan, seconds: float | None, prices: Prices) -> Cost:
         elif seconds is not None:
             once += _INSTANCES * hourly * seconds / 3600
         sizes = volumes_gib(plan, architecture).values()
-        size = sum(sizes)
+        size, transfer, fast_restore = sum(sizes), prices.transfer(home), recipe.distribution.fast_restore
         for target in modes.owners(plan.targets):
             monthly += size * prices.rate(target.region).standard
-            zones = len(recipe.distribution.fast_restore.get(target.place, ()))
-            fast = prices.fast_restore(target.region)
-            if zones and fast is None:
-                unknown.append(f"the price of fast restore in {target.region}")
-            elif fast is not None:
-                monthly += fast * _HOURS * zones * len(sizes)
-            transfer = prices.transfer(home) if target.region != home else 0.0
+            zones = len(fast_restore.get(target.place, ())) if fast_restore else 0
+            if zones:
+                fast = prices.fast_restore(target.region)
+                if fast is None:
+                    unknown.append(f"the price of fast restore in {target.region}")
+                else:
+                    monthly += fast * _HOURS * zones * len(sizes)
+            if target.region == home:
+                continue
             if transfer is None:
                 unknown.append(f"the transfer from {home}")
             else:

@@ -66,28 +66,34 @@ class Files:
 
         The file may still grow, so callers that read all of it need a limit, as ``read_bytes`` has.
         """
+        return self._open(path, limit)[0]
+
+    def _open(self, path: Path, limit: int) -> tuple[BinaryIO, str]:
+        """Open a file as ``open`` does. Returns also its path without links."""
         self.check(path)  # first, so that nothing outside the folders is opened, not even to look at it
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)  # does not wait for a FIFO, does not act on a device
         try:
             same = f"/proc/self/fd/{found}"
-            self._check(os.readlink(same))  # noqa: PTH115 - as everywhere here, not by Path: projects have many files
+            real = os.readlink(same)  # noqa: PTH115 - as everywhere here, not by Path: projects have many files
+            self._check(real)
             status = os.fstat(found)
             kind = stat.S_IFMT(status.st_mode)
             if kind != stat.S_IFREG:
                 raise Refused(f"is {_KINDS.get(kind, 'no regular file')}", "Name a file.")
             if status.st_size > limit:
                 raise _too_large(limit)
-            return open(same, "rb")  # noqa: PTH123
+            return open(same, "rb"), real  # noqa: PTH123
         finally:
             os.close(found)
 
     def read_bytes(self, path: Path, limit: int = TEXT_BYTES) -> bytes:
         """Return the contents of a regular file. Raises OSError; Refused for a file that must not be read."""
-        with self.open(path, limit) as stream:
+        stream, real = self._open(path, limit)
+        with stream:
             data = stream.read(limit + 1)
         if len(data) > limit:
             raise _too_large(limit)
-        _read.add(os.path.realpath(path))
+        _read.add(real)
         return data
 
     def _check(self, real: str) -> None:

@@ -106,7 +106,7 @@ _ALL_READERS = (_B, _P, _L)
 
 TABLE: Final[tuple[ApiCall, ...]] = (
     # --- identity -----------------------------------------------------------------------------------------------------
-    _row("sts:GetCallerIdentity", "compare the caller's account with the environment", _EVERY, (*_ALL_READERS, _K)),
+    _row("sts:GetCallerIdentity", "compare the caller's account with the environment", _EVERY, (_B, _L, _K)),
     _row("sts:AssumeRole", "work in the accounts of the environment", _EVERY, (_K,), "role"),
     # --- reading EC2 --------------------------------------------------------------------------------------------------
     _row("ec2:DescribeRegions", "check that the regions of the targets are enabled", (_BUILD,), _ALL_READERS, "any"),

@@ -82,7 +82,7 @@ def next_page(answer: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The identity of a caller, from STS GetCallerIdentity."""
+    """The identity of a caller, from STS GetCallerIdentity, or that of a role, from AssumeRole."""
 
     account: str
     arn: str
@@ -245,12 +245,19 @@ class Cloud:
             known = self._identities.get(role)
         if known is not None:
             return known
-        client = self._client("sts", Place("", self.home.region), role)
-        place = Place(self._account_of(role), self.home.region)
+        if role is not None:
+            with self._mutex:
+                credentials = self._session(role).get_credentials()
+            assert credentials is not None, "a role has some"
+            credentials.get_frozen_credentials()  # assumes the role now, and AssumeRole tells the identity
+            with self._mutex:
+                return self._identities[role]
+        client = self._client("sts", Place("", self.home.region), None)
+        place = Place(self._account_of(None), self.home.region)
         answer = self._reading(place, client, "sts", "GetCallerIdentity", {}, unreachable=_FIRST_CONTACT)
         identity = Identity(answer["Account"], answer["Arn"])
         with self._mutex:
-            return self._identities.setdefault(role, identity)
+            return self._identities.setdefault(None, identity)
 
     def _account_of(self, role: str | None) -> str:
         return role.split(":")[4] if role and role.count(":") >= 5 else "the caller's account"
@@ -497,7 +504,7 @@ class Cloud:
         client = self._client("sts", Place("", self.home.region), None)
         request = self._role_request(role)
         try:
-            answer = self._reading(place, client, "sts", "AssumeRole", request)["Credentials"]
+            assumed = self._reading(place, client, "sts", "AssumeRole", request)
         except AccessError as error:
             if error.ends_everything:
                 raise  # the caller's credentials failed, and the role may be right
@@ -513,6 +520,9 @@ class Cloud:
                 f"cannot assume {role}: session_duration is {request['DurationSeconds']} seconds: {error.message}",
                 hint="Set a shorter session_duration in goldenami.yaml, or a longer maximum of the role.",
             ) from error
+        answer, arn = assumed["Credentials"], assumed["AssumedRoleUser"]["Arn"]
+        with self._mutex:
+            self._identities[role] = Identity(arn.split(":")[4], arn)
         return {
             "access_key": answer["AccessKeyId"],
             "secret_key": answer["SecretAccessKey"],

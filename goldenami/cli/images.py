@@ -104,18 +104,14 @@ def list_releases(
     presence = _look(environment, lambda: _existing(listed, wanted), True if chosen.state == "deprecated" else check)
     if chosen.state == "deprecated" and presence is not None:
         listed = [one for one in listed if _deprecated(one.entry.images, presence)]
-    rows = [_summary(one, wanted) for one in listed]
-    if presence is not None:
-        for one, row in zip(listed, rows, strict=True):
-            chosen_images = [image for image in one.entry.images if wanted.matches_image(image)]
-            row["states"] = [] if row["retired"] else [_state(image, presence) for image in chosen_images]
-            row["deprecated"] = None if row["retired"] else _deprecated(chosen_images, presence)
     if as_json:
         unreachable = {"unreachable": places.to_json(presence.unreachable)} if presence is not None else {}
+        rows = [_summary(one, wanted, presence) for one in listed]
         print_json({"schema": RELEASES_SCHEMA, "releases": rows, **unreachable})
-    elif rows:
+    elif listed:
         print_table(
-            ["NAME", "VERSION", "CHANNELS", "CREATED", "ARCHITECTURES", "IMAGES"], [_listed_cells(row) for row in rows]
+            ["NAME", "VERSION", "CHANNELS", "CREATED", "ARCHITECTURES", "IMAGES"],
+            [_cells(one, wanted, presence) for one in listed],
         )
     elif not damaged.reasons:
         found = (
@@ -627,42 +623,54 @@ def _state(image: IndexedImage, presence: Presence) -> dict[str, str]:
     }
 
 
-def _listed_cells(row: dict[str, Any]) -> list[str]:
-    words = [word for word in ("revoked", "retired", "pinned", "deprecated") if row.get(word)]
-    return [
-        row["name"],
-        row["version"],
-        _cell([*row["channels"], *words]),  # its states are words in the column of channels
-        row["created"],
-        _cell(row["architectures"]),
-        _count(row),
-    ]
+def _cells(release: ListedRelease, wanted: Filter, presence: Presence | None) -> list[str]:
+    """Return the row of a release in the table. Its states are words in the column of channels, and its images are
+    counted, by state if the states were read: "5 available, 1 missing"."""
+    entry, images = release.entry, _chosen(release, wanted, presence)
+    words = [*release.channels]
+    words += ["revoked"] if release.revoked else []
+    words += ["retired"] if release.retired else []
+    words += ["pinned"] if release.pinned else []
+    count = str(_number(release, wanted))
+    if presence is not None and images:
+        words += ["deprecated"] if _deprecated(images, presence) else []
+        states = Counter(presence.state_of(image) for image in images)
+        count = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    return [entry.name, entry.version, _cell(words), entry.created, _cell(entry.architectures), count]
 
 
-def _count(row: dict[str, Any]) -> str:
-    """Count the images; by state if the states were read: "5 available, 1 missing"."""
-    if not row.get("states"):
-        return str(row["images"])
-    states = Counter(one["state"] for one in row["states"])
-    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-
-
-def _summary(release: ListedRelease, wanted: Filter) -> dict[str, Any]:
-    entry = release.entry
-    in_places = wanted.region or wanted.account or wanted.architecture
-    return {
+def _summary(release: ListedRelease, wanted: Filter, presence: Presence | None) -> dict[str, Any]:
+    entry, images = release.entry, _chosen(release, wanted, presence)
+    found = {
         "name": entry.name,
         "version": entry.version,
         "channels": list(release.channels),
         "created": entry.created,
         "architectures": list(entry.architectures),
-        "images": sum(map(wanted.matches_image, entry.images)) if in_places else len(entry.rows),
+        "images": _number(release, wanted),
         "build_id": entry.build_id,
         "digest": entry.digest,
         "revoked": release.revoked,
         "retired": release.retired,
         "pinned": release.pinned,
     }
+    if presence is not None:
+        found["states"] = [_state(image, presence) for image in images]
+        found["deprecated"] = _deprecated(images, presence)
+    return found
+
+
+def _number(release: ListedRelease, wanted: Filter) -> int:
+    """Return how many images of a release are in the chosen account and region."""
+    in_places = wanted.region or wanted.account or wanted.architecture
+    return sum(map(wanted.matches_image, release.entry.images)) if in_places else len(release.entry.rows)
+
+
+def _chosen(release: ListedRelease, wanted: Filter, presence: Presence | None) -> list[IndexedImage]:
+    """Return the images whose states are shown: none of a retired release, and none if the states were not read."""
+    if presence is None or release.retired:
+        return []
+    return [image for image in release.entry.images if wanted.matches_image(image)]
 
 
 def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
@@ -718,5 +726,5 @@ def _change_rows(manifest: ImageManifest) -> list[list[str]]:
     ]
 
 
-def _cell(value: object) -> str:
-    return (" ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
+def _cell(words: Sequence[str]) -> str:
+    return " ".join(words) or "-"

@@ -19,19 +19,24 @@ from goldenami.recipe.secrets import display
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class Claim:
+    """What an operation requires of the host. ``control``: that of the operation, if it is one of a control."""
+
     value: str
     bound: BoundOperation
     control: Control | None = None
 
 
-def check_conflicts(problems: Problems, software: Iterable[Stage], controls: Iterable[Control]) -> None:
-    """Report each operation of ``software`` that a control undoes, with the place of both. A control whose
-    ``applies`` only the host can answer is left out.
-    """
+def claims_of(controls: Iterable[Control]) -> Mapping[str, Claim]:
+    """Return the claims of controls by name. A control whose ``applies`` only the host can answer is left out."""
+    return _claims((bound, control) for control in controls if not control.applies for bound in control.operations)
+
+
+def check_conflicts(problems: Problems, software: Iterable[Stage], forced: Mapping[str, Claim]) -> None:
+    """Report each operation of ``software`` that a control undoes, with the place of both. ``forced``: the claims of
+    the controls."""
     wanted = _claims((bound, None) for stage in software for bound in stage.operations)
-    forced = _claims((bound, control) for control in controls if not control.applies for bound in control.operations)
-    found: dict[tuple[Mark, str], list[tuple[str, _Claim, _Claim]]] = {}
+    found: dict[tuple[Mark, str], list[tuple[str, Claim, Claim]]] = {}
     for name, claim in wanted.items():
         other = forced.get(name)
         if other is not None and other.value != claim.value and other.control is not None:
@@ -40,14 +45,12 @@ def check_conflicts(problems: Problems, software: Iterable[Stage], controls: Ite
         _report(problems, group)
 
 
-def _claims(operations: Iterable[tuple[BoundOperation, Control | None]]) -> dict[str, _Claim]:
+def _claims(operations: Iterable[tuple[BoundOperation, Control | None]]) -> dict[str, Claim]:
     """Return the claims by name. A later operation replaces the claim of an earlier one, as it does on the host."""
-    return {
-        name: _Claim(value, bound, control) for bound, control in operations for name, value in bound.claims.items()
-    }
+    return {name: Claim(value, bound, control) for bound, control in operations for name, value in bound.claims.items()}
 
 
-def _report(problems: Problems, group: list[tuple[str, _Claim, _Claim]]) -> None:
+def _report(problems: Problems, group: list[tuple[str, Claim, Claim]]) -> None:
     _, claim, other = group[0]
     control = other.control
     assert control is not None

@@ -12,12 +12,13 @@ false, ``1.10`` is a number,
 from __future__ import annotations
 
 import datetime
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import yaml
 
@@ -27,6 +28,7 @@ from goldenami.reading import Files, describe, hint_of
 
 NodePath = tuple[str | int, ...]
 
+_SCALAR: Final = yaml.ScalarNode  # looked up once, because it is compared for each node
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml: the same grammar, slower
 _RESOLVER: Any = yaml.resolver.Resolver()
 
@@ -34,12 +36,16 @@ _RESOLVER: Any = yaml.resolver.Resolver()
 class _Loader(_BASE):  # type: ignore[misc]
     """PyYAML's loader, which looks at a short text only once: the same keys and values come in many files."""
 
+    # PyYAML calls both for each node, for the tags of paths, which nobody has declared here. These do nothing, faster.
+    descend_resolver = staticmethod(operator.is_)
+    ascend_resolver = staticmethod(tuple)
+
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        if kind is not yaml.ScalarNode:
-            return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
-        if not implicit[0]:
-            return _TEXT
-        return _plain_tag(value) if len(value) <= _SHORT else _plain_tag.__wrapped__(value)
+        if kind is _SCALAR:
+            if not implicit[0]:
+                return _TEXT
+            return _plain_tag(value) if len(value) <= _SHORT else _plain_tag.__wrapped__(value)
+        return _SEQUENCE if kind is yaml.SequenceNode else _MAPPING
 
 
 @lru_cache(maxsize=4096)
@@ -58,7 +64,7 @@ _FIND = 2000  # characters of a line that are searched for a name
 _SHORT = 64  # characters of a scalar that is remembered
 
 _TAG = "tag:yaml.org,2002:"
-_TEXT = _TAG + "str"
+_TEXT, _SEQUENCE, _MAPPING, _MERGE = _TAG + "str", _TAG + "seq", _TAG + "map", _TAG + "merge"
 _SURPRISING = re.compile(r"[-+]?(0[0-7_]+$|[0-9][0-9_]*:)")  # numbers of base 8 and base 60
 _SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge"})
 
@@ -248,7 +254,7 @@ class _Builder:
         if len(path) > MAXIMUM_DEPTH:
             self._stop(node, f"the values are nested more than {MAXIMUM_DEPTH} levels deep, which is the limit")
         start = node.start_mark
-        if type(node) is yaml.ScalarNode:
+        if type(node) is _SCALAR:
             self._marks[path] = start.line + 1, start.column + 1
             text: str = node.value
             if node.tag == _TEXT and node.style not in ("|", ">") and text.isascii() and "\0" not in text:
@@ -261,7 +267,7 @@ class _Builder:
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
-                if node.tag != _TAG + "seq":
+                if node.tag != _SEQUENCE:
                     self.problem(node, f"the tag {_short(node.tag)} is not supported", "Remove the tag.")
                 return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
             assert isinstance(node, yaml.MappingNode)
@@ -272,7 +278,7 @@ class _Builder:
     def _expand(self, node: yaml.Node) -> None:
         """Count a node, each time that an alias or << refers to it."""
         self._count += 1
-        if type(node) is yaml.ScalarNode:
+        if type(node) is _SCALAR:
             self._characters += len(node.value)
         if self._count <= MAXIMUM_NODES and self._characters <= MAXIMUM_TEXT:
             return
@@ -319,15 +325,18 @@ class _Builder:
             self.document.broken.add(path)
             self.problem(node, "an expression must be in quotes", 'Write "{{ … }}": a bare { starts a mapping in YAML.')
             return {}
-        if node.tag != _TAG + "map":
+        if node.tag != _MAPPING:
             self.problem(node, f"the tag {_short(node.tag)} is not supported", "Remove the tag.")
         value: dict[str, Any] = {}
         merged: list[tuple[str, yaml.Node, yaml.Node]] = []
         for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
+            if key_node.tag == _TEXT and type(key_node) is _SCALAR:  # as nearly every key
+                key = key_node.value
+            elif key_node.tag == _MERGE:
                 merged.extend(self._merge(value_node))
                 continue
-            key = self._key(key_node, path)
+            else:
+                key = self._key(key_node, path)
             if key in value:
                 first, _ = self._keys[(*path, key)]
                 self.problem(
@@ -370,7 +379,7 @@ class _Builder:
                 continue
             for key_node, value_node in source.value:
                 self._expand(key_node)
-                if key_node.tag == _TAG + "merge":
+                if key_node.tag == _MERGE:
                     self._open.add(id(source))
                     yield from self._merge(value_node)
                     self._open.discard(id(source))

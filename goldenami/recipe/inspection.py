@@ -67,7 +67,7 @@ def inspect(
     problems = Problems()
     found = read_environments(project, problems)
     names = list(recipes)
-    paths = [str(project.recipe_path(ref)) for ref in names]
+    paths = [project.recipe_path(ref) for ref in names]
     try:
         chosen = choose(project, found, environment)
     except (NotFound, UsageError):  # the named environment may be one of those with problems
@@ -90,7 +90,7 @@ def inspect(
             continue
         for place in places:
             with problems.collected():
-                loaded = load(project, path, place, given)
+                loaded = load(project, name, place, given)
                 lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
                 _warn_of_waivers(project, path, loaded, problems)
     for name in project.own_names("agent") if all_agents else ():
@@ -111,16 +111,16 @@ def fitting(
     recipe declares, and reports them."""
     declared: set[str] = set()
     for number, name in enumerate(names, 1):
-        own = _declared(project, str(project.recipe_path(name)))
+        own = _declared(project, name)
         declared |= own
         yield name, {k: v for k, v in variables.items() if k in own or (number == len(names) and k not in declared)}
 
 
-def _warn_of_waivers(project: Project, path: str, loaded: Recipe, problems: Problems) -> None:
+def _warn_of_waivers(project: Project, path: Path, loaded: Recipe, problems: Problems) -> None:
     """Warn of waivers that end soon, since the builds after their last day fail; and of waivers of a control beside
     which other controls do the same: a variable that is empty is for all of them."""
     today = datetime.datetime.now(datetime.UTC).date()
-    document = project.document(Path(path), Problems())
+    document = project.document(path, Problems())
     if document is None:
         return
     waivers = {w.control: w for one in loaded.hardening.values() for w in one.waivers}
@@ -154,9 +154,7 @@ def _hiding(project: Project) -> Iterator[Found]:
 
 def _check_environment_values(project: Project, environments: Iterable[str], problems: Problems) -> None:
     """Report variables of environments that no recipe of the project declares."""
-    declared = {
-        name for recipe in project.recipe_names() for name in _declared(project, str(project.recipe_path(recipe)))
-    }
+    declared = {name for recipe in project.recipe_names() for name in _declared(project, recipe)}
     for environment in environments:
         for name, value in environment_values(project, environment, Problems())[1].items():
             if name not in declared and isinstance(value, Written):
@@ -164,7 +162,7 @@ def _check_environment_values(project: Project, environments: Iterable[str], pro
                 problems.add(value.key, f"vars: no recipe of the project declares the variable {name}", hint)
 
 
-def _declared(project: Project, path: str) -> set[str]:
-    document = project.document(Path(path), Problems())
+def _declared(project: Project, recipe: str) -> set[str]:
+    document = project.document(project.recipe_path(recipe), Problems())
     variables = document.value.get("vars") if document else None
     return set(variables) if isinstance(variables, dict) else set()

@@ -25,7 +25,7 @@ from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import SETUP, BuildNetwork, PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
-from goldenami.recipe.conflicts import check_conflicts
+from goldenami.recipe.conflicts import Claim, check_conflicts, claims_of
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.expectspec import Expected
@@ -151,8 +151,10 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *operations.stage(scope, "software", value.get("software"), ("software",)),
         )
         if hardened[architecture].controls:
-            check_conflicts(problems, software, hardened[architecture].controls)
-        stages[architecture] = (*software, *_hardening_stages(loading.project, hardened[architecture]))
+            controls = _controls(loading.project, hardened[architecture])
+            check_conflicts(problems, software, controls.forced)
+            software = (*software, *controls.stages)
+        stages[architecture] = software
         problems.extend(check_compiles(stages[architecture], loading.project))
         for mark, name, other in outputs.duplicate_outputs(stages[architecture]):
             problems.add_once(mark, f"outputs: {name} is already declared at {other}", "Choose another name.")
@@ -228,13 +230,22 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     )
 
 
-def _hardening_stages(project: Project, hardened: Hardening) -> tuple[Stage, ...]:
-    """Return the stages of controls. Recipes with the same controls share them."""
-    kept: dict[tuple[int, ...], tuple[Hardening, tuple[Stage, ...]]] = project.kept.setdefault("hardening stages", {})
+@dataclass(frozen=True, slots=True)
+class _Controls:
+    """What is made of the controls of a recipe: their stages, and what they claim (``conflicts``)."""
+
+    hardening: Hardening
+    stages: tuple[Stage, ...]
+    forced: Mapping[str, Claim]
+
+
+def _controls(project: Project, hardened: Hardening) -> _Controls:
+    """Return what is made of controls. Recipes with the same controls share it."""
+    kept: dict[tuple[int, ...], _Controls] = project.kept.setdefault("controls", {})
     key = tuple(map(id, hardened.controls))  # the kept value has the controls, so the ids stay theirs
     if key not in kept:
-        kept[key] = hardened, hardening_stages(hardened.controls)
-    return kept[key][1]
+        kept[key] = _Controls(hardened, hardening_stages(hardened.controls), claims_of(hardened.controls))
+    return kept[key]
 
 
 def _render(scope: Scope, keys: list[str]) -> dict[str, Any]:
@@ -345,8 +356,8 @@ def _os(loading: _Loading) -> OsId | None:
             if found is not None:
                 known.update(dict.fromkeys(seen, found.id))
             return found.id if found is not None else None
-        parent = loading.project.recipes / f"{value}.yaml"
-        document = loading.project.document(parent, Problems()) if loading.project.has_recipe(value) else None
+        project, parent = loading.project, loading.project.recipe_file(value)
+        document = project.document(parent, Problems()) if project.has_recipe(value) else None
     return None
 
 
@@ -370,7 +381,7 @@ def _check_base(loading: _Loading) -> None:
     if circle is not None:
         problems.add(mark, f"base: the recipes depend on each other: {'→'.join(circle)}")
         return
-    base = project.document(project.recipes / f"{parent}.yaml", Problems())
+    base = project.document(project.recipe_file(parent), Problems())
     if base is not None:
         listed = environments_of(base)
         if listed is not None and loading.environment.name not in listed:

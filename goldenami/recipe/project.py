@@ -90,17 +90,18 @@ class Project:
 
     def document(self, path: Path, problems: Problems) -> Document | None:
         """Return the parsed file, or None if it cannot be parsed. Its problems are added to ``problems``."""
-        if path not in self._read:
+        if (known := self._read.get(path)) is None:
             name = shown(path)
             try:
                 # goldenami.yaml decides which folders are allowed, so it must be in the project itself.
                 files = Files(self._folders, "Copy the file.") if path == self.file else self.files
                 document, mistakes = parse_leniently(read_text(files, path, name), path, name)
-                self._read[path] = (document, mistakes)
+                known = self._read[path] = (document, mistakes)
             except InvalidInput as error:
-                self._read[path] = (None, list(error.problems))
-        document_or_none, mistakes = self._read[path]
-        problems.extend(mistakes)
+                known = self._read[path] = (None, list(error.problems))
+        document_or_none, mistakes = known
+        if mistakes:
+            problems.extend(mistakes)
         return document_or_none
 
     def of_file(self, what: str, path: Path, read: Callable[[Path], T]) -> T:
@@ -172,6 +173,13 @@ class Project:
             words += f" Installed: {', '.join(self._installed(kind))}."
         return f"{words} Shipped: {', '.join(others)}." if others else words
 
+    def recipe_file(self, name: str) -> Path:
+        """Return the path that the recipe of a name has. The file need not exist."""
+        known: dict[str, Path] = self.kept.setdefault("recipe files", {})
+        if name not in known:
+            known[name] = self.recipes / f"{name}.yaml"
+        return known[name]
+
     def recipe_path(self, ref: str) -> Path:
         """The file of a recipe given by path (with a slash or .yaml) or by name. Raises NotFound
         with a hint. A file that was found is not looked up again."""
@@ -189,7 +197,7 @@ class Project:
             if not _may_be_file(path):
                 raise NotFound(f"there is no recipe {ref}", hint=self.recipe_hint(Path(ref).stem))
             return path
-        path = self.recipes / f"{ref}.yaml"
+        path = self.recipe_file(ref)
         if not _may_be_file(path):
             raise NotFound(f"there is no recipe {ref!r} in {shown(self.recipes)}", hint=self.recipe_hint(ref))
         return path
@@ -271,7 +279,7 @@ def graph(project: Project) -> Mapping[str, str | None]:
         return known
     edges: dict[str, str | None] = {}
     for name in project.recipe_names():
-        document = project.document(project.recipes / f"{name}.yaml", Problems())
+        document = project.document(project.recipe_file(name), Problems())
         base = document.value.get("base") if document else None
         parent = base.get("recipe") if isinstance(base, dict) else None
         edges[name] = parent if isinstance(parent, str) else None
@@ -293,7 +301,7 @@ def cycle(edges: Mapping[str, str | None], start: str) -> list[str] | None:
 
 def _may_be_file(path: Path) -> bool:
     """Return whether the path exists and is no directory. Reading it reports a broken link, a FIFO or a device."""
-    return os.path.lexists(path) and not path.is_dir()
+    return os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112 - as above, in projects with many recipes
 
 
 def _stems(directory: Path) -> list[str]:

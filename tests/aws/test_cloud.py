@@ -83,16 +83,13 @@ def test_an_endpoint_that_is_not_there(world: World, monkeypatch: pytest.MonkeyP
 
 def test_role_credentials_are_renewed(world: World) -> None:
     """Credentials that are about to expire are replaced without anybody noticing."""
-    cloud = world.cloud
-    cloud.check_identity()
     moments = [timedelta(seconds=30), timedelta(hours=1)]
-    assume = cloud._assume
 
     class Short(Cloud):
         """Roles whose first credentials expire in half a minute, which botocore renews at once."""
 
         def _assume(self, role: str) -> dict[str, str]:
-            given = assume(role)
+            given = super()._assume(role)
             left = moments.pop(0) if moments else timedelta(hours=1)
             return {**given, "expiry_time": (datetime.now(UTC) + left).isoformat()}
 
@@ -100,6 +97,8 @@ def test_role_credentials_are_renewed(world: World) -> None:
     for _ in range(3):
         short.call(APPS_PLACE, "ec2", "DescribeRegions")
     assert moments == []
+    asked = {c["action"] for c in world.paper.calls}
+    assert asked == {"AssumeRole", "DescribeRegions"}, "AssumeRole tells who the role is"
 
 
 # --- where ----------------------------------------------------------------------------------------------------------
