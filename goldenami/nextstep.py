@@ -16,6 +16,7 @@ WITHOUT_ENVIRONMENT: Final = (
     "harden explain",
     "harden list",
     "harden copy",
+    "import image-builder",
     "init",
     "recipes",
     "sandbox",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,16 @@ from goldenami.cli.context import choose_environment, print_json
 from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import InvalidInput, UsageError
 from goldenami.nextstep import command
+from goldenami.os import SYSTEMS
 
 if TYPE_CHECKING:
     from goldenami.importing import Draft
-    from goldenami.importing.draft import Note
+    from goldenami.importing.draft import Content, Note
     from goldenami.model import Environment
     from goldenami.recipe import Project
 
 IMPORT_SCHEMA = "goldenami.import/1"
+AGENT_SCHEMA = "goldenami.import-agent/1"
 
 
 @click.group("import")
@@ -71,7 +74,12 @@ def import_packer(
     problems: list[str] = []
     written: list[Path] = []
     if project is not None and environment is not None:
-        written = _write(project, drafts, force=force)
+        contents = {
+            path: content
+            for draft in drafts
+            for path, content in _contents(draft, project.recipes, f"{draft.name}.yaml").items()
+        }
+        written = _write(project, contents, force=force)
         problems = _problems(recipe.load_project(Path.cwd()), drafts, environment)
     if as_json:
         print_json({"schema": IMPORT_SCHEMA, "recipes": [_to_json(one) for one in drafts], "problems": problems})
@@ -80,14 +88,47 @@ def import_packer(
     return InvalidInput.exit_code if problems else 0
 
 
-def _write(project: Project, drafts: list[Draft], *, force: bool) -> list[Path]:
-    """Write the recipes and their files. Raises UsageError, and writes nothing, if one of them exists and differs."""
-    from goldenami.importing.draft import Content
+@importing.command("image-builder")
+@click.argument("document", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--os",
+    "systems",
+    multiple=True,
+    required=True,
+    type=click.Choice(sorted(SYSTEMS)),
+    help="The operating system that the component is for. Repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the agent; write nothing.")
+@click.option("--force", is_flag=True, help="Replace files of the agent that differ.")
+@json_option
+def import_component(document: Path, systems: tuple[str, ...], dry_run: bool, force: bool, as_json: bool) -> None:
+    """Write an agent for a component document of EC2 Image Builder.
 
-    contents: dict[Path, Content] = {}
-    for draft in drafts:
-        contents[project.recipes / f"{draft.name}.yaml"] = Content(draft.to_yaml().encode())
-        contents |= {project.recipes / name: given for name, given in draft.files.items()}
+    Its phase build becomes operations, its phases validate and test become a test file. What could not be carried
+    over is printed line by line, and is in the head of the agent.
+    """
+    from goldenami import recipe
+    from goldenami.importing import draft_agent
+
+    project = None if dry_run else recipe.load_project(Path.cwd())
+    draft = draft_agent(document, systems)
+    written: list[Path] = []
+    if project is not None:
+        written = _write(project, _contents(draft, project.agents / draft.name, "agent.yaml"), force=force)
+    if as_json:
+        print_json({"schema": AGENT_SCHEMA, "agent": draft.recipe, **_common_json(draft)})
+        return
+    for path in written:
+        click.echo(f"wrote {_shown(path)}")
+    if not written:
+        click.echo(draft.to_yaml())
+    _print_notes(draft)
+    if written:
+        click.echo(f"\nNext: name it under agents: in a recipe, then {command('validate')}", err=True)
+
+
+def _write(project: Project, contents: Mapping[Path, Content], *, force: bool) -> list[Path]:
+    """Write files of a project. Raises UsageError, and writes nothing, if one of them exists and differs."""
     existing = [path for path, given in contents.items() if path.exists() and path.read_bytes() != given.contents]
     if existing and not force:
         names = ", ".join(str(path.relative_to(project.root)) for path in existing)
@@ -98,6 +139,14 @@ def _write(project: Project, drafts: list[Draft], *, force: bool) -> list[Path]:
         if given.executable:
             path.chmod(path.stat().st_mode | 0o111)
     return list(contents)
+
+
+def _contents(draft: Draft, folder: Path, name: str) -> dict[Path, Content]:
+    """Return the files of a draft. ``name``: that of its definition."""
+    from goldenami.importing.draft import Content
+
+    definition = Content(draft.to_yaml().encode())
+    return {folder / name: definition, **{folder / path: content for path, content in draft.files.items()}}
 
 
 def _problems(project: Project, drafts: list[Draft], environment: Environment) -> list[str]:
@@ -117,8 +166,14 @@ def _to_json(draft: Draft) -> dict[str, Any]:
     return {
         "name": draft.name,
         "recipe": draft.recipe,
-        "files": sorted(draft.files),
         "environment": draft.environment,
+        **_common_json(draft),
+    }
+
+
+def _common_json(draft: Draft) -> dict[str, Any]:
+    return {
+        "files": sorted(draft.files),
         "lost": [_note_json(note) for note in draft.lost],
         "replaced": [_note_json(note) for note in draft.replaced],
     }
@@ -137,12 +192,7 @@ def _print(drafts: list[Draft], written: list[Path], problems: list[str]) -> Non
         if not written:
             click.echo(f"# recipes/{draft.name}.yaml")
             click.echo(draft.to_yaml())
-        click.echo(f"\n{draft.name}: {len(draft.lost)} not carried over, {len(draft.replaced)} done in another way")
-        for title, notes in (("not carried over", draft.lost), ("done in another way", draft.replaced)):
-            if notes:
-                click.echo(f"  {title}:")
-            for note in notes:
-                click.echo(f"    {note}")
+        _print_notes(draft)
     click.echo("\nFor goldenami.yaml, to complete (docs/environments.md):")
     told: list[dict[str, Any]] = []
     for draft in drafts:
@@ -155,6 +205,15 @@ def _print(drafts: list[Draft], written: list[Path], problems: list[str]) -> Non
         click.echo(problem, err=True)
     if written:
         click.echo(f"\nNext: {command('validate' if problems else 'plan', drafts[0].name)}", err=True)
+
+
+def _print_notes(draft: Draft) -> None:
+    click.echo(f"\n{draft.name}: {len(draft.lost)} not carried over, {len(draft.replaced)} done in another way")
+    for title, notes in (("not carried over", draft.lost), ("done in another way", draft.replaced)):
+        if notes:
+            click.echo(f"  {title}:")
+        for note in notes:
+            click.echo(f"    {note}")
 
 
 def _shown(path: Path) -> Path:

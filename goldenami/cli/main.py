@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "consumers": ("goldenami.cli.consumers", "consumers", "Principals that launch images: their grants on the keys."),
     "ci": ("goldenami.cli.ci", "ci", "GitLab: write the child pipeline that builds recipes, and notes."),
     "recipes": ("goldenami.cli.shipped", "recipes", "List recipes; copy a shipped one as a starting point."),
-    "import": ("goldenami.cli.importing", "importing", "Turn templates of other tools into recipes: import packer."),
+    "import": ("goldenami.cli.importing", "importing", "Turn templates of Packer and EC2 Image Builder into recipes."),
     "agents": ("goldenami.cli.shipped", "agents", "Agents that recipes can use: list, show, copy to change one."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),
     "retire": ("goldenami.cli.lifecycle", "retire", "Deprecate, disable and delete releases that no rule keeps."),

@@ -1,0 +1,83 @@
+"""Component documents of EC2 Image Builder as agents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from goldenami import recipe
+from goldenami.cli.main import main
+from goldenami.errors import InvalidInput
+from goldenami.importing import draft_agent
+from goldenami.recipe.scaffold import scaffold
+
+DOCUMENT = Path(__file__).parent / "templates/component.yaml"
+
+
+def test_a_component_becomes_an_agent() -> None:
+    draft = draft_agent(DOCUMENT, ["debian"])
+    agent = draft.recipe
+    assert draft.name == "install-acme-agent"
+    assert agent["params"]["Version"] == {
+        "type": "string",
+        "default": "1.2.3",
+        "description": "The version to install.",
+        "choices": ["1.2.3", "1.3.0"],
+    }
+    folder, download, install, configuration, reboot = agent["operations"]["debian"]
+    assert folder["directory"] == {"path": "/opt/acme", "mode": "0750"}
+    assert download["retries"] == 2
+    assert download["download"]["url"] == "https://downloads.acme.example/agent-{{ params.Version }}.tar.gz"
+    assert download["download"]["sha256"] == "0123456789abcdef" * 4
+    assert install["script"]["content"].splitlines() == [
+        "#!/bin/bash",
+        "tar -xzf /tmp/agent.tar.gz -C /opt/acme",
+        "docker inspect --format '{{ '{{' }} .State }}' acme || true",
+    ]
+    assert configuration["file"]["mode"] == "0640", "YAML reads 0640 as an octal number"
+    assert reboot == {"reboot": "always"}
+    assert "echo" not in str(agent["operations"])
+
+
+def test_what_is_lost_is_told_with_its_line() -> None:
+    lines = DOCUMENT.read_text().splitlines()
+    draft = draft_agent(DOCUMENT, ["debian"])
+    told = [(lines[note.line - 1].strip(), note.text.split(": ")[0]) for note in draft.lost]
+    assert told == [
+        ("- name: Each", "step Each (ExecuteBash)"),
+        ("- name: Result", "step Result (ExecuteBash)"),
+        ("- name: Result", "step Result (ExecuteBash)"),
+        ("- name: Windows", "step Windows (InstallMSI)"),
+    ]
+    assert [note.text.split(" (")[0] for note in draft.replaced] == ["step Install", "step Update"]
+
+
+def test_the_agent_validates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scaffold(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", "image-builder", str(DOCUMENT), "--os", "debian", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "goldenami.import-agent/1"
+    path = tmp_path / "recipes/first-image.yaml"
+    path.write_text(path.read_text() + "agents: [{name: install-acme-agent, params: {Version: 1.3.0}}]\n")
+    project = recipe.load_project(tmp_path)
+    loaded = recipe.load(project, "first-image", recipe.environment(project))
+    assert any("install_acme_agent_test.py" in str(one) for one in loaded.tests)
+    tests = (tmp_path / "recipes/agents/install-acme-agent/install_acme_agent_test.py").read_text()
+    compile(tests, "test", "exec")
+    assert "test -x /opt/acme/agent" in tests
+    assert "def test_test_runs(host)" in tests
+    assert main(["import", "image-builder", str(DOCUMENT), "--os", "debian"]) == 0, "the same once more"
+    assert main(["import", "image-builder", str(DOCUMENT), "--os", "ubuntu"]) == 2, "another agent of that name"
+
+
+@pytest.mark.parametrize("text", ["a: [", "[]", "name: x", "- 1", ""])
+def test_what_is_no_component_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidInput):
+        draft_agent(path, ["debian"])
