@@ -13,12 +13,11 @@ from typing import Any
 from goldenami.aws import blocks, images
 from goldenami.each import all_of
 from goldenami.errors import Interrupted, NotFound
-from goldenami.evidence import contents, signing_keys
+from goldenami.evidence import contents
 from goldenami.evidence.statement import Made
 from goldenami.model import Architecture, Environment, ImageManifest, TestReport, timestamp
 from goldenami.provision import Payload, all_operations
 from goldenami.recipe import Project, Recipe
-from goldenami.release.attest import attest
 from goldenami.release.catalog import Catalog
 from goldenami.release.conditions import identity
 from goldenami.stages.build import BuildContext, Candidate
@@ -120,7 +119,12 @@ def attester(build: BuildContext, catalog: Catalog) -> Callable[[ImageManifest],
 
     def do(manifest: ImageManifest) -> None:
         signing = build.environment.signing
-        signer = signing_keys.open_signer(signing, build.cloud) if signing is not None else None
+        if signing is None:
+            return
+        from goldenami.evidence import signing_keys  # here, because it loads cryptography, and few builds sign
+        from goldenami.release.attest import attest
+
+        signer = signing_keys.open_signer(signing, build.cloud)
         if signer is not None:
             attest(catalog, manifest, _made(build, manifest), signer)
             build.note(f"the statement about {manifest.label} is signed with the key {signer.public.id}")
