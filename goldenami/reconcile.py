@@ -213,9 +213,9 @@ def _find(
 ) -> Iterable[Found]:
     """Yield the resources of a kind in a place: those in the journal, and those with the build's tags that are not to
     be kept and whose proof is right. ``others`` gets those whose proof is wrong."""
-    known = [r for r in journal.resources(kind.name) if r.place == place]
+    known = journal.resources(kind.name, place)
     yield from (Found(place, kind.name, r.id, kind.parent(r.request)) for r in known)
-    calls = [i.request for i in journal.calls(kind.name) if i.place == place]
+    calls = [i.request for i in journal.calls(kind.name, place)]
     if kind.everywhere or calls:
         without = {*keep, *(r.id for r in known)}
         build = Build(journal.build_id, journal.header.catalog)

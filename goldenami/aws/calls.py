@@ -484,8 +484,8 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     ),
     _row(
         "ssm:GetParameters",
-        "see whether parameters are free before anything is launched",
-        (_BUILD,),
+        "see whether parameters are free before anything is launched, and read them back",
+        (_BUILD, _RETIRE),
         _ALL_READERS,
         "parameter",
     ),

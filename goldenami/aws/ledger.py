@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -158,8 +158,11 @@ class Ledger:
 
     def resource(self, key: str) -> Resource | None:
         """Return a key's resource, with its kind, place and request, if it is neither deleted nor spoiled."""
-        id = self.existing(key)
-        return next((r for r in self.journal.resources() if r.key == key and r.id == id), None) if id else None
+        id, latest = self.existing(key), self.journal.latest(key)
+        if id is None or latest is None or latest[0].action != "create":
+            return None
+        made = latest[0]
+        return Resource(made.kind, made.place, id, key, made.token, made.request)
 
     def spoiled_resource(self, key: str) -> Resource | None:
         """Return a key's resource that must not be used and is not deleted yet. It must be deleted before another one
@@ -490,16 +493,9 @@ class Ledger:
 
     def _proof_takes(self, kind: Kind, place: Place, id: str) -> float:
         """Return for how many seconds "not found" does not prove that a resource is deleted."""
-        journaled = any(result.id == id and intent.place == place for intent, result in self._creations(kind, id))
-        if journaled:
+        if self.journal.created(kind.name, place, id):
             return self.cloud.recent.seconds_left(place, id)  # 0: it is in the journal, and old
         return max(self.cloud.recent.seconds_left(place, id), min(self.cloud.patience.visible, kind.visible_within))
-
-    def _creations(self, kind: Kind, id: str) -> Iterator[tuple[Intent, Result]]:
-        for intent in self.journal.calls(kind.name):
-            result = self.journal.result_of(intent.token)
-            if intent.action == "create" and result is not None and result.id == id:
-                yield intent, result
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
@@ -605,7 +601,7 @@ class _Absence:
         kind, cloud, place = self._kind, self._ledger.cloud, self._place
         if kind.is_there(cloud, place, self._id, self._parent):
             return True
-        for intent, _ in self._ledger._creations(kind, self._id):
+        for intent in self._ledger.journal.created(kind.name, place, self._id):
             if kind.has_tags:
                 found: Collection[str | None] = kind.tagged(cloud, place, tags.TOKEN, intent.token)
             else:

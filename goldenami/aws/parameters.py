@@ -26,7 +26,7 @@ TEXT: Final = "text"
 MOST_VERSIONS: Final = 100  # that SSM keeps of one parameter
 _INTERVAL: Final = Interval(0.1, 1.5, 5.0)
 _AT_ONCE: Final = 10  # names of GetParameters
-_EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
+_EFFECTIVE_WITHIN: Final = 90.0  # seconds; SSM needs a few
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,19 @@ def find_many(cloud: Cloud, place: Place, names: Iterable[str], *, decrypt: bool
     A name may have a selector: NAME:VERSION or NAME:LABEL. Such names take one call each: the answer to a call for
     several names does not always say which selector a value belongs to.
     """
+    return {name: one.value for name, one in current_of(cloud, place, names, decrypt=decrypt).items()}
+
+
+def current_of(cloud: Cloud, place: Place, names: Iterable[str], *, decrypt: bool = False) -> dict[str, Current]:
+    """Return the values and versions of the parameters that exist, by name, as :func:`find_many` does."""
     every = set(names)
-    selected = {name: find(cloud, place, name, decrypt=decrypt) for name in sorted(every) if ":" in name}
+    selected = {name: current(cloud, place, name, decrypt=decrypt) for name in sorted(every) if ":" in name}
     wanted = sorted(every - set(selected))
-    found = {name: value for name, value in selected.items() if value is not None}
+    found = {name: one for name, one in selected.items() if one is not None}
     for start in range(0, len(wanted), _AT_ONCE):
         request = {"Names": wanted[start : start + _AT_ONCE], "WithDecryption": decrypt}
         for parameter in cloud.call(place, "ssm", "GetParameters", request)["Parameters"]:
-            found[str(parameter["Name"])] = str(parameter["Value"])
+            found[str(parameter["Name"])] = Current(str(parameter["Value"]), int(parameter["Version"]))
     return found
 
 
@@ -125,12 +130,12 @@ def create(
     tags: Mapping[str, str] | None = None,
     temporary: bool = False,
 ) -> None:
-    """Ensure that this build created a parameter that did not exist before, and that its value is effective.
+    """Ensure that this build created a parameter that did not exist before. :func:`await_values` waits until its value
+    is effective.
 
     ``temporary``: adds the expiry tag, which ``settle`` removes.
 
-    Raises CloudError if another program created the parameter (ParameterAlreadyExists), and if the value does not
-    become effective.
+    Raises CloudError if another program created the parameter (ParameterAlreadyExists).
     """
     request = {"Name": name, "Value": value, "Type": "String", "DataType": data_type, "Overwrite": False}
     if description:
@@ -138,7 +143,6 @@ def create(
     ledger.create(
         key, "parameter", place, Call("ssm", "PutParameter", request), name=name, tags=tags, temporary=temporary
     )
-    await_value(ledger.cloud, place, name, value)
 
 
 def settle(ledger: Ledger, key: str) -> None:
@@ -153,13 +157,13 @@ def settle(ledger: Ledger, key: str) -> None:
 
 
 def put(ledger: Ledger, key: str, place: Place, *, name: str, value: str, data_type: str = IMAGE) -> None:
-    """Ensure that an existing parameter has this value, and that it is effective. Tags and description stay.
+    """Ensure that an existing parameter gets this value. Tags and description stay. :func:`await_values` waits until
+    it is effective.
 
-    Raises CloudError if SSM would have to delete a version with a label, and if the value does not become effective.
+    Raises CloudError if SSM would have to delete a version with a label.
     """
     request = {"Name": name, "Value": value, "Type": "String", "DataType": data_type, "Overwrite": True}
     ledger.change(key, place, Call("ssm", "PutParameter", request), resource=name, kind="parameter-value")
-    await_value(ledger.cloud, place, name, value)
 
 
 def delete(ledger: Ledger, place: Place, name: str) -> None:
@@ -167,15 +171,28 @@ def delete(ledger: Ledger, place: Place, name: str) -> None:
     ledger.delete("parameter", place, name)
 
 
-def await_value(cloud: Cloud, place: Place, name: str, value: str, *, timeout: float = _EFFECTIVE_WITHIN) -> None:
-    """Wait until a parameter has the value ``value``. Raises CloudError after ``timeout`` seconds."""
-    found: str | None = None
+def await_values(
+    cloud: Cloud,
+    place: Place,
+    values: Mapping[str, str],
+    *,
+    also: Iterable[str] = (),
+    timeout: float = _EFFECTIVE_WITHIN,
+) -> dict[str, Current]:
+    """Wait until parameters have these values (name -> value). Returns the current parameters by name, also those of
+    the names ``also`` that exist. One call for ten names and round. Raises CloudError after ``timeout`` seconds."""
+    found: dict[str, Current] = {}
+    wrong, others = dict(values), set(also)
     for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=_INTERVAL):
-        found = find(cloud, place, name)
-        if found == value:
-            return
+        found |= current_of(cloud, place, others | wrong.keys())
+        others = set()
+        wrong = {name: value for name, value in values.items() if name not in found or found[name].value != value}
+        if not wrong:
+            return found
+    name = min(wrong)
     raise CloudError(
-        f"parameter {name} in {place} is {found or 'missing'} after {timeout:.0f} seconds, expected {value}",
+        f"parameter {name} in {place} is {found[name].value if name in found else 'missing'} after {timeout:.0f} "
+        f"seconds, expected {wrong[name]}",
         code="goldenami.NotEffective",
         action="PutParameter",
         account=place.account,

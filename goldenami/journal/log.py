@@ -261,10 +261,16 @@ class Journal:
         with self._mutex:
             return (place, id) in self._state.spoiled
 
-    def resources(self, kind: str | None = None) -> tuple[Resource, ...]:
-        """Return the resources that this build created and has not deleted, oldest first. Secrets stay concealed."""
+    def resources(self, kind: str | None = None, place: Place | None = None) -> tuple[Resource, ...]:
+        """Return the resources that this build created and has not deleted, oldest first. ``kind``, ``place``: only
+        those. Secrets stay concealed."""
         with self._mutex:
-            return tuple(r for r in self._state.resources() if kind is None or r.kind == kind)
+            return tuple(r for r in self._state.resources(place) if kind is None or r.kind == kind)
+
+    def created(self, kind: str, place: Place, id: str) -> tuple[Intent, ...]:
+        """Return the calls that created a resource, oldest first. Secrets stay concealed."""
+        with self._mutex:
+            return tuple(i for i in self._state.creations.get((place, id), ()) if i.kind == kind)
 
     def done_since(self, moment: datetime) -> tuple[tuple[Intent, Result], ...]:
         """Return the calls that succeeded at this time or later, by the clocks of the machines that made them, oldest
@@ -277,11 +283,6 @@ class Journal:
                 for intent, result in found
                 if result is not None and result.ok and state.times.get(intent.token, moment) >= moment
             )
-
-    def result_of(self, token: str) -> Result | None:
-        """Return the result of a call, or None if it has none."""
-        with self._mutex:
-            return self._state.results.get(token)
 
     def intended_at(self, token: str) -> datetime | None:
         """Return the time of the last record about a call, by the clock of the machine that made it."""
@@ -298,10 +299,11 @@ class Journal:
         with self._mutex:
             return self._state.unresolved_deletions()
 
-    def calls(self, kind: str) -> tuple[Intent, ...]:
-        """Return the intents of all calls for a kind, oldest first. Secrets stay concealed."""
+    def calls(self, kind: str, place: Place | None = None) -> tuple[Intent, ...]:
+        """Return the intents of all calls for a kind, oldest first. ``place``: only those there. Secrets stay
+        concealed."""
         with self._mutex:
-            return tuple(i for i in self._state.by_token.values() if i.kind == kind)
+            return tuple(i for i in self._state.calls(place) if i.kind == kind)
 
     def places(self) -> tuple[Place, ...]:
         """Return all places that the build's intents name, sorted. A notification creates nothing, so its place has

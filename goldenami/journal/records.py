@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +126,8 @@ class State:
     def __init__(self) -> None:
         self.by_key: dict[str, list[Intent]] = {}
         self.by_token: dict[str, Intent] = {}
+        self.by_place: dict[Place, list[Intent]] = {}
+        self.creations: dict[tuple[Place, str], list[Intent]] = {}  # of the calls that created a resource with this id
         self.results: dict[str, Result] = {}
         self.times: dict[str, datetime] = {}  # token -> of the last record about its call, by that machine's clock
         self.gone: set[tuple[Place, str]] = set()
@@ -143,6 +145,8 @@ class State:
             intent = intent_from(record)
             if intent.token in self.by_token and intent.action != "delete":
                 raise ValueError(f"token {intent.token} is used twice")
+            if intent.token not in self.by_token:
+                self.by_place.setdefault(intent.place, []).append(intent)
             self.by_token[intent.token] = intent
             self.by_key.setdefault(intent.key, []).append(intent)
             if intent.action == "delete" and intent.resource is not None:
@@ -153,9 +157,12 @@ class State:
                 raise ValueError("a result without its intent")
             if record.get("id") is not None:
                 # A name can be used again after its resource was deleted. An id is never used again.
-                again = (self.by_token[record["token"]].place, record["id"])
+                intent = self.by_token[record["token"]]
+                again = (intent.place, record["id"])
                 self.gone.discard(again)
                 self.spoiled.pop(again, None)
+                if intent.action == "create":
+                    self.creations.setdefault(again, []).append(intent)
             self.results[record["token"]] = Result(
                 record["token"],
                 record.get("id"),
@@ -176,9 +183,13 @@ class State:
         else:
             raise ValueError(f"unknown record {what!r}")
 
-    def resources(self) -> tuple[Resource, ...]:
+    def calls(self, place: Place | None = None) -> Iterable[Intent]:
+        """Return the intents of all calls, oldest first. ``place``: only of this place."""
+        return self.by_token.values() if place is None else self.by_place.get(place, ())
+
+    def resources(self, place: Place | None = None) -> tuple[Resource, ...]:
         live = []
-        for intent in self.by_token.values():
+        for intent in self.calls(place):
             result = self.results.get(intent.token)
             if (
                 intent.action != "create"

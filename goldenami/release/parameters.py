@@ -12,7 +12,7 @@ new value after it has answered the call. Until then, SSM still returns the old 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from goldenami.aws import images, parameters, tags
 from goldenami.aws.kinds import kind_of, parameter_tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
+from goldenami.aws.parameters import Current
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.journal import Intent
@@ -169,16 +170,37 @@ class Parameters:
         self._cloud = ledger.cloud
         self._description = f"{manifest.recipe}: {manifest.description}".removesuffix(": ")
 
-    def make(self, parameter: Parameter, *, temporary: bool) -> None:
-        """Create the parameter of a version. ``temporary``: with the expiry tag.
+    def make(self, wanted: Sequence[Parameter], *, temporary: bool, also: Iterable[str] = ()) -> dict[str, Current]:
+        """Create the parameters of a version in one place, and wait until they are effective. ``temporary``: the
+        version is new, so they get the expiry tag. Returns the current parameters by name, also those of the names
+        ``also`` that exist.
 
-        Raises CloudError if the parameter exists with another image that this build did not write.
+        Raises CloudError if a parameter exists with another image that this build did not write.
         """
+        found: dict[str, Current] = {}
+        if not temporary:  # those of a new version do not exist
+            place, names = wanted[0].place, [parameter.name for parameter in wanted]
+            found = parameters.current_of(self._cloud, place, [*names, *also])
+        missing = [p for p in wanted if p.name not in found or found[p.name].value != p.value]
+        for parameter in missing:
+            self._make(parameter, temporary=temporary)
+        return found | (self.wait(missing, () if found else also) if missing else {})
+
+    def _make(self, parameter: Parameter, *, temporary: bool) -> None:
         self._settle(parameter)
-        current = self.read(parameter)
+        made = self._ledger.existing(parameter.key) is not None
+        if not made:
+            try:
+                self._create(parameter, temporary=temporary)
+            except CloudError as error:
+                if error.code not in kind_of("parameter").duplicate_codes:
+                    raise
+            else:
+                return
+        current = self._read(parameter)
         if current == parameter.value:
             return
-        if current is not None and self._ledger.existing(parameter.key) is None:
+        if current is not None and not made:
             raise CloudError(
                 f"parameter {parameter.name} in {parameter.place} is {current}, expected {parameter.value}: "
                 "the parameter of a version never changes",
@@ -189,28 +211,39 @@ class Parameters:
             )
         self._create(parameter, temporary=temporary)
 
-    def move(self, parameter: Parameter) -> None:
-        """Set the parameter of a channel. Creates the parameter if it does not exist.
+    def move(self, parameter: Parameter, current: Current | None) -> None:
+        """Set the parameter of a channel. Creates the parameter if it does not exist. ``current``: what :meth:`read`
+        returned for it.
 
-        Call :meth:`refuse` first.
+        Call :meth:`refuse` before, and :meth:`wait` afterwards.
         """
         self._settle(parameter)
-        current = self.read(parameter)
-        if current == parameter.value and not self._may_become_other(parameter, current):
-            return
         if current is None:
             self._create(parameter)
-        else:
+        elif current.value != parameter.value or self._may_become_other(parameter, current.value):
             self._set(parameter, parameter.value)
 
-    def refuse(self, parameter: Parameter, current: str | None) -> None:
-        """Raise CloudError if a parameter with the value ``current`` must be changed and does not belong to this
-        catalog, or if SSM would refuse the change or its undo. None: it does not exist."""
-        if current is None or (current == parameter.value and not self._may_become_other(parameter, current)):
+    def read(self, wanted: Sequence[Parameter]) -> dict[str, Current]:
+        """Return the current parameters of one place that exist, by name. One call for ten of them."""
+        return parameters.current_of(self._cloud, wanted[0].place, [p.name for p in wanted]) if wanted else {}
+
+    def wait(self, wanted: Sequence[Parameter], also: Iterable[str] = ()) -> dict[str, Current]:
+        """Wait until the parameters of one place have their values. Returns them by name, and those of ``also`` that
+        exist."""
+        if not wanted:
+            return {}
+        return parameters.await_values(self._cloud, wanted[0].place, {p.name: p.value for p in wanted}, also=also)
+
+    def refuse(self, parameter: Parameter, current: Current | None) -> None:
+        """Raise CloudError if a parameter must be changed and does not belong to this catalog, or if SSM would refuse
+        the change or its undo. ``current``: what :meth:`read` returned for it."""
+        if current is None or (
+            current.value == parameter.value and not self._may_become_other(parameter, current.value)
+        ):
             return
         header, place = self._ledger.journal.header, parameter.place
         owner = Owner(header.catalog, header.environment)
-        reason = why_not_ours(self._cloud, self._catalog, owner, self._recipe, place, parameter.name, current)
+        reason = why_not_ours(self._cloud, self._catalog, owner, self._recipe, place, parameter.name, current.value)
         if reason is not None:
             raise CloudError(
                 f"{reason}. It is not changed",
@@ -219,9 +252,12 @@ class Parameters:
                 region=place.region,
                 hint="Set another parameter_prefix, or use the catalog that the parameter belongs to.",
             )
-        full = self._why_full(parameter)
-        if full is not None:
-            raise CloudError(full, code="ParameterMaxVersionLimitExceeded", account=place.account, region=place.region)
+        # Most parameters have few versions. They need no further call.
+        if current.version + _PUTS > parameters.MOST_VERSIONS:
+            full = parameters.why_full(self._cloud, place, parameter.name, _PUTS)
+            if full is not None:
+                code = "ParameterMaxVersionLimitExceeded"
+                raise CloudError(full, code=code, account=place.account, region=place.region)
 
     def put_back(self, parameter: Parameter, value: str | None) -> None:
         """Restore the earlier value of a parameter. ``value`` None deletes it if this build created it."""
@@ -229,6 +265,7 @@ class Parameters:
             self.unmake(parameter)
         elif self.may_differ(parameter, value):
             self._set(parameter, value)
+            parameters.await_values(self._cloud, parameter.place, {parameter.name: value})
 
     def unmake(self, parameter: Parameter) -> None:
         """Delete the parameter if this build created it. Keeps one that another program created since under this
@@ -238,24 +275,16 @@ class Parameters:
             # SSM may not have validated a new parameter yet. A deletion would find nothing, and the parameter would
             # appear later.
             kind, place, name = kind_of("parameter"), parameter.place, parameter.name
-            current = self._ledger.look(kind, place, name, lambda: self.read(parameter))
+            current = self._ledger.look(kind, place, name, lambda: self._read(parameter))
             if current is None or kind.still_ours(self._ledger, place, name):
                 self._ledger.delete_key(parameter.key)
 
-    def read(self, parameter: Parameter) -> str | None:
-        """Return the current value of a parameter, or None if it does not exist."""
+    def _read(self, parameter: Parameter) -> str | None:
         return parameters.find(self._cloud, parameter.place, parameter.name)
-
-    def _why_full(self, parameter: Parameter) -> str | None:
-        # Most parameters have few versions. They need no further call.
-        current = parameters.current(self._cloud, parameter.place, parameter.name)
-        if current is None or current.version + _PUTS <= parameters.MOST_VERSIONS:
-            return None
-        return parameters.why_full(self._cloud, parameter.place, parameter.name, _PUTS)
 
     def may_differ(self, parameter: Parameter, value: str | None) -> bool:
         """Return whether the parameter has another value than ``value``, or may get one."""
-        return self._may_become_other(parameter, value) or self.read(parameter) != value
+        return self._may_become_other(parameter, value) or self._read(parameter) != value
 
     def _may_become_other(self, parameter: Parameter, value: str | None) -> bool:
         """Return whether the last value that this build wrote differs from ``value``.

@@ -36,17 +36,18 @@ from typing import Final, TypeVar
 from goldenami import manifest as codec
 from goldenami.aws import images, parameters, snapshots, tags
 from goldenami.aws.ledger import Ledger
+from goldenami.aws.parameters import Current
 from goldenami.each import each
 from goldenami.errors import GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
-from goldenami.model import Account, ImageManifest, LaunchTemplate, Target
+from goldenami.model import Account, ImageManifest, LaunchTemplate, ManifestImage, Place, Target
 from goldenami.nextstep import step
 from goldenami.release import targets as modes
-from goldenami.release.catalog import Catalog, Channel, Move
+from goldenami.release.catalog import Catalog, Channel, Evidence, Move
 from goldenami.release.parameters import Parameter, Parameters, channel_parameters, parameters_for
 from goldenami.release.templates import Follower, Templates, followers
 
-_P = TypeVar("_P", Parameter, Follower)
+_P = TypeVar("_P", bound="At | Parameter | Follower")
 
 LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
 
@@ -90,7 +91,7 @@ def publish(
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
         publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
-        publication.make_version_parameters(prefix)
+        publication.make_version_parameters(prefix, channel)
         attest(manifest)
         catalog.add(manifest)
         publication.keep(prefix)
@@ -141,6 +142,22 @@ def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
     return stored if same or revised else manifest
 
 
+@dataclass(frozen=True, eq=False)
+class At:
+    """The parameters of one place. They are read together, and set one after the other."""
+
+    place: Place
+    parameters: tuple[Parameter, ...]
+
+
+def by_place(wanted: Iterable[Parameter]) -> list[At]:
+    """Return parameters by place, in the order of the places."""
+    found: dict[Place, list[Parameter]] = {}
+    for parameter in wanted:
+        found.setdefault(parameter.place, []).append(parameter)
+    return [At(place, tuple(every)) for place, every in found.items()]
+
+
 class Publication:
     """Changes the parameters of a release in all targets. ``failures``: label of a best-effort target -> reason."""
 
@@ -164,13 +181,22 @@ class Publication:
         self._templates = Templates(ledger, to)
         self._informed = {account.id: account.name for account in informed}
         self._emit = to
+        self._current: dict[Place, dict[str, Current]] = {}  # parameters as they were before they are moved
         self.failures: dict[str, str] = {}
 
-    def make_version_parameters(self, prefix: str) -> None:
+    def make_version_parameters(self, prefix: str, channel: str) -> None:
+        """Create the parameters of the version. The calls that read them back read those of the channel as well, which
+        move next."""
         released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
         wanted = self._version_parameters(prefix)
+        names = {at.place: [p.name for p in at.parameters] for at in by_place(self._channel_names(prefix, channel))}
+
         # The parameters of an existing release are not temporary, also if one was deleted and is created again.
-        refused = self._each(wanted, lambda p: self._parameters.make(p, temporary=not released), "publishing")
+        def make(at: At) -> None:
+            also = names.get(at.place, ())
+            self._current[at.place] = self._parameters.make(at.parameters, temporary=not released, also=also)
+
+        refused = self._each(by_place(wanted), make, "publishing")
         if refused:
             # The parameters of an existing release are kept, because consumers may read them.
             kept = self._undo(wanted, self._parameters.unmake, "removing") if not released else {}
@@ -180,7 +206,7 @@ class Publication:
         """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images and
         the version's parameters are a release's now. Before the channel moves, so that nothing that is in use ever
         looks left over."""
-        refused = self._each(self._version_parameters(prefix), self._keep, "publishing")
+        refused = self._each(by_place(self._version_parameters(prefix)), self._keep, "publishing")
         if refused:
             raise self._failed("the release is still marked as temporary", refused)
 
@@ -193,7 +219,7 @@ class Publication:
         pointer = self._catalog.channel(self._manifest.recipe, channel)
         before = self._before(wanted, pointer, prefix)
         name = f"{self._manifest.recipe}@{channel}"
-        refused = self._each(wanted, lambda p: self._parameters.refuse(p, before[p]), None)
+        refused = self._each(by_place(wanted), self._refuse, None)
         if refused:
             raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
         unmoved = self._each(following, self._templates.check, None)
@@ -201,7 +227,7 @@ class Publication:
             raise self._failed(f"{name} was not moved: its launch templates cannot be changed", unmoved)
         try:
             for wave in in_order(wanted):
-                refused = refused or self._each(wave, self._parameters.move, "publishing")
+                refused = refused or self._each(by_place(wave), self._move, "publishing")
             if refused:
                 raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
             for work in (self._templates.prepare, self._templates.switch):
@@ -211,13 +237,13 @@ class Publication:
             # A best-effort target that failed keeps its earlier values, all of them.
             self._undo_templates([one for one in following if self._label(one) in self.failures])
             behind = [parameter for parameter in wanted if self._label(parameter) in self.failures]
-            self._undo(behind, lambda p: self._parameters.put_back(p, before[p]), None)
+            self._undo(behind, lambda p: self._parameters.put_back(p, before[p.key]), None)
             yield
         except (Exception, KeyboardInterrupt) as error:
             if self._catalog.channel(self._manifest.recipe, channel) != pointer:
                 raise  # interrupted after the last step: all is done
             left = self._undo_templates(following)
-            kept = self._undo(wanted, lambda p: self._parameters.put_back(p, before[p]), "putting back")
+            kept = self._undo(wanted, lambda p: self._parameters.put_back(p, before[p.key]), "putting back")
             if isinstance(error, TargetsFailed):
                 what = "parameters cannot be set" if refused else "launch templates cannot be changed"
                 places = {**self._by_label(refused), **self._by_label(unmoved)}
@@ -239,40 +265,51 @@ class Publication:
         if pointer is not None and any(self._is_move(move) for move in pointer.history):
             return {}
         before = self._before(wanted := self._channel_parameters(self._manifest, prefix, channel), pointer, prefix)
-        moved = [p for p in wanted if self._parameters.may_differ(p, before[p])]
+        moved = [p for p in wanted if self._parameters.may_differ(p, before[p.key])]
         # Another task may have moved the channel to the same release, with the same versions.
         is_current = pointer is not None and pointer.current == self._manifest.version
         left = {} if is_current else self._undo_templates(self._templates.changed(self._manifest))
-        kept = self._undo(moved, lambda p: self._parameters.put_back(p, before[p]), "putting back")
+        kept = self._undo(moved, lambda p: self._parameters.put_back(p, before[p.key]), "putting back")
         return {**self._by_label(kept), **self._by_label(left)}
 
     def _is_move(self, move: Move) -> bool:
         """Return whether this build or task made a move. The moves of a restored catalog name no build."""
         return move.version == self._manifest.version and move.build_id in (None, self._ledger.journal.build_id)
 
-    def _keep(self, parameter: Parameter) -> None:
-        parameters.settle(self._ledger, parameter.key)
-        image, place = parameter.image, parameter.place
-        if not modes.owns(image):  # the row of the owner covers a shared image
-            return
-        behind = [snapshot.snapshot_id for snapshot in image.snapshots]
-        found = images.describe_many(self._cloud, place, [image.image_id])
-        found |= snapshots.describe_many(self._cloud, place, behind)
-        marked = [id for id, item in found.items() if tags.EXPIRES_AT in tags.from_list(item.get("Tags"))]
-        if marked:
-            self._ledger.settle(f"keep/{place}/{image.architecture}", place, marked)
+    def _keep(self, at: At) -> None:
+        for parameter in at.parameters:
+            parameters.settle(self._ledger, parameter.key)
+            image = parameter.image
+            if modes.owns(image):  # the row of the owner covers a shared image
+                marked = self._marked(at.place, image)
+                if marked:
+                    self._ledger.settle(f"keep/{at.place}/{image.architecture}", at.place, marked)
+
+    def _marked(self, place: Place, image: ManifestImage) -> list[str]:
+        """Return the ids of an image and its snapshots that have the expiry tag. This journal has the tags of the
+        images that it created; others are read."""
+        every = [image.image_id, *(snapshot.snapshot_id for snapshot in image.snapshots)]
+        if self._ledger.journal.created("image", place, image.image_id):
+            return every
+        found = images.describe_many(self._cloud, place, every[:1])
+        found |= snapshots.describe_many(self._cloud, place, every[1:])
+        return [id for id, item in found.items() if tags.EXPIRES_AT in tags.from_list(item.get("Tags"))]
 
     # --- all parameters -----------------------------------------------------------------------------------------------
 
     def _version_parameters(self, prefix: str) -> tuple[Parameter, ...]:
         return parameters_for(self._manifest, prefix, self._manifest.version, self._informed)
 
+    def _channel_names(self, prefix: str, channel: str) -> tuple[Parameter, ...]:
+        """Return the parameters of the channel for their names: the manifest that the values need is not stored yet."""
+        return channel_parameters(self._manifest, prefix, channel, Evidence("", ""), self._informed)
+
     def _channel_parameters(self, manifest: ImageManifest, prefix: str, channel: str) -> tuple[Parameter, ...]:
         evidence = self._catalog.evidence(manifest.recipe, manifest.version)
         return channel_parameters(manifest, prefix, channel, evidence, self._informed)
 
-    def _before(self, wanted: Sequence[Parameter], pointer: Channel | None, prefix: str) -> dict[Parameter, str | None]:
-        """Return the value to restore for each parameter.
+    def _before(self, wanted: Sequence[Parameter], pointer: Channel | None, prefix: str) -> dict[str, str | None]:
+        """Return the value to restore for each parameter, by its key.
 
         It is the current value, unless a killed process has already moved the parameter. Then it is the value for the
         release that the channel points to, because the pointer moves last.
@@ -282,20 +319,33 @@ class Publication:
         if pointer is not None and moving:
             old = self._catalog.get(self._manifest.recipe, pointer.current)
             previous = {p.key: p.value for p in self._channel_parameters(old, prefix, pointer.channel)}
-        values: dict[Parameter, str | None] = {}
 
-        def read(parameter: Parameter) -> None:
-            current = self._parameters.read(parameter)
-            if moving and current == parameter.value:
-                current = previous.get(parameter.key)
-            values[parameter] = current
+        def read(at: At) -> None:
+            if at.place not in self._current:
+                self._current[at.place] = self._parameters.read(at.parameters)
 
-        refused = self._each(wanted, read, None)
+        refused = self._each(by_place(wanted), read, None)
         if refused:
             raise self._failed(f"the channel of {self._manifest.recipe} was not moved: it cannot be read", refused)
+        values: dict[str, str | None] = {}
         for parameter in wanted:
-            values.setdefault(parameter, None)
+            current = self._current_of(parameter)
+            value = None if current is None else current.value
+            values[parameter.key] = previous.get(parameter.key) if moving and value == parameter.value else value
         return values
+
+    def _current_of(self, parameter: Parameter) -> Current | None:
+        """Return what was read of a parameter before the move."""
+        return self._current.get(parameter.place, {}).get(parameter.name)
+
+    def _refuse(self, at: At) -> None:
+        for parameter in at.parameters:
+            self._parameters.refuse(parameter, self._current_of(parameter))
+
+    def _move(self, at: At) -> None:
+        for parameter in at.parameters:
+            self._parameters.move(parameter, self._current_of(parameter))
+        self._parameters.wait(at.parameters)
 
     def _each(self, wanted: Sequence[_P], do: Callable[[_P], None], state: str | None) -> dict[_P, str]:
         """Call ``do`` for all parameters or templates in parallel. Returns the reasons of required targets that failed.
@@ -322,13 +372,15 @@ class Publication:
     def _all_at_once(
         self, todo: Sequence[_P], do: Callable[[_P], None], state: str | None, *, undoing: bool
     ) -> dict[_P, str]:
-        def one(parameter: _P) -> None:
-            if state is not None and parameter.names_image:
-                self._tell(parameter, state)
-            do(parameter)
+        def one(item: _P) -> None:
+            for parameter in _parts(item):
+                if state is not None and parameter.names_image:
+                    self._tell(parameter, state)
+            do(item)
 
-        def failed(parameter: _P, error: GoldenAmiError) -> None:
-            self._tell(parameter, "failed", error.message)
+        def failed(item: _P, error: GoldenAmiError) -> None:
+            for parameter in {one.image.architecture: one for one in _parts(item)}.values():
+                self._tell(parameter, "failed", error.message)
 
         return each(todo, one, on_failure=failed, undoing=undoing).reasons
 
@@ -340,20 +392,20 @@ class Publication:
     def _by_label(self, reasons: Mapping[_P, str]) -> dict[str, str]:
         return {self._label(one): reason for one, reason in reasons.items()}
 
-    def _named(self, reasons: Mapping[_P, str]) -> list[tuple[str, str]]:
+    def _named(self, reasons: Mapping[Parameter, str] | Mapping[Follower, str]) -> list[tuple[str, str]]:
         """Return the names of parameters or templates with their targets, for notes."""
         return [
             (f"{one.name if isinstance(one, Parameter) else one.template} in {self._label(one)}", reason)
             for one, reason in reasons.items()
         ]
 
-    def _label(self, parameter: Parameter | Follower) -> str:
+    def _label(self, parameter: At | Parameter | Follower) -> str:
         target, place = self._targets.get(parameter.place), parameter.place
         if target is not None:
             return target.label
         return f"{self._informed.get(place.account, place.account)}/{place.region}"
 
-    def _is_required(self, parameter: Parameter | Follower) -> bool:
+    def _is_required(self, parameter: At | Parameter | Follower) -> bool:
         target = self._targets.get(parameter.place)
         return target is None or target.required
 
@@ -367,6 +419,10 @@ class Publication:
             image_id=parameter.image.image_id,
             detail=detail,
         )
+
+
+def _parts(item: At | Parameter | Follower) -> tuple[Parameter | Follower, ...]:
+    return item.parameters if isinstance(item, At) else (item,)
 
 
 def _not_moved(message: str, failures: Mapping[str, str], kept: Mapping[str, str]) -> TargetsFailed:

@@ -69,7 +69,7 @@ from goldenami.release.difference import (
 from goldenami.release.distribute import Distributed, Placed
 from goldenami.release.distribute import distribute as copy_to_targets
 from goldenami.release.parameters import Parameter, Parameters
-from goldenami.release.publish import LOCK_TIMEOUT, Publication, in_order
+from goldenami.release.publish import LOCK_TIMEOUT, At, Publication, by_place, in_order
 from goldenami.release.templates import Follower, Templates
 from goldenami.release.verify import verify
 from goldenami.release.versions import Reference
@@ -579,13 +579,17 @@ class _Work(Attempts):
     def _set(self, manifest: ImageManifest, chosen: Iterable[Parameter]) -> None:
         work = Parameters(self.ledger, self.catalog, manifest)
 
-        def set_one(parameter: Parameter) -> None:
-            work.refuse(parameter, work.read(parameter))
-            work.move(parameter)
+        def set_in(at: At) -> None:
+            found = work.read(at.parameters)
+            for parameter in at.parameters:
+                work.refuse(parameter, found.get(parameter.name))
+            for parameter in at.parameters:
+                work.move(parameter, found.get(parameter.name))
+            work.wait(at.parameters)
 
         for wave in in_order(chosen):
-            done = each(wave, set_one)
-            self.failures |= {f"parameter {p.name} in {p.place}": reason for p, reason in done.reasons.items()}
+            for at, reason in each(by_place(wave), set_in).reasons.items():
+                self.failures |= {f"parameter {p.name} in {at.place}": reason for p in at.parameters}
 
     def _follow(self, followers: Iterable[Follower]) -> None:
         work = Templates(self.ledger, self.job.emit)

@@ -1,8 +1,8 @@
 """Verification: reads the images of every target from the cloud and compares them with the release order.
 
-Reading (``_read``), comparing (``compare``, pure) and reporting are separate. The manifest contains the values that
-were read here, never the requested values. Each image is read twice: by its owner, because only the owner sees the tags
-and permissions, and by the account that will use it, to prove that this account can use it.
+Reading, comparing (``compare``, pure) and reporting are separate. The manifest contains the values that were read here,
+never the requested values. The owner of an image reads it once for all targets, because only the owner sees the tags
+and permissions. Each account that will use it then reads it as well, to prove that this account can use it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from goldenami.release.order import ReleaseOrder
 Item = Mapping[str, Any]
 NOT_COMPARED: Final = "any"  # a boot mode that is not known
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
-_UNSEEN: Final = ("missing", "not visible")  # a new resource may cause these values of a mismatch for some seconds
+_MISSING, _NOT_VISIBLE = "missing", "not visible"  # a new resource may cause these values of a mismatch for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,14 @@ class Actual:
     def behind(self) -> tuple[str, ...]:
         """The ids of the image's snapshots."""
         return snapshots.of_image(self.image) if self.image is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """An image as its owner sees it, and how it differs from what all its users expect."""
+
+    actual: Actual
+    differences: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +151,33 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], fa
 
 def compare(expected: Expected, actual: Actual) -> tuple[Mismatch, ...]:
     """Return all differences, in the order of the attributes; empty if the image is as expected."""
-    image = actual.image
-    if image is None:
-        return (Mismatch(expected.label, expected.architecture, f"image {expected.image_id}", "available", "missing"),)
-    found = [*_image_differences(expected, image), *_snapshot_differences(expected, actual, image)]
-    found += _access_differences(expected, actual, image)
-    return tuple(Mismatch(expected.label, expected.architecture, *difference) for difference in found)
+    return _mismatches(expected, [*_owner_differences(expected, actual), *_user_differences(expected, actual)])
 
 
 _Difference = tuple[str, str, str]
+
+
+def _mismatches(expected: Expected, differences: Iterable[_Difference]) -> tuple[Mismatch, ...]:
+    return tuple(Mismatch(expected.label, expected.architecture, *difference) for difference in differences)
+
+
+def _owner_differences(expected: Expected, actual: Actual) -> Iterable[_Difference]:
+    """Yield the differences that the owner sees. They are the same for all targets that use the image."""
+    image = actual.image
+    if image is None:
+        yield f"image {expected.image_id}", "available", _MISSING
+        return
+    yield from _image_differences(expected, image)
+    yield from _snapshot_differences(expected, actual, image)
+    yield from _access_differences(expected, actual, image)
+
+
+def _user_differences(expected: Expected, actual: Actual) -> Iterable[_Difference]:
+    """Yield what the account that uses an image of another account does not see."""
+    if expected.user.account != expected.owner.account and actual.image is not None:
+        for id in (expected.image_id, *actual.behind):
+            if id not in actual.seen_by_user:
+                yield id, f"visible to account {expected.user.account}", _NOT_VISIBLE
 
 
 def _image_differences(expected: Expected, image: Item) -> Iterable[_Difference]:
@@ -202,7 +228,7 @@ def _snapshot_differences(expected: Expected, actual: Actual, image: Item) -> It
     for snapshot_id in behind:
         snapshot = actual.snapshots.get(snapshot_id)
         if snapshot is None:
-            yield f"snapshot {snapshot_id}", "completed", "missing"
+            yield f"snapshot {snapshot_id}", "completed", _MISSING
             continue
         if snapshot.get("State") != "completed":
             yield f"state of {snapshot_id}", "completed", str(snapshot.get("State"))
@@ -225,18 +251,14 @@ def _access_differences(expected: Expected, actual: Actual, image: Item) -> Iter
     for account in sorted(expected.users - expected.optional):
         root = account_root(expected.kms_key, account)
         if root not in actual.grantees:
-            yield f"grant on {expected.kms_key}", f"given to {root}", "missing"
-    if expected.user.account != expected.owner.account:
-        for id in (str(image["ImageId"]), *snapshots.of_image(image)):
-            if id not in actual.seen_by_user:
-                yield id, f"visible to account {expected.user.account}", "not visible"
+            yield f"grant on {expected.kms_key}", f"given to {root}", _MISSING
 
 
 def _tag_differences(what: str, expected: Mapping[str, str], item: Item) -> Iterable[_Difference]:
     actual = tags.from_list(item.get("Tags"))
     for key, value in sorted(expected.items()):
         if actual.get(key) != value:
-            yield f"{what} {key}", repr(value), repr(actual[key]) if key in actual else "missing"
+            yield f"{what} {key}", repr(value), repr(actual[key]) if key in actual else _MISSING
 
 
 def same_minute(expected: datetime, actual: object) -> bool:
@@ -267,7 +289,19 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
     mismatches: list[Mismatch] = []
     rows: list[ManifestImage] = []
     failures = dict(distributed.failures)
-    answers = each(by_target, lambda label: _verify_target(ledger, order, by_target[label], distributed.failures))
+    groups: dict[str, list[Expected]] = {
+        label: [expect(order, placed, ledger.tags, distributed.failures) for placed in group]
+        for label, group in by_target.items()
+    }
+    by_owner: dict[Place, list[Expected]] = {}
+    for expected in groups.values():
+        by_owner.setdefault(expected[0].owner, []).extend(expected)
+    owned = each(by_owner, lambda owner: _read_owner(ledger.cloud, by_owner[owner]))
+    failures |= {label: owned.reasons[g[0].owner] for label, g in groups.items() if g[0].owner in owned.errors}
+    readable = [label for label in groups if label not in failures]
+    answers = each(
+        readable, lambda label: _verify_target(ledger.cloud, groups[label], owned.results[groups[label][0].owner])
+    )
     failures |= answers.reasons
     for label, (found, wrong) in answers.results.items():
         mismatches += wrong
@@ -286,33 +320,46 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
     return Verified(tuple(sorted(rows, key=_row_order)), tuple(mismatches), failures)
 
 
-def _verify_target(
-    ledger: Ledger, order: ReleaseOrder, group: Sequence[Placed], failed: Collection[str]
-) -> tuple[list[ManifestImage], list[Mismatch]]:
-    """Verify one target. Reads again while something is missing, because new resources may not be visible yet."""
-    expected = [expect(order, placed, ledger.tags, failed) for placed in group]
-    cloud = ledger.cloud
-    actual: dict[str, Actual] = {}
-    wrong: list[Mismatch] = []
+def _read_owner(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, _Owned]:
+    """Read the images of one place for all targets that use them, and compare them. Reads again while something is
+    missing, because new resources may not be visible yet. Returns them by id."""
+    by_id = {one.image_id: one for one in expected}
+    owner = expected[0].owner
+    found: dict[str, _Owned] = {}
     for _ in cloud.rounds():
-        actual = _read(cloud, expected)
-        wrong = [mismatch for one in expected for mismatch in compare(one, actual[one.image_id])]
-        if not wrong or not all(m.actual in _UNSEEN for m in wrong):
+        read = read_images(cloud, owner, sorted(by_id))
+        # ListGrants needs a permission that a publisher without shared images does not need otherwise.
+        keys = sorted({one.kms_key for one in by_id.values() if one.users})
+        grantees = {key: grantees_of(kms.grants(cloud, owner, key)) for key in keys}
+        for id, one in by_id.items():
+            actual = replace(read[id], grantees=grantees.get(one.kms_key, frozenset()))
+            found[id] = _Owned(actual, tuple(_owner_differences(one, actual)))
+        wrong = [difference for one in found.values() for difference in one.differences]
+        if not wrong or not all(actual == _MISSING for _, _, actual in wrong):
             break
+    return found
+
+
+def _verify_target(
+    cloud: Cloud, expected: Sequence[Expected], owned: Mapping[str, _Owned]
+) -> tuple[list[ManifestImage], list[Mismatch]]:
+    """Verify one target. ``owned``: the images of their owner. An account that uses the images of another one looks at
+    them itself, again while something is missing."""
+    actual = {one.image_id: owned[one.image_id].actual for one in expected}
+    owner, user = expected[0].owner, expected[0].user
+    wrong = [m for one in expected for m in _mismatches(one, owned[one.image_id].differences)]
+    unseen: list[Mismatch] = []
+    for _ in cloud.rounds() if user.account != owner.account else ():
+        seen = frozenset(images.describe_many(cloud, user, [id for id, one in actual.items() if one.image]))
+        seen |= frozenset(snapshots.describe_many(cloud, user, [id for one in actual.values() for id in one.behind]))
+        unseen = []
+        for one in expected:
+            looked = replace(actual[one.image_id], seen_by_user=seen)
+            unseen += _mismatches(one, _user_differences(one, looked))
+        if not unseen:
+            break
+    wrong += unseen
     return [] if wrong else [_row(one, actual[one.image_id]) for one in expected], wrong
-
-
-def _read(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, Actual]:
-    """Read the images of one target: one describe call for all images and one for all snapshots."""
-    owner, user, key = expected[0].owner, expected[0].user, expected[0].kms_key
-    found = read_images(cloud, owner, [one.image_id for one in expected])
-    seen: frozenset[str] = frozenset()
-    if user.account != owner.account:
-        seen = frozenset(images.describe_many(cloud, user, [id for id, one in found.items() if one.image is not None]))
-        seen |= frozenset(snapshots.describe_many(cloud, user, [id for one in found.values() for id in one.behind]))
-    # ListGrants needs a permission that a publisher without shared images does not need otherwise.
-    grantees = grantees_of(kms.grants(cloud, owner, key)) if expected[0].users else frozenset()
-    return {id: replace(one, grantees=grantees, seen_by_user=seen) for id, one in found.items()}
 
 
 def read_images(cloud: Cloud, owner: Place, image_ids: Collection[str]) -> dict[str, Actual]:

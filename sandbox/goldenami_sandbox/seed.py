@@ -173,7 +173,7 @@ def accounts(surface: Surface, ids: Mapping[str, str]) -> None:
                 kms = surface.backend("kms", account, region)
                 if not kms.alias_exists(KEY_ALIAS):
                     key = kms.create_key(
-                        _key_policy(account), "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Golden images", None
+                        key_policy(account), "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Golden images", None
                     )
                     kms.create_alias(key.id, KEY_ALIAS)
 
@@ -188,7 +188,7 @@ def _administrator(iam: Any, account: str) -> None:
     user.policies["all"] = _ALL_RIGHTS
 
 
-def _key_policy(account: str) -> str:
+def key_policy(account: str) -> str:
     """Return the default policy of a key, with a statement for spot instances ("Grant access to customer managed keys
     for use with encrypted AMIs and EBS snapshots", EC2 user guide).
     """

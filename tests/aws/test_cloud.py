@@ -434,6 +434,8 @@ def test_a_parameter_counts_when_it_is_effective(world: World) -> None:
     world.paper.set(pending={"parameter": 0.4})
     start = time.monotonic()
     make_parameter(world)
+    (made,) = world.ledger.journal.intents("step")
+    parameters.await_values(world.cloud, HOME_PLACE, {PARAMETER: made.request["Value"]})
     assert time.monotonic() - start >= 0.3
     assert parameters.get(world.cloud, HOME_PLACE, PARAMETER).startswith("ami-")
     parameters.delete(world.ledger, HOME_PLACE, PARAMETER)
@@ -445,7 +447,7 @@ def test_a_parameter_counts_when_it_is_effective(world: World) -> None:
 def test_a_value_that_never_becomes_effective(world: World) -> None:
     make_parameter(world)
     with pytest.raises(CloudError, match="expected ami-0123456789abcdef0") as caught:
-        parameters.await_value(world.cloud, HOME_PLACE, PARAMETER, "ami-0123456789abcdef0", timeout=0.3)
+        parameters.await_values(world.cloud, HOME_PLACE, {PARAMETER: "ami-0123456789abcdef0"}, timeout=0.3)
     assert caught.value.code == "goldenami.NotEffective"
 
 

@@ -89,6 +89,7 @@ def build(ledger: Ledger) -> Made:
         grantee=f"arn:aws:iam::{APPS.id}:root",
     )
     parameters.create(ledger, "parameter", APPS_PLACE, name=PARAMETER, value=made.copy)
+    parameters.await_values(cloud, APPS_PLACE, {PARAMETER: made.copy})
     builder = ledger.existing("builder")
     if builder is not None:
         instances.terminate(ledger, HOME_PLACE, builder)

@@ -32,7 +32,7 @@ class Bound(NamedTuple):
 
 # Loops of ``poll`` without a sign of life of their own, by file and function.
 POLLS = {
-    "aws/parameters.py:await_value": Bound("aws.parameters:_EFFECTIVE_WITHIN"),
+    "aws/parameters.py:await_values": Bound("aws.parameters:_EFFECTIVE_WITHIN"),
     "aws/room.py:await_change": Bound("aws.room:_TRIED_ANYWAY"),
     "aws/session.py:rounds": Bound("aws.recent:Patience.visible"),
     "aws/waiters.py:watch": Bound("aws.waiters:LONGEST", "on_progress, and the live view, which has the times"),

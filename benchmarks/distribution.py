@@ -1,0 +1,262 @@
+"""Measure a build with many targets: `python -m benchmarks.distribution [--regions N] [--copies N] [--shares N]`.
+
+One recipe of one architecture is built into a grid of places: in each region an image of the home account, an image of
+each of ``--copies`` other accounts, and the use of the home account's image by each of ``--shares`` accounts. The
+control plane is the sandbox's, instances have no contents, and time is virtual (`tests/worlds/events.py`), so all
+figures but those of this machine are the same on a busy machine. EC2 throttles as AWS does by default.
+
+The figures are calls (by stage and action), throttled calls, virtual seconds beside what the quotas allow at best,
+threads, and the processor time and memory of this process, which is the client and the cloud at once. Needs no
+credentials and no root. With ``--json`` they are one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami_sandbox.calllog import result_code
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.optin import DEFAULT
+from goldenami_sandbox.protocol import Call, regions
+from goldenami_sandbox.seed import KEY_ALIAS, key_policy
+from goldenami_sandbox.settings import EC2_THROTTLE
+
+from goldenami import pipeline, recipe
+from goldenami.aws.errors import THROTTLE_CODES
+from goldenami.events import Event
+from tests.worlds import events
+from tests.worlds.builds import HOME, RECIPE, REGIONS, Label, MortalCloud, World, a_world
+
+START, STOP, CAPTURE, COPY = 20.0, 30.0, 90.0, 240.0  # seconds of EC2
+PER_TARGET, FIXED = 12, 60  # calls of a build, at most
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The places of a release. ``copies``, ``shares``: accounts beside the home account, in each region."""
+
+    regions: int = 3
+    copies: int = 0
+    shares: int = 2
+
+    @property
+    def targets(self) -> int:
+        return self.regions * (1 + self.copies + self.shares)
+
+    @property
+    def owned(self) -> int:
+        return self.regions * (1 + self.copies)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The regions: the home region first."""
+        others = [region for region in (*sorted(DEFAULT), *sorted(regions() - DEFAULT)) if region != REGIONS[0]]
+        return (REGIONS[0], *others)[: self.regions]
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        """Name -> id of all accounts."""
+        found = {"home": HOME}
+        found |= {f"copy-{n}": f"{200_000_000_000 + n}" for n in range(self.copies)}
+        return found | {f"share-{n}": f"{300_000_000_000 + n}" for n in range(self.shares)}
+
+    @property
+    def environment(self) -> str:
+        listed = ", ".join(self.places)
+        lines = [
+            "environments:",
+            "  test:",
+            f'    home: {{account: "{HOME}", region: {self.places[0]}}}',
+            "    network: {source_cidr: 192.0.2.7/32}",
+            "    catalog: catalog",
+            "    accounts:" if self.copies or self.shares else "",
+        ]
+        targets = [f"      - {{account: home, regions: [{listed}], kms_key: alias/golden-ami}}"]
+        for name, id in self.accounts.items():
+            if name == "home":
+                continue
+            role = f"arn:aws:iam::{id}:role/goldenami-publisher"
+            lines.append(f'      {name}: {{id: "{id}", role: "{role}"}}')
+            how = "mode: share" if name.startswith("share-") else "kms_key: alias/golden-ami"
+            targets.append(f"      - {{account: {name}, regions: [{listed}], {how}}}")
+        return "\n".join([*filter(None, lines), "    targets:", *targets, ""])
+
+    @property
+    def bound(self) -> float:
+        """What EC2's delays allow at best, in seconds: no place gets more copies than may be under way at once."""
+        return START + STOP + CAPTURE + COPY + START + STOP
+
+    @property
+    def most_calls(self) -> int:
+        return PER_TARGET * self.targets + FIXED
+
+
+@dataclass
+class Figures:
+    """What a build took. ``calls``: (stage, service:Action) -> number. ``refused``: service:Action and code -> number.
+    ``cpu``: stage -> seconds of this process. ``seconds``: virtual ones. ``memory``: the largest, in MiB."""
+
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    threads: int = 0
+    clients: int = 0
+    memory: int = 0
+
+    @property
+    def throttled(self) -> int:
+        return sum(number for what, number in self.refused.items() if what.split()[1] in THROTTLE_CODES)
+
+    @property
+    def count(self) -> int:
+        return sum(self.calls.values())
+
+    def by(self, part: int) -> dict[str, int]:
+        """Return the numbers of calls by stage (0) or by action (1), the largest first."""
+        found: Counter[str] = Counter()
+        for key, number in self.calls.items():
+            found[key[part]] += number
+        return dict(found.most_common())
+
+    def to_json(self, grid: Grid) -> dict[str, Any]:
+        return {
+            "schema": "goldenami.benchmark.distribution/1",
+            "grid": {"regions": grid.regions, "copies": grid.copies, "shares": grid.shares},
+            "targets": grid.targets,
+            "owned": grid.owned,
+            "calls": {
+                "number": self.count,
+                "at_most": grid.most_calls,
+                "by_stage": self.by(0),
+                "by_action": self.by(1),
+            },
+            "throttled": self.throttled,
+            "refused": dict(self.refused),
+            "virtual_seconds": round(self.seconds, 1),
+            "bound_seconds": grid.bound,
+            "threads": self.threads,
+            "clients": self.clients,
+            "memory_mib": self.memory,
+            "cpu_seconds": {stage: round(seconds, 3) for stage, seconds in self.cpu.items()},
+        }
+
+
+class Meter:
+    """Counts what a build does, while it runs."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+        self._stage = "plan"
+        self._began = time.process_time()
+        self._mutex = threading.Lock()
+
+    def told(self, event: Event) -> None:
+        """Take an event of the build: whose stage it is that works now."""
+        if event.kind == "stage.started" and not event.fields.get("beside"):
+            with self._mutex:
+                now = time.process_time()
+                self.figures.cpu[self._stage] += now - self._began
+                self._stage, self._began = event.fields["stage"], now
+
+    def call(self, _: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        """Count a call of the gate. The copies are a stage beside others, whose threads have its name."""
+        answer = serve()
+        code = result_code(answer)
+        copying = threading.current_thread().name.startswith("distribute")
+        with self._mutex:
+            figures = self.figures
+            figures.calls["copy" if copying else self._stage, f"{call.service}:{call.action}"] += 1
+            figures.threads = max(figures.threads, threading.active_count())
+            if code != "ok":
+                figures.refused[f"{call.service}:{call.action} {code}"] += 1
+        return answer
+
+
+def prepare(world: World, grid: Grid) -> None:
+    """Begin a case in ``world`` with the places of a grid: its accounts and keys, and an environment with them."""
+    world.accounts = grid.accounts
+    world.fresh()
+    (world.path / "goldenami.yaml").write_text(grid.environment, encoding="utf-8")
+    world.project = recipe.load_project(world.path)
+    world.environment = recipe.environment(world.project, "test")
+    owners = [id for name, id in grid.accounts.items() if not name.startswith("share-")]
+    for id in grid.accounts.values():
+        for region in grid.places:
+            world.behind._optins.enable(id, region)
+    surface = world.behind.surface
+    with surface.active():
+        for id in owners:
+            for region in grid.places:
+                kms = surface.backend("kms", id, region)
+                if not kms.alias_exists(KEY_ALIAS):
+                    key = kms.create_key(key_policy(id), "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "", None)
+                    kms.create_alias(key.id, KEY_ALIAS)
+    direct = world.cloud._direct
+    world.cloud = MortalCloud(world.clock, world.environment.accounts, world.environment.home_place, direct)
+    world.cloud.start_process()
+
+
+def run(world: World, grid: Grid) -> Figures:
+    """Build the recipe into all places of a grid."""
+    prepare(world, grid)
+    world.paper.set(
+        pending={"instance": START, "stop": STOP, "image": CAPTURE, "copy": COPY},
+        throttle=EC2_THROTTLE,
+    )
+    meter = Meter()
+    world.gate.start(meter.call)
+    began = world.clock.now()
+    try:
+        request = pipeline.Request(world.project, world.environment, RECIPE)
+        pipeline.build(request, emit_to=meter.told, host_work=world.host_work, cloud=world.cloud)
+    finally:
+        world.gate.stop()
+    meter.figures.seconds = world.clock.now() - began
+    meter.figures.clients = len(world.cloud._clients)
+    meter.figures.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return meter.figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--regions", type=int, default=Grid.regions)
+    parser.add_argument("--copies", type=int, default=Grid.copies, help="accounts with images of their own")
+    parser.add_argument("--shares", type=int, default=Grid.shares, help="accounts that use the home account's images")
+    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
+    given = parser.parse_args()
+    grid = Grid(given.regions, given.copies, given.shares)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        events.running() as clock,
+        pytest.MonkeyPatch.context() as patch,
+        a_world(Path(folder), patch, clock=clock) as world,
+    ):
+        figures = run(world, grid)
+    if given.json:
+        print(json.dumps(figures.to_json(grid)))
+        return
+    print(f"{grid.targets} targets, {grid.owned} of them own an image:")
+    print(f"  {figures.count} calls (at most {grid.most_calls}), {figures.throttled} throttled")
+    for stage, number in figures.by(0).items():
+        print(f"  {number:8} {stage}, {figures.cpu[stage]:.2f} s of CPU")
+        for action, count in figures.calls.most_common():
+            if action[0] == stage:
+                print(f"      {count:8} {action[1]}")
+    print(f"  {figures.seconds:.0f} s of virtual time (EC2 alone: {grid.bound:.0f} s)")
+    print(f"  {figures.threads} threads, {figures.clients} clients, {figures.memory} MiB with the cloud")
+
+
+if __name__ == "__main__":
+    main()
