@@ -42,6 +42,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "secrets": ("vars",),
     "test": ("tests", "agents"),
     "expect": ("expect", "agents"),
+    "prove": ("distribution",),
     "target": ("distribution",),
     "base": ("base",),
     "patches": ("patches",),

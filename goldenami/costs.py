@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from goldenami.model import Architecture
-from goldenami.planning import BuildPlan
+from goldenami.planning import BuildPlan, proved_elsewhere
 from goldenami.release import targets as modes
 from goldenami.snapshots.prices import Prices
 
@@ -49,6 +49,12 @@ def of_build(plan: BuildPlan, seconds: float | None, prices: Prices) -> Cost:
             unknown.append(f"the price of {kind} in {home}")
         elif seconds is not None:
             once += _INSTANCES * hourly * seconds / 3600
+        for target in proved_elsewhere(recipe, plan.environment.home_place, plan.targets):
+            there = prices.hourly(target.region, kind)
+            if there is None:
+                unknown.append(f"the price of {kind} in {target.region}")
+            elif seconds is not None:
+                once += there * seconds / 3600
         sizes = volumes_gib(plan, architecture).values()
         size, transfer, fast_restore = sum(sizes), prices.transfer(home), recipe.distribution.fast_restore
         for target in modes.owners(plan.targets):

@@ -369,6 +369,7 @@ def make_images(
             lambda: [r for c in candidates for r in proof.boot_and_test(build, c, copies.home_image(c.architecture))],
         )
         distributed = copies.finish()
+        proofs += proof.boot_elsewhere(build, candidates, distributed.placed)
     with build.stage("verify"):
         verified = verify(build.ledger, order, distributed, emit=build.emit)
     build.journal.stage_done(VERIFIED, failures=dict(verified.failures))

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from bisect import bisect
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -331,6 +331,8 @@ def _material(recipe: Recipe, environment: Environment, bases: Mapping[Architect
     for architecture, expected in recipe.expect.items():
         if expected != Expected():
             parts[f"expect:{architecture}"] = expected.to_json()
+    if recipe.distribution.prove != "home":
+        parts["prove"] = recipe.distribution.prove
     for architecture in recipe.architectures:
         parts[f"base:{architecture}"] = bases[architecture]
         parts[f"patches:{architecture}"] = recipe.patches[architecture].model_dump(mode="json")
@@ -496,9 +498,28 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "share_organizations": list(recipe.distribution.share_organizations),
         "fast_restore": {str(place): list(zones) for place, zones in recipe.distribution.fast_restore.items()},
         "channel": recipe.distribution.channel,
+        "proved_in": [
+            str(plan.environment.home_place),
+            *(str(t.place) for t in proved_elsewhere(recipe, plan.environment.home_place, plan.targets)),
+        ],
         "expect": {str(architecture): one.to_json() for architecture, one in recipe.expect.items()},
         "freshness": _freshness_json(facts.freshness),
     }
+
+
+def proved_elsewhere(recipe: Recipe, home: Place, targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Return the targets in which the final image is booted before it is published, besides the home account and
+    region. In a region with several targets, each-region takes that of the home account, or the first."""
+    others = [target for target in targets if target.place != home]
+    match recipe.distribution.prove:
+        case "each-target":
+            return tuple(others)
+        case "each-region":
+            chosen: dict[str, Target] = {}
+            for target in sorted(others, key=lambda target: target.account.id != home.account):  # stable
+                chosen.setdefault(target.region, target)
+            return tuple(target for region, target in chosen.items() if region != home.region)
+    return ()
 
 
 @for_the_same
@@ -576,6 +597,10 @@ def describe(plan: BuildPlan, *, decided: bool = False) -> list[str]:
         "tests",
         *(f"  {test.name}{f' (agent {test.origin})' if test.origin else ''}" for test in recipe.tests),
     ]
+    elsewhere = proved_elsewhere(recipe, plan.environment.home_place, plan.targets)
+    if elsewhere:
+        lines += ["", "boots before it is published", f"  in {plan.environment.home_place} (home)"]
+        lines += [f"  in {target.place} ({target.label})" for target in elsewhere]
     lines += ["", "targets"]
     width = max((len(target.label) for target in plan.targets), default=0)
     for target in plan.targets:

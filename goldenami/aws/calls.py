@@ -33,9 +33,11 @@ class Role(StrEnum):
 class Job(StrEnum):
     """What a call is for. BUILD: plan, build, resume, clean, verify. RETIRE: retire, orphans, clean --expired.
     SNAPSHOTS: the commands of ``snapshot``. VOLUMES: those of ``volume``, and ``snapshot restore``. SCHEDULES: schedule
-    run. DLM: dlm plan, apply, import."""
+    run. DLM: dlm plan, apply, import. PROVE: boot images in other accounts (distribution.prove: each-region or
+    each-target, test --account)."""
 
     BUILD = "build"
+    PROVE = "prove"
     RETIRE = "retire"
     SNAPSHOTS = "snapshots"
     VOLUMES = "volumes"
@@ -71,7 +73,7 @@ class ApiCall:
 
 _EVERY = frozenset(Job)
 _B, _P, _L, _C, _K = Role.BUILDER, Role.PUBLISHER, Role.PLANNER, Role.CONSUMER, Role.CALLER
-_BUILD, _RETIRE, _SNAPSHOTS, _VOLUMES, _SCHEDULES, _DLM = Job
+_BUILD, _PROVE, _RETIRE, _SNAPSHOTS, _VOLUMES, _SCHEDULES, _DLM = Job
 
 
 def _row(
@@ -749,6 +751,52 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     ),
     _row("dlm:DeleteLifecyclePolicy", "delete a policy", (_DLM,), (_B, _P), "lifecycle-policy"),
     _row("dlm:TagResource", "adopt a policy", (_DLM,), (_B, _P), "lifecycle-policy"),
+    # --- booting images in other accounts -----------------------------------------------------------------------------
+    _row("ec2:DescribeSubnets", "choose the subnet of a test instance", (_PROVE,), (_P,), "any"),
+    _row(
+        "ec2:RunInstances",
+        "launch test instances",
+        (_PROVE,),
+        (_P,),
+        "image",
+        "snapshot",
+        "instance new",
+        "network-interface new",
+        "volume new",
+        "spot-instances-request new",
+        "security-group",
+        "subnet",
+        "key-pair",
+        *_creating("RunInstances", "instance", "volume", "network-interface", "spot-instances-request"),
+        *_CHANGE_KEY,
+    ),
+    _row("ec2:TerminateInstances", "end test instances", (_PROVE, _RETIRE), (_P,), "instance ours"),
+    _row(
+        "ec2:ImportKeyPair",
+        "give a test instance a login key",
+        (_PROVE,),
+        (_P,),
+        "key-pair new",
+        *_creating("ImportKeyPair", "key-pair"),
+    ),
+    _row("ec2:DeleteKeyPair", "delete the login key", (_PROVE, _RETIRE), (_P,), "key-pair ours"),
+    _row(
+        "ec2:CreateSecurityGroup",
+        "let this machine connect to a test instance",
+        (_PROVE,),
+        (_P,),
+        "security-group new",
+        "vpc",
+        *_creating("CreateSecurityGroup", "security-group"),
+    ),
+    _row(
+        "ec2:AuthorizeSecurityGroupIngress",
+        "let this machine connect to a test instance",
+        (_PROVE,),
+        (_P,),
+        "security-group ours",
+    ),
+    _row("ec2:DeleteSecurityGroup", "delete the security group", (_PROVE, _RETIRE), (_P,), "security-group ours"),
     # --- consumers ----------------------------------------------------------------------------------------------------
     _row(
         "ec2:RunInstances",

@@ -91,9 +91,10 @@ def find_base(
 
 
 def base_by_id(
-    cloud: Cloud, place: Place, image_id: str, *, architecture: Architecture, source: str | None = None
+    cloud: Cloud, place: Place, image_id: str, *, architecture: Architecture | None = None, source: str | None = None
 ) -> BaseImage:
-    """Return a base by its id. Raises NotFound if it does not exist, is not available, or has another architecture."""
+    """Return a base by its id. Raises NotFound if it does not exist, is not available, or has another architecture.
+    ``architecture``: None is any."""
     image = describe_many(cloud, place, [image_id]).get(image_id)
     if image is None:
         raise NotFound(
@@ -102,7 +103,7 @@ def base_by_id(
         )
     if image.get("State") != "available":
         raise NotFound(f"image {image_id} in {place} has the state {image.get('State')}, expected available")
-    if image.get("Architecture") != architecture:
+    if architecture is not None and image.get("Architecture") != architecture:
         found = image.get("Architecture")
         raise NotFound(f"image {image_id} in {place} has the architecture {found}, expected {architecture}")
     return base_image(image, source or f"id {image_id}")

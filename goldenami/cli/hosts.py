@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
@@ -18,16 +19,21 @@ from goldenami.cli import completing
 from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
 from goldenami.cli.endpoints import Access, endpoint_of, login_options, parse_host
 from goldenami.cli.options import environment_option, events_option, json_option, variable_options
-from goldenami.cli.tasks import run_task
+from goldenami.cli.output import write_file
+from goldenami.cli.tasks import find_place, run_task
 from goldenami.errors import TestsFailed, UsageError
 
 if TYPE_CHECKING:
-    from goldenami.model import Architecture, Environment, ImageManifest, SshEndpoint, TestReport
+    from goldenami.model import Architecture, Environment, ImageManifest, Place, SshEndpoint, TestReport
     from goldenami.recipe import Recipe
+    from goldenami.stages.host_work import Known
 
 APPLY_SCHEMA = "goldenami.apply/1"
 TEST_SCHEMA = "goldenami.test/1"
 _BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+
+# As ``host_work.SUITES``, whose module loads slowly; a test compares them.
+_SUITES = ("base", "hygiene", "performance", "reboot", "sealed", "agents", "hardening", "recipe")
 
 _HOST = "BUILD_ID|[USER@]HOST[:PORT]"
 
@@ -174,7 +180,7 @@ def apply(
 
 
 @click.command()
-@click.argument("subject", metavar="RECIPE|AMI|NAME@CHANNEL", shell_complete=completing.recipes_or_releases)
+@click.argument("subject", metavar="RECIPE|IMAGE|RELEASE", shell_complete=completing.recipes_or_releases)
 @click.option(
     "--on",
     "where",
@@ -189,6 +195,27 @@ def apply(
     shell_complete=completing.recipes,
     help="The recipe with the tests. Default: that of the release.",
 )
+@click.option(
+    "--suite",
+    "suites",
+    type=click.Choice(_SUITES),
+    multiple=True,
+    help="Only these tests. Can be repeated. recipe: its own files. Default: all of the recipe.",
+)
+@click.option("--region", metavar="REGION", help="Launch the instance there. Default: the home region.")
+@click.option(
+    "--account",
+    metavar="ACCOUNT",
+    help="Launch it in this account, with its role: a name of goldenami.yaml, or 12 digits. Default: the home account.",
+)
+@click.option("--reboot", is_flag=True, help="Reboot the instance after the tests, and run tests again.")
+@click.option("--ssh-user", metavar="NAME", help="The login user of an image that goldenami did not build.")
+@click.option(
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the results as JUnit."
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the results as a web page."
+)
 @click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), help="Only this one. Default: all.")
 @login_options
 @environment_option
@@ -199,6 +226,13 @@ def test(
     subject: str,
     where: str | None,
     recipe_ref: str | None,
+    suites: tuple[str, ...],
+    region: str | None,
+    account: str | None,
+    reboot: bool,
+    ssh_user: str | None,
+    junit: Path | None,
+    html: Path | None,
     architecture: Architecture | None,
     access: Access,
     environment_name: str | None,
@@ -208,27 +242,44 @@ def test(
 ) -> int:
     """Run the tests of a recipe on a host, or on a fresh instance of an image or release.
 
-    Examples: goldenami test debian-12-web --on admin@192.0.2.7; goldenami test debian-12-web@stable
+    Examples: goldenami test debian-12-web --on admin@192.0.2.7; goldenami test debian-12-web@stable --account apps;
+    goldenami test ami-0123456789abcdef0 --suite hygiene
 
-    Without --on, an instance of the image in the home region is launched, tested and deleted. RECIPE alone means the
-    release that the channel of the recipe points to. The tests are those that the recipe has now. The exit code is 5
-    if a test failed.
+    Without --on, an instance of the image is launched, tested and deleted. RECIPE alone means the release that the
+    channel of the recipe points to. The tests are those that the recipe has now. For an image that goldenami did not
+    build, and without --recipe, they are those that hold for any image. The exit code is 5 if a test failed.
     """
+    chosen = suites or None
     if where is not None:
         if subject.startswith("ami-"):
             raise UsageError(f"found {subject} and --on, expected a recipe with --on")
-        reports = [_test_on(where, recipe_ref or subject, environment_name, variables, access, events)]
+        for option, given in (("--region", region), ("--account", account), ("--reboot", reboot)):
+            if given:
+                raise UsageError(f"found {option} and --on, expected {option} for a fresh instance only")
+        reports = [_test_on(where, recipe_ref or subject, environment_name, variables, access, events, chosen)]
     else:
-        reports = _test_fresh(subject, recipe_ref, architecture, environment_name, variables)
+        wanted = _Fresh(subject, recipe_ref, architecture, region, account, ssh_user)
+        reports = _test_fresh(wanted, environment_name, variables, chosen, reboot)
     from goldenami import validate
     from goldenami.stages.build import report_to_json
 
+    _write_results(subject, reports, junit, html)
     if as_json:
         print_json({"schema": TEST_SCHEMA, "subject": subject, "host": where, "tests": [*map(report_to_json, reports)]})
         return 0 if all(report.ok for report in reports) else TestsFailed.exit_code
     for report in reports:
         validate.require(report)
     return 0
+
+
+def _write_results(subject: str, reports: Sequence[TestReport], junit: Path | None, html: Path | None) -> None:
+    """Write the files that the user asked for. Raises OutputFailed."""
+    from goldenami.report import testpage
+
+    if junit is not None:
+        write_file(junit, testpage.junit(reports), "--junit")
+    if html is not None:
+        write_file(html, testpage.page(f"Tests of {subject}", reports), "--html")
 
 
 def _load(recipe_ref: str, environment_name: str | None, variables: Mapping[str, str]) -> tuple[Environment, Recipe]:
@@ -279,6 +330,7 @@ def _test_on(
     variables: Mapping[str, str],
     access: Access,
     events: Path | None,
+    suites: Sequence[str] | None,
 ) -> TestReport:
     from goldenami import report
     from goldenami.events import masked
@@ -298,46 +350,103 @@ def _test_on(
                 gate="builder" if is_build else "image",
                 report_dir=Path(environment.local) / "tests" / endpoint.address.replace(":", "-"),
                 timeout=access.timeout,
+                suites=suites,
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """The image to test on a fresh instance, as the user names it, and where."""
+
+    subject: str
+    recipe_ref: str | None
+    architecture: Architecture | None
+    region: str | None
+    account: str | None
+    ssh_user: str | None
+
+
 def _test_fresh(
-    subject: str,
-    recipe_ref: str | None,
-    architecture: Architecture | None,
+    wanted: _Fresh,
     environment_name: str | None,
     variables: Mapping[str, str],
+    suites: Sequence[str] | None,
+    reboot: bool,
 ) -> list[TestReport]:
     from goldenami.aws.session import Cloud
     from goldenami.stages import fresh
 
-    manifest, image_ids, recipe, environment = _find(subject, recipe_ref, architecture, environment_name, variables)
+    manifest, image_ids, recipe, environment = _find(wanted, environment_name, variables)
+    place = find_place(environment, wanted.region, wanted.account)
     version = manifest.version if manifest is not None else recipe.version
     reach(environment)
     cloud = Cloud.of(environment)
-    reports = []
+    reports: list[TestReport] = []
     for found, image_id in image_ids.items():
         outputs = manifest.outputs.get(found, {}) if manifest is not None else {}
         users = {a: builder.ssh_user for a, builder in recipe.builder.items()}  # for `goldenami ssh`
         ports = {a: [builder.ssh_port, builder.image_ssh_port] for a, builder in recipe.builder.items()}
         arguments = {"image": image_id, "recipe": recipe.name, "users": users, "ports": ports}
         with run_task(cloud, environment, fresh.KIND, arguments) as job:
-            reports.append(fresh.run(job, recipe, version, found, image_id, outputs=outputs))
+            reports += fresh.run(
+                job,
+                recipe,
+                version,
+                found,
+                image_id,
+                outputs=outputs,
+                place=place,
+                known=_known(manifest, found),
+                suites=suites,
+                reboot=reboot,
+            )
     return reports
 
 
+def _known(manifest: ImageManifest | None, architecture: Architecture) -> Known:
+    """Return what the built-in suites compare an image with: what its build found."""
+    from goldenami.stages.host_work import Known
+
+    reports = manifest.tests if manifest is not None else ()
+    facts = next((r.facts for r in reports if (r.gate, r.architecture, r.place) == ("image", architecture, "")), {})
+    set_id = tuple(facts["set_id"]) if "set_id" in facts else None
+    return Known(set_id=set_id, earlier=facts, made_here=manifest is not None)
+
+
+def _strange_recipe(environment: Environment, place: Place, wanted: _Fresh) -> Recipe:
+    """Return a recipe with the tests that hold for any image. Raises NotFound if there is no such image, UsageError if
+    its operating system is not known."""
+    from goldenami.aws import images
+    from goldenami.aws.session import Cloud
+    from goldenami.os import of_reference
+    from goldenami.recipe.stranger import recipe_for_image
+
+    reach(environment)
+    cloud = Cloud.of(environment)
+    cloud.check_caller()
+    found = images.base_by_id(cloud, place, wanted.subject)
+    if wanted.architecture not in (None, found.architecture):
+        raise UsageError(f"{wanted.subject} is for {found.architecture}, found --architecture {wanted.architecture}")
+    system = of_reference(found.name)
+    if system is None:
+        raise UsageError(
+            f"{wanted.subject} is no image of this catalog, and its name {found.name!r} does not show its operating "
+            "system, so its tests are unknown",
+            hint="Give --recipe RECIPE.",
+        )
+    return recipe_for_image(wanted.subject, system.id, found.architecture, ssh_user=wanted.ssh_user)
+
+
 def _find(
-    subject: str,
-    recipe_ref: str | None,
-    architecture: Architecture | None,
-    environment_name: str | None,
-    variables: Mapping[str, str],
+    wanted: _Fresh, environment_name: str | None, variables: Mapping[str, str]
 ) -> tuple[ImageManifest | None, dict[Architecture, str], Recipe, Environment]:
-    """Return the release, its images in the home region, and the recipe with the tests. Raises NotFound or UsageError
+    """Return the release, its images in the wanted place, and the recipe with the tests. Raises NotFound or UsageError
     without one of them."""
     from goldenami.release.versions import Reference
 
+    subject, recipe_ref, architecture = wanted.subject, wanted.recipe_ref, wanted.architecture
     _, environment = open_project(environment_name)
+    place = find_place(environment, wanted.region, wanted.account)
     catalog = open_catalog(environment)
     manifest: ImageManifest | None
     if subject.startswith("ami-"):
@@ -345,9 +454,8 @@ def _find(
         manifest = catalog.get(entry.name, entry.version) if entry is not None else None
         if manifest is None:
             if recipe_ref is None:
-                raise UsageError(
-                    f"{subject} is no image of this catalog, so its tests are unknown", hint="Give --recipe RECIPE."
-                )
+                strange = _strange_recipe(environment, place, wanted)
+                return None, {strange.architectures[0]: subject}, strange, environment
             environment, recipe = _load(recipe_ref, environment_name, variables)
             if architecture is None and len(recipe.architectures) > 1:
                 raise UsageError(
@@ -363,16 +471,15 @@ def _find(
         manifest = catalog.find(Reference.parse(name))
         images = list(manifest.images)
     environment, recipe = _load(recipe_ref or manifest.recipe, environment_name, variables)
-    home = environment.home_place
     chosen: dict[Architecture, str] = {
         image.architecture: image.image_id
         for image in images
-        if image.place == home and architecture in (None, image.architecture)
+        if image.place == place and architecture in (None, image.architecture)
     }
     if not chosen:
         places = ", ".join(sorted({f"{image.place} ({image.architecture})" for image in images}))
         raise UsageError(
-            f"{manifest.label} has no such image in the home region {home}: {places}",
-            hint="Only images of the home account and region can be tested.",
+            f"{manifest.label} has no such image in {place}: {places}",
+            hint="Choose one of these places with --account and --region.",
         )
     return manifest, chosen, recipe, environment

@@ -9,7 +9,7 @@ from goldenami.cli.options import environment_option
 from goldenami.errors import NotFound
 
 _ROLES = ("builder", "publisher", "consumer", "planner", "caller")
-_JOBS = ("build", "retire", "snapshots", "volumes", "schedules", "dlm")
+_JOBS = ("build", "prove", "retire", "snapshots", "volumes", "schedules", "dlm")
 _FORMATS = ("json", "terraform", "cloudformation")
 
 

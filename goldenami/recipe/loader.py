@@ -213,6 +213,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             protection=None if protection == "none" else protection,
             fast_restore=fast_restore,
             share_tags=dict(first.distribution.share.tags),
+            prove=first.distribution.prove,
         ),
         retention=first.retention,
         refresh=first.refresh,

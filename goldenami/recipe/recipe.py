@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Place, Protection, Target
@@ -79,7 +79,7 @@ class Distribution:
     """The targets of an image. ``share_accounts``: 12-digit ids that may launch the home account's images.
     ``share_organizations``: ARNs of organizations and organizational units whose accounts may launch them.
     ``protection``: of released images from deregistration; None: goldenami does not protect them. ``fast_restore``,
-    ``share_tags``: as in ``Declaration``."""
+    ``share_tags``: as in ``Declaration``. ``prove``: where the final image is booted besides home."""
 
     targets: tuple[Target, ...]
     share_accounts: tuple[str, ...]
@@ -88,6 +88,7 @@ class Distribution:
     protection: Protection | None = None
     fast_restore: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
     share_tags: Mapping[str, str] = field(default_factory=dict)
+    prove: Literal["home", "each-region", "each-target"] = "home"
 
 
 @dataclass(frozen=True, slots=True)

@@ -429,6 +429,12 @@ class DistributionSpec(Spec):
     fast_restore: ReleaseFastRestoreSpec | None = Field(
         None, description="Fast snapshot restore of the releases that a channel points to."
     )
+    prove: Literal["home", "each-region", "each-target"] = Field(
+        "home",
+        description="Where the final image is booted and tested before it is published. home: in the home account and "
+        "region. each-region: also once in each other region. each-target: also in each other target, with the role "
+        "of its account, also from a shared image.",
+    )
 
 
 def check_order(spec: RetentionSpec | ChannelRetentionSpec) -> None:

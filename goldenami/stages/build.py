@@ -52,12 +52,13 @@ class HostWork(Protocol):
 @dataclass(frozen=True, slots=True)
 class Host:
     """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public keys of the login key pairs, one
-    in a line."""
+    in a line. ``place``: where it runs; None: the home account and region."""
 
     key: str
     instance_id: str
     endpoint: SshEndpoint
     login_key: str
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

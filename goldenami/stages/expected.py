@@ -57,6 +57,9 @@ def _stages(plan: BuildPlan) -> Iterator[_Key]:
     for architecture in architectures:
         yield "boot image", architecture
         yield "test image", architecture
+        if plan.recipe.has_suite("reboot"):
+            yield "reboot", architecture
+            yield "test reboot", architecture
     yield "verify", ""
     if plan.environment.consumers:
         yield "consumers", ""

@@ -6,19 +6,20 @@ leaves, and the instance powers itself off after its lifetime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from goldenami import reconcile
 from goldenami.aws import journals
 from goldenami.errors import GoldenAmiError
 from goldenami.events import masked
-from goldenami.model import Architecture, TestReport
+from goldenami.model import Architecture, Place, TestReport
 from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Recipe
 from goldenami.stages import hosts, transports
 from goldenami.stages.build import BuildContext, Host
-from goldenami.stages.host_work import SshHostWork, run_gate
+from goldenami.stages.host_work import REBOOT, Known, SshHostWork, reboot_gate, recipe_suites, run_gate
 from goldenami.stages.opening import secrets_of
 from goldenami.stages.replacing import on_a_host
 from goldenami.task import Task
@@ -36,18 +37,25 @@ def run(
     image_id: str,
     *,
     outputs: Mapping[str, str],
+    place: Place | None = None,
+    known: Known | None = None,
+    suites: Sequence[str] | None = None,
+    reboot: bool = False,
     on_instance: OnInstance | None = None,
-) -> TestReport:
-    """Run the tests of a recipe on a fresh instance of an image in the home region, inside a task.
+) -> tuple[TestReport, ...]:
+    """Run the tests of a recipe on a fresh instance of an image, inside a task. Returns a report for each run.
 
-    A failed test raises no error. A lost instance is replaced. ``outputs``: of the scripts of the build. The instance
-    and its keys are deleted at the end, whatever happens. ``on_instance`` replaces SSH, for callers without hosts.
+    A failed test raises no error. A lost instance is replaced. ``outputs``: of the scripts of the build. ``place``:
+    where the instance is launched, with the role of its account; None: the home account and region. ``known``,
+    ``suites``: as in :func:`host_work.run_tests`. ``reboot``: reboot it after the tests, and run tests again. The
+    instance and its keys are deleted at the end, whatever happens. ``on_instance`` replaces SSH, for callers without
+    hosts.
     """
     environment, secrets = job.environment, secrets_of(recipe, job.cloud)
     events = journals.open_journals(environment, job.cloud).storage.events(job.id)
     with (
         events.recording(job.emit) as to,
-        transports.opened(environment, job.cloud) as transport,
+        transports.opened(environment, job.cloud, place) as transport,
     ):
         transport.start()
         build = BuildContext(
@@ -63,19 +71,41 @@ def run(
             secrets=secrets,
         )
 
-        def once(spot: bool) -> TestReport:
+        def once(spot: bool) -> tuple[TestReport, ...]:
             with build.stage("boot image", architecture):
-                host = hosts.launch(build, architecture, "proof", image_id, None, spot=spot)
-            return (on_instance or _over_ssh)(build, architecture, host, outputs)
+                host = hosts.launch(build, architecture, "proof", image_id, None, spot=spot, place=place)
+            if on_instance is not None:
+                return (on_instance(build, architecture, host, outputs),)
+            return _over_ssh(build, architecture, host, outputs, replace(known or Known(), fresh=True), suites, reboot)
 
-        report = on_a_host(build, architecture, "proof", once)
+        reports = on_a_host(build, architecture, "proof", once)
+        if place not in (None, environment.home_place):
+            reports = tuple(replace(report, place=str(place)) for report in reports)
         with build.stage("clean up"):
             done = reconcile.delete_all(job.cloud, job.journal, job.ledger.proofs, emit=to)
         if not done.complete:
             left = ", ".join([*done.left, *done.unreachable])
             raise GoldenAmiError(f"the tests ended, but not everything could be deleted: {left}")
-        return report
+        return reports
 
 
-def _over_ssh(build: BuildContext, architecture: Architecture, host: Host, outputs: Mapping[str, str]) -> TestReport:
-    return run_gate(build, architecture, host, gate="image", outputs=outputs, required=False)
+def _over_ssh(
+    build: BuildContext,
+    architecture: Architecture,
+    host: Host,
+    outputs: Mapping[str, str],
+    known: Known,
+    suites: Sequence[str] | None,
+    reboot: bool,
+) -> tuple[TestReport, ...]:
+    wanted = suites
+    if reboot and wanted is None and not build.recipe.has_suite(REBOOT):
+        wanted = (*recipe_suites(build.recipe), REBOOT)
+    elif reboot and wanted is not None:
+        wanted = (*wanted, REBOOT)
+    options: dict[str, Any] = {"outputs": outputs, "suites": wanted, "required": False}
+    first = run_gate(build, architecture, host, gate="image", known=known, **options)
+    if not reboot:
+        return (first,)
+    before = replace(known, running=first.facts.get("running", {}))
+    return first, reboot_gate(build, architecture, host, known=before, **options)

@@ -20,7 +20,7 @@ from goldenami.provision import BoundOperation, Drift, Stage
 from goldenami.provision import outputs as script_outputs
 from goldenami.provision.boot import Reboot
 from goldenami.provision.shell import Script
-from goldenami.recipe import Recipe
+from goldenami.recipe import Recipe, TestRef
 from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.project import shown
 from goldenami.recipe.schema import VolumeSpec
@@ -34,6 +34,8 @@ from goldenami.validate import TestPath, Traces
 
 CONTROLS = TestPath(SUITE, "hardening")
 AGENTS, OWN = "agents", "recipe"  # the suites of the agents' tests, and of the recipe's own files
+SUITES = (*validate.SUITES, AGENTS, CONTROLS.label, OWN)  # the names that select tests
+REBOOT = "reboot"  # the suite, and its gate
 CHECKS = "goldenami"  # the variable with what the built-in suites know
 _TRACES = "traces"
 _LEFTOVERS = frozenset({"shell-history", "logins", "npm-logins", "memory-dumps", "mail"})  # of ``provision.TRACES``
@@ -96,14 +98,14 @@ class SshHostWork:
 class Known:
     """What the built-in suites compare a host with. ``set_id``: the set-id files of the base; None: unknown.
     ``earlier``: what the tests of the last release recorded. ``running``: what ran before the reboot. ``fresh``: the
-    host is a new instance of the image, and its only login is ours. ``goldenami_made``: False for an image of others,
+    host is a new instance of the image, and its only login is ours. ``made_here``: False for an image of others,
     whose builder nobody knows."""
 
     set_id: tuple[str, ...] | None = None
     earlier: Mapping[str, Any] = field(default_factory=dict)
     running: Mapping[str, Any] = field(default_factory=dict)
     fresh: bool = False
-    goldenami_made: bool = True
+    made_here: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +327,7 @@ def run_tests(
 
     ``undone``: what the hardening undid, if it was applied just now. ``traces``: of the builder; with them the tests of
     the sealing run as well. ``known``: what the built-in suites compare with. ``suites``: run only these
-    (:func:`suite_names`); None: all of the recipe. A failed test raises no error; see ``run_suite``."""
+    (``SUITES``); None: all of the recipe. A failed test raises no error; see ``run_suite``."""
     hardening = recipe.hardening.get(architecture, Hardening())
     known = known or Known()
     proven = Collector(emit)
@@ -359,33 +361,35 @@ def reboot_gate(
     *,
     outputs: Mapping[str, str],
     known: Known,
+    suites: Sequence[str] | None = None,
     required: bool = True,
 ) -> TestReport:
     """Reboot a host, and run the tests at gate "reboot". Raises TestsFailed if a test failed and ``required``."""
     with build.stage("reboot", architecture), hosts.connected(build, host, architecture) as connection:
         once = BoundOperation(Reboot(when="always"), build.recipe.mark)
         provision.run_stage(connection, Stage("reboot", (once,)), build.emit)
-    return run_gate(build, architecture, host, gate="reboot", outputs=outputs, known=known, required=required)
+    return run_gate(
+        build, architecture, host, gate=REBOOT, outputs=outputs, known=known, suites=suites, required=required
+    )
 
 
-def suite_names(recipe: Recipe) -> tuple[str, ...]:
-    """Return the names that select tests: the built-in suites, ``agents``, ``hardening`` and ``recipe`` (its files)."""
-    del recipe
-    return (*validate.SUITES, AGENTS, CONTROLS.label, OWN)
+def recipe_suites(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the suites that a recipe runs, as ``suites`` of :func:`run_tests` names them."""
+    return tuple(dict.fromkeys((*(_suite_of(ref) for ref in recipe.tests), CONTROLS.label)))
+
+
+def _suite_of(ref: TestRef) -> str:
+    return AGENTS if ref.origin else OWN if ref.path is not None else ref.name
 
 
 def _chosen(
     recipe: Recipe, architecture: Architecture, suites: Sequence[str] | None, *, sealed: bool
 ) -> tuple[TestPath | str, ...]:
     """Return the tests for ``validate``: suites by name, files by the path that the user sees."""
-    refs = [(AGENTS if t.origin else OWN if t.path is not None else t.name, t) for t in recipe.tests]
-    own: list[tuple[str, TestPath | str]] = [
-        (
-            kind,
-            TestPath(t.path, t.name if t.installed else shown(t.path), t.installed) if t.path is not None else t.name,
-        )
-        for kind, t in refs
-    ]
+    own: list[tuple[str, TestPath | str]] = []
+    for t in recipe.tests:
+        file = None if t.path is None else TestPath(t.path, t.name if t.installed else shown(t.path), t.installed)
+        own.append((_suite_of(t), file or t.name))
     if sealed:
         own.append(("sealed", "sealed"))
     if recipe.hardening.get(architecture, Hardening()).controls:
@@ -395,9 +399,7 @@ def _chosen(
     more = [name for name in suites if name in validate.SUITES and name not in (kind for kind, _ in own)]
     chosen = (*(test for kind, test in own if kind in suites), *more)
     if not chosen:
-        raise UsageError(
-            f"{recipe.name} has no tests of {', '.join(suites)}", hint=f"Suites: {', '.join(suite_names(recipe))}."
-        )
+        raise UsageError(f"{recipe.name} has no tests of {', '.join(suites)}", hint=f"Suites: {', '.join(SUITES)}.")
     return chosen
 
 
@@ -411,7 +413,7 @@ def _checks(recipe: Recipe, architecture: Architecture, endpoint: SshEndpoint, k
         "earlier": dict(known.earlier),
         "before": dict(known.running),
         "fresh": known.fresh,
-        "made_here": known.goldenami_made,
+        "made_here": known.made_here,
         "login_keys": logins if known.fresh else None,
         "ssh_ports": sorted({builder.ssh_port, builder.image_ssh_port}),
         "leftovers": {trace.what: trace.find.text for trace in provision.TRACES if trace.name in _LEFTOVERS},

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 from goldenami import lifetime, ssh
 from goldenami.aws import instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
 from goldenami.events import emit
-from goldenami.model import Architecture, SshEndpoint
+from goldenami.model import Architecture, Environment, Network, Place, SshEndpoint
 from goldenami.recipe.secrets import fill
 from goldenami.stages.build import BuildContext, Host
 from goldenami.stages.userdata import KEY_KINDS, KeyKind, user_data
@@ -39,6 +40,7 @@ def launch(
     volumes: tuple[DataVolume, ...] = (),
     kept_devices: tuple[str, ...] = (),
     spot: bool = True,
+    place: Place | None = None,
 ) -> Host:
     """Launch a temporary instance and wait until EC2 reports that it runs.
 
@@ -46,29 +48,32 @@ def launch(
     ``volume_key``: the ARN of the key of the root volume and of the volumes of ``data_devices``; None: EC2's choice.
     ``image_key``: the ARN of the key of the image, if it is known, for messages.
     ``volumes``: data volumes. ``kept_devices``: devices of the image whose volumes would outlive the instance.
-    ``spot``: False launches an on-demand instance even if the recipe requests a spot instance.
+    ``spot``: False launches an on-demand instance even if the recipe requests a spot instance. ``place``: where;
+    None: the home account and region. The transport of the build must be for the same place.
     """
-    key = key_of(purpose, architecture)
-    ledger, home = build.ledger, build.home
+    ledger, there = build.ledger, place or build.home
+    at = "" if there == build.home else f"-{there.account}-{there.region}"
+    name = f"{purpose}{at}"
+    key = f"{name}/{architecture}"
     ledger.delete_key(key)
-    wanted = build.recipe.builder[architecture]
+    wanted, settings = build.recipe.builder[architecture], network_in(build.environment, there)
     # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
-    logins = _key_pairs(build, f"{purpose}-login-key")
-    host_keys = _key_pairs(build, f"{purpose}-{architecture}-host-key")
+    logins = _key_pairs(build, f"{name}-login-key")
+    host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
     data = user_data(
         host_keys,
         lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
         login_keys=[pair.public_key for pair in logins[1:]],
         more=fill(wanted.user_data, build.secrets) if purpose == "builder" else "",
     )
-    subnets = network.subnets(build.cloud, home, build.environment.network)
+    subnets = network.subnets(build.cloud, there, settings)
     ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
-    groups = build.environment.network.security_groups
+    groups = settings.security_groups
     if not groups:
-        source = build.transport.source(subnets[0])
-        groups = (
-            security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source=source, ports=ports),
-        )
+        source, group = build.transport.source(subnets[0]), f"{SECURITY_GROUP}{at}"
+        groups = (security_groups.create(ledger, group, there, vpc_id=subnets[0].vpc_id, source=source, ports=ports),)
+    # Instance profiles are of the home account.
+    profile = wanted.instance_profile or build.environment.instance_profile
     spec = LaunchSpec(
         image_id=image_id,
         instance_types=wanted.instance_types,
@@ -76,7 +81,7 @@ def launch(
         security_group_id=groups[0],
         more_groups=groups[1:],
         hop_limit=wanted.hop_limit,
-        key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=logins[0].public_key),
+        key_name=keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key),
         user_data=data,
         root_volume=root_volume,
         volume_key=volume_key,
@@ -86,25 +91,32 @@ def launch(
         kept_devices=kept_devices,
         spot=wanted.spot and spot,
         name=f"goldenami {purpose} {build.label}",
-        instance_profile=wanted.instance_profile or build.environment.instance_profile,
-        public_address=_PUBLIC[build.environment.network.address],
+        instance_profile=profile if there.account == build.home.account else None,
+        public_address=_PUBLIC[settings.address],
     )
     instance = instances.launch_running(
-        ledger, key, home, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
+        ledger, key, there, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
     )
     instance_id = instance.id
     emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance_id)
     endpoint = SshEndpoint(
-        address=instances.address(instance, build.environment.network),
+        address=instances.address(instance, settings),
         user=wanted.ssh_user,
         private_key="".join(pair.private_key for pair in logins),
         host_key="\n".join(pair.public_key for pair in host_keys),
         port=wanted.port_of(purpose),
         transport=build.transport.opener,
         instance_id=instance_id,
-        region=home.region,
+        region=there.region,
     )
-    return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins))
+    return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there)
+
+
+def network_in(environment: Environment, place: Place) -> Network:
+    """Return the settings for instances in a place. The ids of a subnet and of security groups are of the home account
+    and region; elsewhere, the tags of subnets or the default VPC decide, and a temporary group is created."""
+    own = environment.network
+    return own if place == environment.home_place else replace(own, subnet_id=None, security_groups=())
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -113,8 +113,10 @@ def test(
     gate: Literal["builder", "image"],
     report_dir: Path,
     timeout: float,
+    suites: Sequence[str] | None,
 ) -> TestReport:
-    """Run the tests of a recipe on a host. A failed test raises no error. ``timeout``: seconds to connect."""
+    """Run the tests of a recipe on a host. A failed test raises no error. ``timeout``: seconds to connect. ``suites``:
+    as in :func:`host_work.run_tests`."""
     with ssh.connect(endpoint, timeout=timeout) as connection:
         architecture = architecture_of(recipe, connection)
         facts = script_outputs.output_facts(stages_of(recipe, architecture, secrets))
@@ -130,4 +132,5 @@ def test(
         emit=to,
         secrets=secrets,
         outputs=script_outputs.read_outputs(found, secrets.values()),
+        suites=suites,
     )

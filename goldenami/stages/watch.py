@@ -72,7 +72,7 @@ class Watch(threading.Event):
         if self.lost is None:
             try:
                 id, cloud = self._host.instance_id, self._build.cloud
-                found = instances.describe_many(cloud, self._build.home, [id]).get(id)
+                found = instances.describe_many(cloud, self._host.place or self._build.home, [id]).get(id)
                 if found is None:
                     self._missing_since = self._missing_since if self._missing_since is not None else cloud.clock()
                     if cloud.clock() - self._missing_since < waiters.STANDARD.visible:
@@ -194,7 +194,7 @@ def _unreachable(watch: Watch, host: Host, error: GoldenAmiError) -> HostLost | 
 def last_of_console(build: BuildContext, host: Host) -> str:
     """Return the last lines of an instance's console as an addition to a message; empty if EC2 returns none."""
     try:
-        output = instances.console_output(build.cloud, build.home, host.instance_id)
+        output = instances.console_output(build.cloud, host.place or build.home, host.instance_id)
     except GoldenAmiError:
         return ""
     tail = [line.rstrip() for line in output.splitlines() if line.strip()][-_CONSOLE_LINES:]

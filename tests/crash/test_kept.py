@@ -157,7 +157,7 @@ def test_an_image_is_tested_on_a_fresh_instance_that_is_deleted(world: World, fa
     def run() -> TestReport:
         arguments = {"image": image.image_id}
         with task.run(world.environment, fresh.KIND, arguments, cloud=world.cloud, emit_to=world.events.append) as job:
-            return fresh.run(job, recipe, "1.0", "x86_64", image.image_id, outputs={}, on_instance=on_instance)
+            return fresh.run(job, recipe, "1.0", "x86_64", image.image_id, outputs={}, on_instance=on_instance)[0]
 
     if failing:
         with pytest.raises(OperationFailed):

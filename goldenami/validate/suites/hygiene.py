@@ -6,8 +6,7 @@ recipes and agents. Some tests prove something only on a new instance of the ima
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,12 +14,12 @@ import pytest
 
 from goldenami.os.privileges import SET_ID, WALK
 from goldenami.os.sshd import KEY_FILES
+from goldenami.validate.reading import in_range, listeners
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 Facts = Mapping[str, Sequence[str]]
 
 _DHCP = ("68/udp", "546/udp")
-_EPHEMERAL = 32768  # UDP sockets of clients have ports from here on; they listen to nobody
 _NAMES_OF_LINKS = ("5353/udp", "5355/udp", "5355/tcp")  # mDNS and LLMNR: only the systems of the same link reach them
 _SECONDS = 120  # between the start of the system and the first file of an instance
 
@@ -139,27 +138,6 @@ def test_no_authorized_keys(facts: Facts, declared: Mapping[str, Any]) -> None:
     _refuse(found, "keys of SSH that open every instance", "authorized_keys")
 
 
-def _listeners(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the port (80/tcp) and the program of each socket that other machines reach."""
-    for line in lines:
-        protocol, _, _, _, local, *rest = line.split()
-        address, _, number = local.rpartition(":")
-        address = address.strip("[]").partition("%")[0].strip("[]")
-        if address != "*" and ipaddress.ip_address(address).is_loopback:
-            continue
-        if not number.isdigit() or (protocol == "udp" and int(number) >= _EPHEMERAL):
-            continue
-        program = line.partition('users:(("')[2].partition('"')[0]
-        yield f"{number}/{protocol}", program or (rest[-1] if rest else "")
-
-
-def _in_range(port: str, expected: str) -> bool:
-    number, protocol = port.split("/")
-    span, wanted = expected.split("/")
-    first, _, last = span.partition("-")
-    return protocol == wanted and int(first) <= int(number) <= int(last or first)
-
-
 def test_only_declared_ports_listen(
     facts: Facts, declared: Mapping[str, Any], record_fact: Callable[[str, Any], None]
 ) -> None:
@@ -167,13 +145,13 @@ def test_only_declared_ports_listen(
     loopback address are left out."""
     if facts["ports"] == ["missing"]:
         pytest.skip("NOT PROVEN: the host has no program ss")
-    found = dict(_listeners(facts["ports"]))
+    found = dict(listeners(facts["ports"]))
     record_fact("ports", sorted(found))
     expected = [*declared["expect"].get("ports", ()), *_DHCP, *(f"{p}/tcp" for p in declared.get("ssh_ports", (22,)))]
     extra = [
         f"{port} ({program})" if program else port
         for port, program in sorted(found.items())
-        if not any(_in_range(port, one) for one in expected)
+        if not any(in_range(port, one) for one in expected)
         and not (port in _NAMES_OF_LINKS and program.startswith("systemd-resolve"))
     ]
     _refuse(extra, "ports that nobody declared", "ports")

@@ -8,38 +8,23 @@ boots at the speed of its host.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+
+from goldenami.validate.reading import MANAGER, UNIT, Measured, grown, read
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 
 pytestmark = pytest.mark.retry(0)  # the facts are read once, after the boot
 
 _BOOT_SECONDS = 90  # limit for the end of the boot
-_FLOOR: Mapping[str, float] = {
-    "boot_seconds": 5,
-    "memory_mib": 256,
-    "disk_mib": 512,
-}  # smaller differences do not count
-_WHAT: Mapping[str, str] = {
-    "boot_seconds": "the boot takes {} s",
-    "memory_mib": "the processes need {} MiB of memory",
-    "disk_mib": "the root filesystem has {} MiB of files",
-}
-
-_UNIT = (
-    "Id,TriggeredBy,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
-    "InactiveEnterTimestampMonotonic"
-)
-_MANAGER = "FirmwareTimestampMonotonic,LoaderTimestampMonotonic,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
 _GATHER = f"""timeout {_BOOT_SECONDS} systemctl is-system-running --wait
 echo ===
-systemctl show --property={_MANAGER}
+systemctl show --property={MANAGER}
 echo ===
-systemctl show --property={_UNIT} '*.service' '*.mount' '*.socket' '*.target'
+systemctl show --property={UNIT} '*.service' '*.mount' '*.socket' '*.target'
 echo ===
 systemd-detect-virt --container || :
 echo ===
@@ -47,57 +32,6 @@ cat /proc/[0-9]*/status | awk '/^RssAnon:/ {{ sum += $2 }} END {{ print int(sum 
 echo ===
 df -Pk / | tail -n 1
 """
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one boot needed. ``units``: unit -> seconds from its start to its result, of the units of the boot."""
-
-    container: bool
-    values: Mapping[str, float]
-    units: Mapping[str, float]
-
-
-def read_units(blocks: Sequence[str]) -> dict[str, float]:
-    """Return how long each unit took to start, in seconds, as ``systemd-analyze blame`` counts. Units that a timer or a
-    socket starts are left out: nothing waits for them."""
-    found = {}
-    for block in blocks:
-        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        begin, active, leaving, inactive = (int(unit.get(name) or 0) for name in _UNIT.split(",")[2:])
-        if not begin or unit.get("TriggeredBy"):
-            continue
-        end = active if active >= begin else inactive if inactive >= begin else leaving
-        if end >= begin:
-            found[unit["Id"]] = round((end - begin) / 1e6, 1)
-    return found
-
-
-def read(output: str) -> Measured:
-    """Read the output of the command that gathers."""
-    _, manager, units, virtual, memory, disk = output.split("===\n")
-    times = {name: int(value or 0) for name, _, value in (line.partition("=") for line in manager.splitlines())}
-    container = virtual.strip() not in ("", "none")
-    finish, begin = times.get("FinishTimestampMonotonic", 0), times.get("UserspaceTimestampMonotonic", 0)
-    # The monotonic clock of a machine begins with its kernel, that of a container with its host.
-    boot = (finish - begin if container else finish + times.get("FirmwareTimestampMonotonic", 0)) / 1e6
-    values = {"boot_seconds": round(boot, 1), "memory_mib": float(memory)}
-    if not container:  # a container shows the disk of its host
-        values["disk_mib"] = round(int(disk.split()[2]) / 1024)
-    return Measured(container, values if finish else {}, read_units(units.split("\n\n")))
-
-
-def grown(now: Mapping[str, float], before: Mapping[str, float], tolerance: int, *, times: bool = True) -> list[str]:
-    """Return what needs more than the tolerance (percent) allows, as sentences. ``times``: whether the times count."""
-    found = []
-    for name, floor in _FLOOR.items():
-        if name not in now or name not in before or (name == "boot_seconds" and not times):
-            continue
-        most = max(before[name] * (1 + tolerance / 100), before[name] + floor)
-        if now[name] > most:
-            text = _WHAT[name].format(f"{now[name]:g}")
-            found.append(f"{text}, in the last release {before[name]:g} (tolerance {tolerance} %)")
-    return found
 
 
 @pytest.fixture(scope="module")
