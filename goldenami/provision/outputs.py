@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from goldenami.errors import BuilderError
 from goldenami.model import Mark
@@ -32,6 +33,12 @@ def output_facts(stages: Iterable[Stage]) -> tuple[Fact, ...]:
     """Return the facts that a program must read after these stages, so that ``read_outputs`` finds the outputs."""
     # stderr is read with the value, so that the error of a failing command is reported.
     return tuple(Fact(_PREFIX + name, sh("sh -c @command 2>&1", command=c)) for _, name, c in _declared(stages))
+
+
+def scripts_with_outputs(stage: Stage) -> Stage:
+    """Return a stage with only its scripts that have outputs."""
+    kept = {id(bound): replace(bound, notify=()) for bound, _, _ in _declared([stage])}
+    return Stage(stage.name, tuple(kept.values()))
 
 
 def read_outputs(found: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:

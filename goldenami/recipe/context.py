@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from goldenami.model import Environment
 from goldenami.os import SYSTEMS
 from goldenami.recipe.rendering import Namespace
+from goldenami.recipe.secrets import Secret
+
+IMAGE_FACTS: Final = ("image_id", "image_name", "image_owner", "image_created", "root_device_name")
+"""The facts of the base image, as DescribeImages gives them."""
+
+HOST_FACTS: Final[Mapping[str, str]] = {
+    "kernel": "uname -r",
+    "os_version": '. /etc/os-release; printf %s "${VERSION_ID-}"',
+    "os_name": '. /etc/os-release; printf %s "${PRETTY_NAME-}"',
+    "root_device": "findmnt -nro SOURCE /",
+}
+"""The facts that the base image has when its builder has booted, and the shell code that prints each."""
+
+
+def fact_key(name: str) -> str:
+    """Return the name of the placeholder of a fact. No variable can have it, since it has a dot."""
+    return f"facts.{name}"
+
+
+def fact_names() -> Namespace:
+    """Return ``facts``: placeholders for what is known only when a builder runs. As with secrets, ``fill`` inserts the
+    values, and expressions cannot compare them.
+    """
+    return Namespace("facts", {name: Secret(fact_key(name)) for name in (*IMAGE_FACTS, *HOST_FACTS)})
 
 
 def environment_names(environment: Environment) -> Namespace:

@@ -26,7 +26,7 @@ from goldenami.provision import SETUP, BuildNetwork, PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
 from goldenami.recipe.conflicts import Claim, check_conflicts, claims_of
-from goldenami.recipe.context import base_names, environment_names, recipe_names
+from goldenami.recipe.context import base_names, environment_names, fact_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.extensions import check_compiles
@@ -142,6 +142,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         kind, reference = _base_kind(sections.get("base"))
         channel = sections["base"].get("channel", DEFAULT_CHANNEL) if kind == "recipe" else ""
         context["base"] = base_names(kind or "", reference, channel, os)
+        context["facts"] = fact_names()
         user_data[architecture] = read_user_data(scope, sections.get("builder"))
         found = agents.read(scope, os)
         hardened[architecture] = hardening.read(scope, os, loading.today)

@@ -19,10 +19,11 @@ from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, 
 from goldenami.provision.operation import SourceForm
 from goldenami.provision.trees import read_files, read_tree
 from goldenami.reading import TEXT_BYTES, Files, Refused, describe, hint_of
+from goldenami.recipe.context import fact_names
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.scope import Scope, condition, render_tree
-from goldenami.recipe.secrets import display
+from goldenami.recipe.secrets import Secret, display
 from goldenami.recipe.similar import suggestion
 
 COMMON = {
@@ -129,7 +130,7 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
         fields = {model.shorthand: fields}
     payloads = _payloads(scope, model, fields, at)
     try:
-        operation = model.model_validate(fields)
+        operation = _valid(model, fields)
     except ValidationError as error:
         scope.reject(error, at, model, kind)
         return None
@@ -144,6 +145,37 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
         problems.add(document.key_mark(at), f"{kind}: {wrong}")
         return None
     return BoundOperation(operation, document.key_mark(at), title, notify, payloads, retries)
+
+
+def _valid(model: type[Operation], fields: Any) -> Operation:
+    """Return the operation of a recipe. Raises ValidationError.
+
+    A field with a fact, such as the package ``linux-headers-{{ facts.kernel }}``, is checked with a word in place of
+    the fact, and again with its value in a build.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError:
+        words = {str(placeholder): f"fact{number}" for number, placeholder in enumerate(fact_names().values())}
+        instead = _replaced(fields, words)
+        if instead == fields:
+            raise
+        made = model.model_validate(instead)
+        back = {word: placeholder for placeholder, word in words.items()}
+        return made.model_copy(update={name: _replaced(getattr(made, name), back) for name in made.model_fields_set})
+
+
+def _replaced(value: Any, words: Mapping[str, str]) -> Any:
+    """Return a value with some parts of all its texts replaced."""
+    if isinstance(value, str):
+        for before, after in words.items():
+            value = value.replace(before, after)
+        return Secret.wrap(value)
+    if isinstance(value, Mapping):
+        return {_replaced(key, words): _replaced(item, words) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(item, words) for item in value)
+    return value
 
 
 def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -> dict[str, Payload] | None:

@@ -276,9 +276,10 @@ class Renderer:
     used: set[str | Path] = field(default_factory=set, compare=False)
 
     def inside(self, names: Mapping[str, Any]) -> Renderer:
-        """Return a renderer for other files: with the names of this one except ``vars``, and more names. What it uses
-        is also used by this renderer."""
-        return Renderer({**{key: value for key, value in self.context.items() if key != "vars"}, **names}, self.used)
+        """Return a renderer for other files: with the names of this one except ``vars`` and ``facts``, and more names.
+        What it uses is also used by this renderer."""
+        kept = {key: value for key, value in self.context.items() if key not in ("vars", "facts")}
+        return Renderer({**kept, **names}, self.used)
 
     def text(self, source: str, report: Report, budget: Budget | None = None) -> str | None:
         """Render a template. After a problem the result is None, and every problem was reported."""

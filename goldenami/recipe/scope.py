@@ -14,6 +14,7 @@ from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.rendering import Renderer, has_expression
+from goldenami.recipe.secrets import called, is_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ def condition(scope: Scope, value: Any, path: NodePath) -> bool:
         if path in scope.failed:
             return False
         if isinstance(value, str) and value.strip().lower() in ("", "false", "no", "0"):
+            return False
+        if is_secret(value):
+            what = called(value) if called(value) != "secret" else "a secret"
+            message = f"{what} cannot be a condition, because its value is not known yet when templates are rendered"
+            scope.problems.add(scope.document.mark(path), message)
             return False
     if value is None:
         scope.problems.add(

@@ -20,7 +20,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from goldenami.recipe.secrets import FILTERS, Secret, deferred, has_secret, is_secret
+from goldenami.recipe.secrets import FILTERS, Secret, called, deferred, has_secret, is_secret
 
 _UNKNOWN: Final = "because its value is not known yet when templates are rendered"
 # Filters that move values of a list or mapping, and look at none.
@@ -120,7 +120,10 @@ _GUARDS: Final[Mapping[type[nodes.Node], tuple[str, tuple[str, ...]]]] = {
 }
 
 
-def _refused(what: str, hint: str = "") -> SecurityError:
+def _refused(what: str, hint: str = "", of: Any = "") -> SecurityError:
+    """Return the error for what cannot be done with a secret, or with the fact that ``of`` is."""
+    fact = called(of) if isinstance(of, str) and is_secret(of) else "secret"
+    what = what if fact == "secret" else what.replace("a secret", fact, 1)
     return SecurityError(f"{what}, {_UNKNOWN}.{' ' + hint if hint else ''}")
 
 
@@ -130,13 +133,13 @@ def _joined(parts: Iterable[Any]) -> str:
 
 def _known(value: Any) -> Any:
     if has_secret(value):
-        raise _refused("a secret cannot be compared or calculated with")
+        raise _refused("a secret cannot be compared or calculated with", of=value)
     return value
 
 
 def _known_text(value: Any) -> Any:
     if is_secret(value):
-        raise _refused("a secret cannot be a condition or a sequence")
+        raise _refused("a secret cannot be a condition or a sequence", of=value)
     return value
 
 

@@ -2,7 +2,8 @@
 
 A variable such as ``db_password: {secret: {env: DB_PASSWORD}}`` renders to a placeholder. The plan, its
 digest, the journal and all output have the placeholder. ``read`` gets the values immediately before they are needed,
-``fill`` inserts them into the operations for the host, and ``Masker`` removes them from the output of the host.
+``fill`` inserts them into the operations for the host, and ``Masker`` removes them from the output of the host. Facts
+that only a builder knows (``context.fact_names``) have placeholders too. Their names have a dot; nothing masks them.
 
 A filter on a secret, ``{{ vars.db_password | urlencode }}``, cannot work while the template is rendered. It is recorded
 in a placeholder of its own, with the text that it is for, and ``fill`` applies it to the value. ``secret_text`` refuses
@@ -30,7 +31,7 @@ from goldenami.reading import Files, describe, hint_of
 # Private-use characters: filters do not change them, and they do not occur in normal text.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 _PLACEHOLDER = re.compile(
-    f"{_OPEN}(?:secret:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|filtered:(?P<call>[A-Za-z0-9_=-]+)){_CLOSE}"
+    f"{_OPEN}(?:secret:(?P<name>[A-Za-z_][A-Za-z0-9_.]*)|filtered:(?P<call>[A-Za-z0-9_=-]+)){_CLOSE}"
 )
 _LONGEST = 1 << 20  # characters of a recorded filter; each filter on the result of another one makes it a third longer
 MASK = "(secret)"
@@ -188,8 +189,14 @@ def names_in(text: str) -> frozenset[str]:
 
 
 def display(text: str) -> str:
-    """Return a rendered text for output: each placeholder becomes ``(secret)``."""
-    return _PLACEHOLDER.sub(MASK, text)
+    """Return a rendered text for output: each placeholder becomes ``(secret)``, or the name of the fact."""
+    return _PLACEHOLDER.sub(lambda match: f"({called(match[0])})", text)
+
+
+def called(text: str) -> str:
+    """Return what the placeholders of a text stand for: "secret", or the name of a fact such as ``facts.kernel``."""
+    names = sorted(names_in(text))
+    return names[0] if names and all("." in name for name in names) else "secret"
 
 
 def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]:

@@ -12,7 +12,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from goldenami.reading import TEXT_BYTES, describe, hint_of
+from goldenami.recipe.context import HOST_FACTS, fact_key
 from goldenami.recipe.scope import Scope
+from goldenami.recipe.secrets import names_in
 from goldenami.recipe.words import Spec
 
 LIMIT: Final = 16384  # bytes of all user data of an instance, before base64 (EC2)
@@ -79,6 +81,11 @@ def _template(scope: Scope, src: str) -> str | None:
 
 def _faults(text: str) -> list[tuple[str, str]]:
     """Return what is wrong with user data, and hints."""
+    early = sorted(names_in(text) & {fact_key(name) for name in HOST_FACTS})
+    if early:
+        return [
+            (f"{early[0]} is read from the builder, which gets its user data first", "Use a shell command instead.")
+        ]
     size = len(text.encode())
     if size > LIMIT - OWN:
         most = f"expected at most {LIMIT - OWN}"

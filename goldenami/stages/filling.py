@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from goldenami.errors import InvalidInput, Problem
 from goldenami.provision import BoundOperation, BuildNetwork, Handler, Payload, Stage
-from goldenami.recipe.secrets import fill, names_in
+from goldenami.recipe.secrets import Secret, fill, names_in
 
 
 def fill_stage(stage: Stage, values: Mapping[str, str]) -> Stage:
@@ -48,7 +48,8 @@ def _bound(bound: BoundOperation, values: Mapping[str, str]) -> BoundOperation:
             text = f"{bound.label}: with the value of its secret, {fields or 'it'} is not valid"
             raise InvalidInput([Problem(bound.mark.file, bound.mark.line, bound.mark.column, text)]) from None
     payloads = {name: _payload(p, values) for name, p in bound.payloads.items()}
-    return replace(bound, operation=operation, payloads=payloads, title=bound.label)
+    shown = {name: value if "." in name else Secret(name) for name, value in values.items()}  # facts are no secrets
+    return replace(bound, operation=operation, payloads=payloads, title=fill(bound.label, shown))
 
 
 def _payload(payload: Payload, values: Mapping[str, str]) -> Payload:

@@ -25,7 +25,7 @@ from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.project import shown
 from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import is_secret
-from goldenami.stages import hosts
+from goldenami.stages import hostfacts, hosts
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.filling import fill_network, fill_stage
 from goldenami.stages.watch import watched
@@ -133,7 +133,8 @@ def _provision(
     hardening undid.
     """
     recipe = build.recipe
-    full = stages_of(recipe, architecture, build.secrets, _volumes(build, host))
+    known = {**build.secrets, **hostfacts.of_image(build.plan.facts.base[architecture])}
+    full = stages_of(recipe, architecture, known, connection, _volumes(build, host))
     before = (provision.SET_ID,) if recipe.has_suite("hygiene") else ()
     result = provision.run_program(
         connection,
@@ -227,12 +228,31 @@ def _data_volumes(recipe: Recipe) -> list[VolumeSpec]:
     return [volume for volume in recipe.image.volumes if volume.filesystem is not None]
 
 
+def outputs_on(
+    recipe: Recipe, architecture: Architecture, secrets: Mapping[str, str], connection: ssh.Connection
+) -> dict[str, str]:
+    """Return the outputs of a recipe's scripts, as a host has them now. Raises the errors of ``stages_of``, but only
+    for what these scripts use, and of ``provision.run_program``."""
+    scripts = [script_outputs.scripts_with_outputs(stage) for stage in _stages(recipe, architecture, ())]
+    values = {**secrets, **hostfacts.read(connection, scripts, secrets)}
+    facts = script_outputs.output_facts([fill_stage(stage, values) for stage in scripts])
+    found = provision.run_program(connection, facts, secrets=secrets.values()).facts if facts else {}
+    return script_outputs.read_outputs(found, secrets.values())
+
+
 def stages_of(
-    recipe: Recipe, architecture: Architecture, secrets: Mapping[str, str], volumes: tuple[Stage, ...] = ()
+    recipe: Recipe,
+    architecture: Architecture,
+    known: Mapping[str, str],
+    connection: ssh.Connection,
+    volumes: tuple[Stage, ...] = (),
 ) -> list[Stage]:
-    """Return all stages of a recipe in their order, with the values of its secrets. ``volumes``: the stage of the data
-    volumes, which only a builder has."""
-    return [fill_stage(stage, secrets) for stage in _stages(recipe, architecture, volumes)]
+    """Return all stages of a recipe in their order, with the values of its secrets and facts. ``known``: the secrets,
+    and facts of the base image; those of the host are read. ``volumes``: the stage of the data volumes, which only a
+    builder has. Raises UsageError for a fact that is unknown here."""
+    stages = _stages(recipe, architecture, volumes)
+    values = {**known, **hostfacts.read(connection, stages, known)}
+    return [fill_stage(stage, values) for stage in stages]
 
 
 def stage_names(recipe: Recipe, architecture: Architecture) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
 from goldenami.events import emit
 from goldenami.model import Architecture, Environment, Network, Place, SshEndpoint
 from goldenami.recipe.secrets import fill
+from goldenami.stages import hostfacts
 from goldenami.stages.build import BuildContext, Host
 from goldenami.stages.userdata import KEY_KINDS, KeyKind, user_data
 from goldenami.stages.watch import watched
@@ -64,7 +65,7 @@ def launch(
         host_keys,
         lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
         login_keys=[pair.public_key for pair in logins[1:]],
-        more=fill(wanted.user_data, build.secrets) if purpose == "builder" else "",
+        more=_more(build, architecture) if purpose == "builder" else "",
     )
     subnets = network.subnets(build.cloud, there, settings)
     ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
@@ -147,6 +148,12 @@ def key_of(purpose: str, architecture: Architecture) -> str:
 def dispose(build: BuildContext, host: Host) -> None:
     """Terminate a temporary instance. Does not wait until it is terminated."""
     build.ledger.delete_key(host.key)
+
+
+def _more(build: BuildContext, architecture: Architecture) -> str:
+    """Return the user data that the recipe adds for its builder."""
+    facts = hostfacts.of_image(build.plan.facts.base[architecture])
+    return fill(build.recipe.builder[architecture].user_data, {**build.secrets, **facts})
 
 
 def _key_pairs(build: BuildContext, name: str) -> list[ssh.KeyPair]:

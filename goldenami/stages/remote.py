@@ -14,10 +14,9 @@ from goldenami.events import Emit, emit
 from goldenami.hardening import AFTER, BEFORE, rechecked
 from goldenami.model import Architecture, Environment, SshEndpoint, TestReport
 from goldenami.provision import OperationResult, Stage
-from goldenami.provision import outputs as script_outputs
 from goldenami.provision.boot import Reboot
 from goldenami.recipe import Recipe
-from goldenami.stages.host_work import run_tests, stages_of
+from goldenami.stages.host_work import outputs_on, run_tests, stages_of
 
 _MACHINES: Final[Mapping[str, Architecture]] = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _IDENTIFY: Final = '. /etc/os-release; printf "%s|%s|" "$ID" "$ID_LIKE"; uname -m'
@@ -77,7 +76,7 @@ def apply(
     ``provision.run_program``.
     """
     architecture = architecture_of(recipe, connection)
-    stages = stages_of(recipe, architecture, secrets)
+    stages = stages_of(recipe, architecture, secrets, connection)
     reboots = [one for stage in stages for one in stage.operations if isinstance(one.operation, Reboot)]
     if not reboot:
         stages = [_without_reboot(stage) for stage in stages]
@@ -119,8 +118,7 @@ def test(
     as in :func:`host_work.run_tests`."""
     with ssh.connect(endpoint, timeout=timeout) as connection:
         architecture = architecture_of(recipe, connection)
-        facts = script_outputs.output_facts(stages_of(recipe, architecture, secrets))
-        found = provision.run_program(connection, facts, secrets=secrets.values()).facts if facts else {}
+        outputs = outputs_on(recipe, architecture, secrets, connection)
     return run_tests(
         recipe,
         environment,
@@ -131,6 +129,6 @@ def test(
         report_dir=report_dir,
         emit=to,
         secrets=secrets,
-        outputs=script_outputs.read_outputs(found, secrets.values()),
+        outputs=outputs,
         suites=suites,
     )

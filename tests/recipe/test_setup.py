@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,8 @@ def load(folder: Path, text: str = RECIPE) -> recipe.Recipe:
 def test_setup_runs_before_the_patches_and_after_the_boot(tmp_path: Path) -> None:
     loaded = load(tmp_path)
     assert stage_names(loaded, "x86_64") == ("setup", "patches", "software")
-    setup = stages_of(loaded, "x86_64", {})[0]
+    nobody: Any = None  # the recipe asks for no facts, so the host is not asked
+    setup = stages_of(loaded, "x86_64", {}, nobody)[0]
     assert [bound.label for bound in setup.operations] == [
         "wait for the end of the boot",
         "file /etc/apt/apt.conf.d/90proxy",
