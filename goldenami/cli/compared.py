@@ -12,6 +12,7 @@ from goldenami.printable import escaped
 from goldenami.report.text import counts
 
 if TYPE_CHECKING:
+    from goldenami.evidence.state import ChangedFile
     from goldenami.model import ImageManifest
     from goldenami.release.comparison import Changed, ChangedPackage, Comparison
 
@@ -29,12 +30,14 @@ def document(found: Comparison) -> dict[str, Any]:
         "after": _release(found.after),
         "packages": {a: [asdict(one) for one in changed] for a, changed in found.packages.items()},
         **{name: [asdict(one) for one in changed] for name, changed in _parts(found).items()},
+        "files": {a: [asdict(one) for one in changed] for a, changed in found.files.items()},
         "unknown": list(found.unknown),
     }
 
 
-def text(found: Comparison) -> list[str]:
-    """Return a comparison as lines of text."""
+def text(found: Comparison, *, files: bool = False) -> list[str]:
+    """Return a comparison as lines of text. ``files``: each file that differs has a line; otherwise they are
+    counted."""
     lines = [_title(found, found.before.label, found.after.label)]
     for architecture, changed in found.packages.items():
         if changed:
@@ -42,12 +45,15 @@ def text(found: Comparison) -> list[str]:
     for name, parts in _parts(found).items():
         if parts:
             lines += [name, *(f"  {_line(one)}" for one in parts)]
+    for architecture, some in found.files.items():
+        if some:
+            lines += [f"files {architecture}: {_count_files(some)}", *(f"  {_file(one)}" for one in some if files)]
     lines += [_SAME] if found.same and not found.unknown else []
     return [escaped(line) for line in (*lines, *found.unknown)]
 
 
-def markdown(found: Comparison) -> list[str]:
-    """Return a comparison as Markdown, for a merge request or the notes of a release."""
+def markdown(found: Comparison, *, files: bool = False) -> list[str]:
+    """Return a comparison as Markdown, for a merge request or the notes of a release. ``files``: as in ``text``."""
     lines = [f"### {_title(found, *(notes.safe(one.label) for one in (found.before, found.after)))}"]
     for architecture, changed in found.packages.items():
         if changed:
@@ -55,6 +61,10 @@ def markdown(found: Comparison) -> list[str]:
     for name, parts in _parts(found).items():
         if parts:
             lines += notes.folded(f"{name}: {len(parts)}", map(_line, parts))
+    for architecture, some in found.files.items():
+        if some:
+            title = f"files {architecture}: {_count_files(some)}"
+            lines += notes.folded(title, map(_file, some)) if files else ["", notes.safe(title)]
     lines += ["", _SAME] if found.same and not found.unknown else []
     return [*lines, *notes.listed(found.unknown)]
 
@@ -71,6 +81,11 @@ def _parts(found: Comparison) -> Mapping[str, Sequence[Changed]]:
         "tests": found.tests,
         "controls": found.controls,
         "images": found.images,
+        "services": found.services,
+        "users": found.users,
+        "ports": found.ports,
+        "sysctls": found.sysctls,
+        "measures": found.measures,
     }
 
 
@@ -89,4 +104,15 @@ def _package(one: ChangedPackage) -> str:
 
 def _line(one: Changed) -> str:
     sign = "+" if one.before is None else "-" if one.after is None else "~"
-    return f"{sign} {one.what}: {' → '.join(side for side in (one.before, one.after) if side is not None)}"
+    values = " → ".join(side for side in (one.before, one.after) if side)
+    return f"{sign} {one.what}{f': {values}' if values else ''}"
+
+
+def _count_files(changed: Sequence[ChangedFile]) -> str:
+    unexplained = sum(1 for one in changed if not one.why)
+    return f"{counts(Counter(one.change for one in changed), _ORDER)}; {unexplained} of them not explained"
+
+
+def _file(one: ChangedFile) -> str:
+    parts = f" ({', '.join(one.what)})" if one.what else ""
+    return f"{_SIGNS[one.change]} {one.path}{parts}{f': {one.why}' if one.why else ''}"

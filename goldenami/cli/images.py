@@ -248,14 +248,16 @@ def show_history(reference: str, environment_name: str | None, as_json: bool) ->
 @images.command("diff")
 @click.argument("before", metavar="RELEASE|AMI", shell_complete=completing.recipes_or_releases)
 @click.argument("after", metavar="[RELEASE|AMI]", required=False, shell_complete=completing.recipes_or_releases)
+@click.option("--files", is_flag=True, help="List each file that differs, and why it may. Otherwise they are counted.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for the notes of a release.")
 @environment_option
 @json_option
 def diff_releases(
-    before: str, after: str | None, as_markdown: bool, environment_name: str | None, as_json: bool
+    before: str, after: str | None, files: bool, as_markdown: bool, environment_name: str | None, as_json: bool
 ) -> None:
     """Show what differs between two releases: packages with their advisories, base images, inputs, variables, tests,
-    controls and places.
+    controls and places; and of their hosts files, services, users, groups, listening ports, kernel settings, the used
+    disk and the time of the boot.
 
     A release is NAME@CHANNEL, NAME@VERSION, NAME (the newest), or the id of one of its images. With one release, it is
     compared with the release before it. Reads only the catalog.
@@ -283,11 +285,12 @@ def diff_releases(
         old, new = first, _release_of(catalog, after)
     same_recipe = old.recipe == new.recipe
     between = comparison.releases_between(versions, old.version, new.version) if same_recipe else ()
-    found = comparison.compare(old, new, [catalog.get(old.recipe, version) for version in reversed(between)])
+    others = [catalog.get(old.recipe, version) for version in reversed(between)]
+    found = comparison.compare(old, new, others, (catalog.states(old), catalog.states(new)))
     if as_json:
         print_json(compared.document(found))
         return
-    for line in compared.markdown(found) if as_markdown else compared.text(found):
+    for line in compared.markdown(found, files=files) if as_markdown else compared.text(found, files=files):
         click.echo(line)
 
 

@@ -53,6 +53,7 @@ from goldenami.provision.program import Fact, Item, Recheck
 from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
 from goldenami.provision.runner import is_going_down, run_program, run_stage, settle
 from goldenami.provision.seal import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
+from goldenami.provision.state import STATE, state_below
 
 FAMILIES = (
     accounts,
@@ -90,6 +91,7 @@ __all__ = [
     "SET_ID",
     "SHORTEST",
     "SOURCES",
+    "STATE",
     "TRACES",
     "BoundOperation",
     "BuildNetwork",
@@ -124,6 +126,7 @@ __all__ = [
     "run_stage",
     "seal",
     "settle",
+    "state_below",
     "traces_of",
     "unsearched",
 ]

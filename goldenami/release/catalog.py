@@ -51,6 +51,7 @@ from goldenami.store import DirectoryStore, Store, Wait, ensure_identity, read_i
 
 if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
+    from goldenami.evidence.state import State
 
 CHANNEL_SCHEMA = "goldenami.channel/1"
 RESERVATION_SCHEMA = "goldenami.reservation/1"
@@ -297,6 +298,20 @@ class Catalog:
         """Return a document about a release, or None if there is none of this name."""
         found = self._store.read(_document_key(name, version, file))
         return None if found is None else found.data
+
+    def states(self, manifest: ImageManifest) -> dict[Architecture, State]:
+        """Return the states of the images of a release, by architecture, as far as the catalog has them. Raises
+        CatalogError if one is damaged."""
+        from goldenami.evidence import state  # here, because few commands need it
+
+        found: dict[Architecture, State] = {}
+        for architecture in manifest.packages:
+            file = state.file_name(architecture)
+            data = self.document(manifest.recipe, manifest.version, file)
+            if data is not None:
+                key = _document_key(manifest.recipe, manifest.version, file)
+                found[architecture] = state.loads(data, source=self._store.where(key))
+        return found
 
     def keep_document(self, name: str, version: str, file: str, data: bytes) -> None:
         """Keep a document about a release. Call it before :meth:`add`: the documents of a release never change.

@@ -1,15 +1,17 @@
-"""What differs between two releases: packages, base images, inputs, tests, controls, variables and places.
+"""What differs between two releases: packages, base images, inputs, tests, controls, variables and places; and of their
+hosts files, services, users, ports and kernel settings.
 
-Everything is read from the manifests. A release whose manifest was rebuilt from the cloud has no packages and tests;
-then they are unknown, and not "the same".
+Everything is read from the manifests and from the states of the images (``evidence.state``). A release whose manifest
+was rebuilt from the cloud has no packages and tests; then they are unknown, and not "the same".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from goldenami.evidence.state import ChangedFile, State, changed_files
 from goldenami.model import Architecture, ImageManifest, Package, TestReport
 from goldenami.updates.versions import ORDERS
 
@@ -41,8 +43,10 @@ class Changed:
 class Comparison:
     """What differs from ``before`` to ``after``. ``packages`` has the architectures that both have.
 
-    ``inputs``: what the digest of the plan covers, by label, with the first characters of its hash. ``unknown``: why a
-    part could not be compared.
+    ``inputs``: what the digest of the plan covers, by label, with the first characters of its hash. ``services`` to
+    ``measures``: of the hosts, as their builders had them before the capture. ``measures``: the size of the disk, the
+    number of files and the time of the boot. ``files`` has the architectures whose states are known in both.
+    ``unknown``: why a part could not be compared.
     """
 
     before: ImageManifest
@@ -54,20 +58,35 @@ class Comparison:
     tests: tuple[Changed, ...]
     controls: tuple[Changed, ...]
     images: tuple[Changed, ...]
+    services: tuple[Changed, ...] = ()
+    users: tuple[Changed, ...] = ()
+    ports: tuple[Changed, ...] = ()
+    sysctls: tuple[Changed, ...] = ()
+    measures: tuple[Changed, ...] = ()
+    files: Mapping[Architecture, tuple[ChangedFile, ...]] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs, as far as the manifests tell."""
+        """Whether nothing differs, as far as the manifests and states tell. Measures differ at each build."""
         parts = (self.bases, self.inputs, self.variables, self.tests, self.controls, self.images)
-        return not any(parts) and not any(self.packages.values())
+        of_hosts = (self.services, self.users, self.ports, self.sysctls, *self.files.values())
+        return not any(parts) and not any(of_hosts) and not any(self.packages.values())
 
 
-def compare(before: ImageManifest, after: ImageManifest, between: Iterable[ImageManifest] = ()) -> Comparison:
+States = Mapping[Architecture, State]
+
+
+def compare(
+    before: ImageManifest,
+    after: ImageManifest,
+    between: Iterable[ImageManifest] = (),
+    states: tuple[States, States] = ({}, {}),
+) -> Comparison:
     """Return what differs between two releases, of one recipe or of two.
 
     ``between``: other releases that were built after ``before`` and until ``after``; the advisories of the updates that
-    they installed are named too.
+    they installed are named too. ``states``: of the images of both, as far as they are known.
     """
     builds = [*between, after]
     unknown = tuple(
@@ -76,6 +95,16 @@ def compare(before: ImageManifest, after: ImageManifest, between: Iterable[Image
         if one.restored is not None
     )
     known = not unknown
+    both = sorted(states[0].keys() & states[1].keys())
+    for architecture in sorted((set(before.packages) & set(after.packages)) - set(both)) if known else ():
+        unknown = (
+            *unknown,
+            f"the files, services, users and ports of {architecture} are unknown: a release has no state",
+        )
+
+    def of_hosts(part: str) -> tuple[Changed, ...]:
+        return _changed(_of_hosts(states[0], both, part), _of_hosts(states[1], both, part))
+
     return Comparison(
         before,
         after,
@@ -89,6 +118,12 @@ def compare(before: ImageManifest, after: ImageManifest, between: Iterable[Image
         _changed(_tests(before), _tests(after)) if known else (),
         _changed(_controls(before), _controls(after)) if known else (),
         _changed(_images(before), _images(after)),
+        of_hosts("services"),
+        of_hosts("users"),
+        of_hosts("ports"),
+        of_hosts("sysctls"),
+        _changed(_measures(before, states[0], both), _measures(after, states[1], both)),
+        {a: changed_files(states[0][a], states[1][a]) for a in both},
         unknown,
     )
 
@@ -204,3 +239,31 @@ def _controls(manifest: ImageManifest) -> dict[str, str]:
 def _images(manifest: ImageManifest) -> dict[str, str]:
     """The places of the images. Their ids always differ."""
     return {f"{one.account}/{one.region} {one.architecture}": one.mode for one in manifest.images}
+
+
+def _of_hosts(states: States, architectures: Iterable[Architecture], part: str) -> dict[str, str]:
+    """The users have the groups with them."""
+    found: dict[str, str] = {}
+    for architecture in architectures:
+        state = states[architecture]
+        found |= {f"{name} {architecture}": value for name, value in getattr(state, part).items()}
+        if part == "users":
+            found |= {f"group {name} {architecture}": value for name, value in state.groups.items()}
+    return found
+
+
+def _measures(manifest: ImageManifest, states: States, architectures: Iterable[Architecture]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for architecture in architectures:
+        state = states[architecture]
+        found[f"used disk {architecture}"] = f"{state.used / (1 << 20):.0f} MiB"
+        found[f"files {architecture}"] = str(len(state.files))
+    for report in manifest.tests:
+        measured = report.facts.get("performance")
+        boot = measured.get("boot_seconds") if isinstance(measured, Mapping) else None
+        if report.gate == "image" and not report.place and isinstance(boot, (int, float)):
+            found[f"boot time {report.architecture}"] = f"{boot:.1f} s"
+    for image in manifest.images:
+        sizes = [f"{one.volume_size_gib} GiB" for one in image.snapshots]
+        found.setdefault(f"volumes {image.architecture}", ", ".join(sizes))
+    return found

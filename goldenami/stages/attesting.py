@@ -13,14 +13,14 @@ from typing import Any
 from goldenami.aws import blocks, images
 from goldenami.each import all_of
 from goldenami.errors import Interrupted, NotFound
-from goldenami.evidence import contents
+from goldenami.evidence import contents, state
 from goldenami.evidence.statement import Made
 from goldenami.model import Architecture, Environment, ImageManifest, TestReport, timestamp
 from goldenami.provision import Payload, all_operations
 from goldenami.recipe import Project, Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.release.conditions import identity
-from goldenami.stages.build import BuildContext, Candidate
+from goldenami.stages.build import BuildContext, Candidate, Prepared
 
 FILES = "files"  # in the header of the journal
 
@@ -115,9 +115,11 @@ def _devices(image: Mapping[str, Any]) -> dict[str, str]:
 
 
 def attester(build: BuildContext, catalog: Catalog) -> Callable[[ImageManifest], None]:
-    """Return the function that signs the statement about a manifest before the release is made."""
+    """Return the function that keeps the documents about a release before it is made: the states of its images, and the
+    signed statement."""
 
     def do(manifest: ImageManifest) -> None:
+        _keep_states(build, catalog, manifest)
         signing = build.environment.signing
         if signing is None:
             return
@@ -130,6 +132,14 @@ def attester(build: BuildContext, catalog: Catalog) -> Callable[[ImageManifest],
             build.note(f"the statement about {manifest.label} is signed with the key {signer.public.id}")
 
     return do
+
+
+def _keep_states(build: BuildContext, catalog: Catalog, manifest: ImageManifest) -> None:
+    for architecture in manifest.packages:
+        done = build.journal.stage(f"prepared/{architecture}")
+        prepared = Prepared.from_json(architecture, done) if done is not None else None
+        if prepared is not None and prepared.state:
+            catalog.keep_document(manifest.recipe, manifest.version, state.file_name(architecture), prepared.state)
 
 
 def _made(build: BuildContext, manifest: ImageManifest) -> Made:

@@ -114,7 +114,8 @@ class Prepared:
     ``outputs``: name -> value, from scripts. ``sources``: where its package manager takes packages from, if known.
     ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``. ``set_id``: the set-id files of its
     base, if the recipe has the suite hygiene.
-    ``inventory``: what is in it, as text of ``evidence.packages``; empty if that is unknown.
+    ``inventory``: what is in it, as text of ``evidence.packages``; ``state``: its files, services and the like, as a
+    document of ``evidence.state``. Both are empty if unknown.
     """
 
     architecture: Architecture
@@ -128,6 +129,7 @@ class Prepared:
     contents: str = ""
     set_id: tuple[str, ...] | None = None
     inventory: str = ""
+    state: bytes = b""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -139,6 +141,7 @@ class Prepared:
             "sources": _SOURCES.dump_python(self.sources, mode="json"),
             "contents": self.contents,
             "set_id": None if self.set_id is None else list(self.set_id),
+            "state": base64.b64encode(self.state).decode(),  # compressed already
             "inventory": base64.b64encode(zlib.compress(self.inventory.encode())).decode(),  # a sixth of its size
             "traces": [
                 self.traces.public_key,
@@ -163,6 +166,7 @@ class Prepared:
             str(data.get("contents", "")),
             tuple(data["set_id"]) if data.get("set_id") is not None else None,
             zlib.decompress(base64.b64decode(data["inventory"])).decode() if "inventory" in data else "",
+            base64.b64decode(data.get("state", "")),
         )
 
 

@@ -12,7 +12,7 @@ from goldenami import planning, provision, ssh, validate
 from goldenami.aws import instances
 from goldenami.errors import BuilderError, GoldenAmiError, TestsFailed, UsageError
 from goldenami.events import Emit, mask
-from goldenami.evidence import packages
+from goldenami.evidence import packages, state
 from goldenami.hardening import AFTER, BEFORE, LAST, SUITE, UNDONE, Batch, Collector, Hardening, rechecked, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Environment, Package, SshEndpoint, TestReport
@@ -51,6 +51,7 @@ class SshHostWork:
         packages of the base and runs all stages. The second runs after the tests: it lists the final packages and seals
         the host.
         """
+        contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
         with hosts.connected(build, host, architecture) as connection:
             base, outputs, undone = _provision(build, architecture, host, connection)
             provision.settle(connection, build.emit)
@@ -62,7 +63,7 @@ class SshHostWork:
                 masked=build.secrets.values(),
                 emit=build.emit,
                 facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
-                facts_after=(provision.INVENTORY, *((provision.CONTENTS,) if build.recipe.refresh.skip_same else ())),
+                facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
                 within=lambda name: build.stage(name, architecture),
             )
         after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
@@ -71,7 +72,8 @@ class SshHostWork:
         sources = package_sources.read(mask(sealed.facts[provision.SOURCES.name], tuple(build.secrets.values())))
         contents = sealed.facts.get(provision.CONTENTS.name, "").strip()
         inventory = _inventory(build, mask(sealed.facts[provision.INVENTORY.name], tuple(build.secrets.values())))
-        found = (report, after, changes, traces, outputs, sources, contents, base.set_id, inventory)
+        host_state = _state(build, mask(sealed.facts[provision.STATE.name], tuple(build.secrets.values())))
+        found = (report, after, changes, traces, outputs, sources, contents, base.set_id, inventory, host_state)
         return Prepared(architecture, host.instance_id, *found)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
@@ -122,6 +124,14 @@ def _inventory(build: BuildContext, text: str) -> str:
     if found is None or not found.complete:
         build.note("the inventory of the image could not be read as a whole: its SBOM is missing or cut", "warning")
     return packages.dumps(found) if found is not None else ""
+
+
+def _state(build: BuildContext, text: str) -> bytes:
+    """Return the state of a builder for the catalog. One that is missing or cut is told."""
+    found = state.parse(text)
+    if found is None or not found.complete:
+        build.note("the state of the image could not be read as a whole: `images diff` lacks its files", "warning")
+    return state.dumps(found) if found is not None else b""
 
 
 def _provision(

@@ -196,6 +196,7 @@ def test_two_releases_with_the_advisories_of_those_between(
         "packages x86_64: 2 upgraded",
         "  ^ curl 1 → 2 DSA-1-1",
         "  ^ openssl 1 → 2 DSA-2-1",
+        "the files, services, users and ports of x86_64 are unknown: a release has no state of its images",
     ]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from goldenami.evidence.state import State, dumps
 from goldenami.model import Architecture, Package, TestReport
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.validate import Traces
 
 
 class PaperHostWork:
-    """Prepares and proves at once, and remembers what. ``inventory``: of the hosts, by architecture."""
+    """Prepares and proves at once, and remembers what. ``inventory``, ``state``: of the hosts, by architecture."""
 
     def __init__(self) -> None:
         self.inventory: dict[str, str] = {}
+        self.state: dict[str, State] = {}
         self.prepared: list[str] = []
         self.proved: list[str] = []
 
@@ -20,9 +22,10 @@ class PaperHostWork:
         report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
         packages = (Package("base-files", "12.4", "amd64"),)
         traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32, ())
-        return Prepared(
-            architecture, host.instance_id, report, packages, (), traces, inventory=self.inventory.get(architecture, "")
-        )
+        state = dumps(self.state[architecture]) if architecture in self.state else b""
+        inventory = self.inventory.get(architecture, "")
+        found = (report, packages, (), traces)
+        return Prepared(architecture, host.instance_id, *found, inventory=inventory, state=state)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         self.proved.append(host.instance_id)

@@ -1,0 +1,179 @@
+"""The state of an image: read from a host, kept, and compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from goldenami import provision
+from goldenami.cli.main import main
+from goldenami.errors import CatalogError
+from goldenami.evidence import state
+from goldenami.evidence.state import ChangedFile, File, State
+from goldenami.release.catalog import Catalog
+from tests.release.conftest import make_manifest
+
+FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:999:999::/srv/app:/usr/sbin/nologin\nbroken\n",
+    "etc/group": "adm:x:4:root\napp:x:999:\n",
+    "etc/sysctl.d/10-app.conf": "# a = 1\n-kernel.panic = 3\nkernel/hostname=x\nnet.ipv4.conf.*.rp_filter = 1\n",
+    "etc/nothing/with spaces": "1\n",
+    "tmp/left-out": "",
+    "usr/bin/app": "#!/bin/sh\n",
+}
+
+
+@pytest.fixture(scope="module")
+def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("host")
+    for name, text in FILES.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(text)
+        (made / name).chmod(0o644)
+    (made / "usr/bin/app").chmod(0o755)
+    (made / "usr/bin/link").symlink_to("app")
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(top: Path) -> State:
+    code = provision.state_below(str(top)).text
+    text = subprocess.run(["sh", "-euc", code], check=True, capture_output=True, text=True).stdout
+    parsed = state.parse(text, top=str(top))
+    assert parsed is not None
+    return parsed
+
+
+def test_a_host_is_read(found: State) -> None:
+    owner = found.files["/etc"].owner
+    app = found.files["/usr/bin/app"]
+    assert (app.kind, app.mode, app.owner, app.size) == ("f", "755", owner, 10)
+    assert app.digest == "a8076d3d28d21e02"  # of sha256sum: what a second program says
+    assert found.files["/usr/bin/link"] == replace(found.files["/usr/bin/link"], kind="l", target="app", digest="")
+    assert "/etc/nothing/with spaces" in found.files
+    assert not [path for path in found.files if "left-out" in path]
+    assert found.users == {"root": "0 0 /root /bin/sh", "app": "999 999 /srv/app /usr/sbin/nologin"}
+    assert found.groups == {"adm": "4 root", "app": "999 "}
+    assert found.sysctls.keys() == {"kernel.panic", "kernel.hostname"}
+    assert found.complete
+    assert found.used > 0
+
+
+def test_a_text_that_was_cut_says_so(found: State) -> None:
+    assert state.parse("=files\n f\t644\t0:0\t1\t\t/a\n f\t6") == State(
+        {"/a": File("f", "644", "0:0", 1)}, complete=False
+    )
+    assert state.parse("") is None
+    assert state.parse("nonsense\n=other\n x") is None
+
+
+def test_a_document_gives_the_same_state_and_the_same_bytes(found: State) -> None:
+    data = state.dumps(found)
+    assert state.loads(data, source="it") == found
+    assert state.dumps(state.loads(data, source="it")) == data
+    for damaged in (data[:-9], b"", b"{}", state.dumps(found)[:20] + b"x" + data[21:]):
+        with pytest.raises(CatalogError, match="it cannot be read"):
+            state.loads(damaged, source="it")
+
+
+PLAIN = File("f", "644", "0:0", 3, "", "1111111111111111")
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "change", "what", "explained"),
+    [
+        ("/usr/bin/app", PLAIN, replace(PLAIN, digest="2" * 16), "changed", ("contents",), False),
+        ("/usr/bin/app", PLAIN, replace(PLAIN, mode="4755", owner="0:7"), "changed", ("mode", "owner"), False),
+        ("/usr/bin/app", None, PLAIN, "added", (), False),
+        ("/usr/bin/app", PLAIN, None, "removed", (), False),
+        ("/bin/a", File("l", "777", "0:0", 0, "b"), File("l", "777", "0:0", 0, "c"), "changed", ("target",), False),
+        ("/var/log/apt/history.log", PLAIN, replace(PLAIN, size=4), "changed", ("contents",), True),
+        ("/var/log", File("d", "755", "0:0", 0), None, "removed", (), True),
+        ("/boot/initrd.img-6.1.0-1-amd64", PLAIN, replace(PLAIN, digest="2" * 16), "changed", ("contents",), True),
+        ("/usr/lib/python3/__pycache__/a.pyc", PLAIN, replace(PLAIN, digest=""), "changed", ("contents",), True),
+        ("/etc/passwd-", PLAIN, None, "removed", (), True),
+        ("/var/logs/x", PLAIN, None, "removed", (), False),
+    ],
+)
+def test_a_file_that_differs_is_listed_and_explained(
+    path: str, before: File | None, after: File | None, change: str, what: tuple[str, ...], explained: bool
+) -> None:
+    old, new = ({"/same": PLAIN} | ({path: one} if one is not None else {}) for one in (before, after))
+    (only,) = state.changed_files(State(old), State(new))
+    assert (only.path, only.change, only.what, bool(only.why)) == (path, change, what, explained)
+    assert state.changed_files(State(old), State(old)) == ()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+    """The catalog of the project in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "goldenami.yaml").write_text(
+        """environments:
+  test:
+    home: {account: "111111111111", region: eu-central-1}
+    targets: [{account: home, regions: [eu-central-1], kms_key: alias/golden-ami}]
+    catalog: catalog
+"""
+    )
+    return Catalog(tmp_path / "catalog")
+
+
+def test_images_diff_shows_the_hosts(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = make_manifest("1.4.20261124.1"), make_manifest("1.4.20261124.2", build_id="b-2")
+    before = State(
+        {"/etc": File("d", "755", "0:0", 0), "/usr/bin/app": PLAIN, "/var/log/a": PLAIN},
+        services={"nginx.service": "enabled"},
+        users={"app": "999 999 /srv /bin/sh"},
+        ports={"tcp 0.0.0.0:22": ""},
+        sysctls={"kernel.panic": "0"},
+        used=100 << 20,
+    )
+    after = replace(
+        before,
+        files={"/etc": File("d", "755", "0:0", 0), "/usr/bin/app": replace(PLAIN, mode="4755")},
+        services={},
+        users={"app": "999 999 /srv /bin/bash"},
+        groups={"app": "999 "},
+        ports={"tcp 0.0.0.0:22": "", "tcp 0.0.0.0:80": ""},
+        sysctls={"kernel.panic": "10"},
+        used=150 << 20,
+    )
+    for manifest, one in ((first, before), (second, after)):
+        catalog.keep_document(manifest.recipe, manifest.version, state.file_name("x86_64"), state.dumps(one))
+        catalog.add(manifest)
+    assert main(["images", "diff", second.recipe, "-e", "test", "--files"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    for line in (
+        "  - nginx.service x86_64: enabled",
+        "  ~ app x86_64: 999 999 /srv /bin/sh → 999 999 /srv /bin/bash",
+        "  + group app x86_64: 999 ",
+        "  + tcp 0.0.0.0:80 x86_64",
+        "  ~ kernel.panic x86_64: 0 → 10",
+        "  ~ used disk x86_64: 100 MiB → 150 MiB",
+        "files x86_64: 1 removed, 1 changed; 1 of them not explained",
+        "  ~ /usr/bin/app (mode)",
+        "  - /var/log/a: a log",
+    ):
+        assert line in shown, shown
+    assert main(["images", "diff", second.recipe, "-e", "test"]) == 0
+    assert "/usr/bin/app" not in capsys.readouterr().out
+    assert main(["images", "diff", second.recipe, "-e", "test", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [ChangedFile(**{**one, "what": tuple(one["what"])}).path for one in document["files"]["x86_64"]] == [
+        "/usr/bin/app",
+        "/var/log/a",
+    ]
+    assert main(["images", "diff", second.recipe, "-e", "test", "--markdown", "--files"]) == 0
+    assert "/usr/bin/app" in capsys.readouterr().out
+
+
+def test_a_release_without_a_state_is_unknown(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    for version in ("1.4.20261124.1", "1.4.20261124.2"):
+        catalog.add(make_manifest(version, build_id=version))
+    assert main(["images", "diff", "debian-12-web", "-e", "test"]) == 0
+    assert "a release has no state of its images" in capsys.readouterr().out
