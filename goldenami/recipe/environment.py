@@ -649,7 +649,7 @@ def _channels(spec: EnvironmentSpec, at: NodePath, document: Document, problems:
             rules.approvers,
             rules.second_person,
             rules.reason,
-            rules.signature,
+            signature=rules.signature,
         )
         for name, rules in spec.channels.items()
     }

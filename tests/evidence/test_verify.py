@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from goldenami import recipe
 from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
-from goldenami.errors import ConditionsUnmet
+from goldenami.errors import ConditionsUnmet, NotFound
 from goldenami.evidence import contents, signing, statement
+from goldenami.evidence.state import File, State
 from goldenami.model import ImageManifest, ManifestImage, Place
 from goldenami.release import channels
 from goldenami.release.attest import PROVENANCE, attest
@@ -59,6 +60,8 @@ def signed(build_world: World) -> Saved:
     build_world.fresh()
     build_world.put_on_volumes(BLOCKS)
     add_signing(build_world)
+    build_world.host_work.inventory = {"x86_64": '{"components": ["nginx"]}'}
+    build_world.host_work.state = {"x86_64": State({"/etc/motd": File("f", "644", "0:0", 5, "", "1" * 16)})}
     assert build_world.build().status == "released"
     return build_world.save()
 
@@ -95,6 +98,7 @@ def verify(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict
 def test_a_release_is_as_it_was_signed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = verify(capsys)
     assert (code, found["deviations"], found["notes"], found["unreachable"]) == (0, [], [], {})
+    assert {path.name for path in file_of(world, "evidence").parent.iterdir()} == {PROVENANCE, "state-x86_64.json.gz"}
     assert [one["key"] for one in found["signed_by"]] == ["keys/signing.pub"]
     owned = {row.image_id for row in released(world).images if row.mode == "copy"}
     assert {one["image_id"]: one["contents"] for one in found["images"]} == dict.fromkeys(owned, "equal")
@@ -134,6 +138,21 @@ def change_manifest(world: World) -> None:
 def break_manifest(world: World) -> None:
     file = file_of(world, "releases")
     file.write_text(file.read_text().replace("{", "[", 1))
+
+
+def change_inventory(world: World) -> None:
+    (file,) = Path(world.environment.catalog, "inventories").iterdir()
+    file.write_text(file.read_text().replace("nginx", "nginz"))
+
+
+def change_state(world: World) -> None:
+    (file,) = Path(world.environment.catalog, "evidence").rglob("state-*")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+
+def delete_state(world: World) -> None:
+    (file,) = Path(world.environment.catalog, "evidence").rglob("state-*")
+    file.unlink()
 
 
 def change_statement(world: World) -> None:
@@ -183,6 +202,9 @@ Breaks = Callable[[World], None]
     [
         (change_manifest, "manifest", "the manifest was changed after it was signed"),
         (break_manifest, "manifest", "cannot be read"),
+        (change_inventory, "evidence", "the inventory behind the SBOM (x86_64)"),
+        (change_state, "evidence", "state-x86_64.json.gz was changed after it was signed"),
+        (delete_state, "evidence", "state-x86_64.json.gz is missing"),
         (change_statement, "signature", "was changed after it was signed with keys/signing.pub"),
         (sign_with_another_key, "signature", "expected one of the trusted keys: keys/signing.pub"),
         (delete_statement, "signature", "the release has no signed statement"),
@@ -261,8 +283,12 @@ def test_a_place_that_does_not_answer_is_told(world: World, capsys: pytest.Captu
     assert str(WEST) not in {f"{one['account']}/{one['region']}" for one in found["images"]}
     world.gate.stop()
     share(world)  # a deviation elsewhere counts more
-    world.gate.start(lambda label, call, go: denied(call, go) if label.region == PLACES[0].region else go())
-    assert verify(capsys)[0] == 5
+    there = PLACES[0].region
+    world.gate.start(
+        lambda label, call, go: denied(call, go) if (call.service, label.region) == ("ec2", there) else go()
+    )
+    code, found = verify(capsys)
+    assert (code, [one["what"] for one in found["deviations"]]) == (5, ["permission"])
 
 
 def test_without_contents_no_block_is_read(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,6 +343,16 @@ def test_a_second_build_that_signs_reads_the_contents_once(world: World) -> None
     assert world.build().status == "released"
     reads = [c for c in world.paper.calls if c["action"] == "ListSnapshotBlocks"]
     assert len(reads) == 1
+
+
+def test_a_key_that_is_missing_is_found_before_anything_is_made(world: World) -> None:
+    Path("keys/signing.pem").unlink()
+    world.change_recipe("other")
+    world.environment = recipe.environment(world.project, "test")
+    world.cloud.start_process()
+    with pytest.raises(NotFound, match=r"the file .*signing\.pem is missing or empty"):
+        world.build()
+    assert world.cloud.mutations == []
 
 
 def test_documents_of_a_release_do_not_change(world: World) -> None:
