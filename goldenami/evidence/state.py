@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -150,7 +151,7 @@ def loads(data: bytes, *, source: str) -> State:
             used=int(form["used"]),
             complete=bool(form["complete"]),
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CatalogError(f"{source} cannot be read: {error}", hint="Restore the file from a backup.") from error
 
 

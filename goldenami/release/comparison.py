@@ -99,7 +99,7 @@ def compare(
     for architecture in sorted((set(before.packages) & set(after.packages)) - set(both)) if known else ():
         unknown = (
             *unknown,
-            f"the files, services, users and ports of {architecture} are unknown: a release has no state",
+            f"the files, services, users and ports of {architecture} are unknown: a release has no state of its images",
         )
 
     def of_hosts(part: str) -> tuple[Changed, ...]:

@@ -1,6 +1,6 @@
 """The signed statement of a build: reads the contents of the tested image beside the copies, and signs at the release.
 
-Nothing here happens in an environment without a signing key.
+Only the states of the images are kept in an environment without a signing key.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.aws import blocks, images
+from goldenami.aws.session import Cloud
 from goldenami.each import all_of
 from goldenami.errors import Interrupted, NotFound
 from goldenami.evidence import contents, state
@@ -30,6 +31,16 @@ _Reads = Callable[[], list[TestReport]]
 def signs(environment: Environment) -> bool:
     """Return whether the builds of an environment sign a statement."""
     return environment.signing is not None and environment.signing.key is not None
+
+
+def check_key(environment: Environment, cloud: Cloud) -> None:
+    """Open the signing key of an environment, before anything is launched. Raises NotFound or UsageError if it cannot
+    be used."""
+    if environment.signing is None:
+        return
+    from goldenami.evidence import signing_keys  # here, because it loads cryptography, and few builds sign
+
+    signing_keys.open_signer(environment.signing, cloud)
 
 
 def read_files(project: Project, recipe: Recipe) -> dict[str, str]:
