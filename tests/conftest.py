@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,15 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    if "botocore.session" in sys.modules:
+        from tests.worlds import descriptions
+
+        descriptions.share()
+
+
+def pytest_sessionfinish() -> None:
+    """At its end, pytest looks for garbage, and Python does once more: both need not look at what the tests left."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

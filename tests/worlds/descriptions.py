@@ -1,0 +1,50 @@
+"""What botocore makes from its descriptions of services, made once in a process.
+
+For each session, botocore reads the description of a service, and looks at the parameters of its 300 handlers; for each
+client, it makes a method for each operation of the service, 800 for EC2. Together that is a sixth of the processor time
+of the tests that call the cloud on paper, because each test has sessions of its own. All of it is the same each time.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import botocore.hooks
+import botocore.session
+import pytest
+from botocore.client import ClientCreator
+from botocore.model import ServiceModel
+
+
+def share() -> None:
+    """From now on, the sessions of this process share what is the same for all of them. The classes of clients stay
+    their own, because handlers of a session may add to them."""
+    patch = pytest.MonkeyPatch()
+    hooks: Any = botocore.hooks
+    session: Any = botocore.session
+    creator: Any = ClientCreator
+    make_methods, accepts_kwargs = creator._create_methods, hooks.accepts_kwargs
+    for_functions = cache(accepts_kwargs)
+    methods: dict[ServiceModel, dict[str, Any]] = {}
+
+    @cache
+    def model_of(loader: Any, service: str, version: str | None) -> ServiceModel:
+        return ServiceModel(loader.load_service_model(service, "service-2", api_version=version), service_name=service)
+
+    def load_service_model(self: Any, service_name: str, api_version: str | None = None) -> ServiceModel:
+        return model_of(self._loader, service_name, api_version)
+
+    def create_methods(self: Any, model: ServiceModel) -> dict[str, Any]:
+        if model not in methods:
+            methods[model] = make_methods(self, model)
+        return dict(methods[model])
+
+    def accepts(function: Any) -> Any:
+        return (for_functions if isinstance(function, FunctionType) else accepts_kwargs)(function)
+
+    patch.setattr(session, "create_loader", cache(session.create_loader))
+    patch.setattr(creator, "_load_service_model", load_service_model)
+    patch.setattr(creator, "_create_methods", create_methods)
+    patch.setattr(hooks, "accepts_kwargs", accepts)
