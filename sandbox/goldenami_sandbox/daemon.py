@@ -7,6 +7,7 @@ lines to a pipe: {"progress": text}, then {"ready": {…}} or {"error": text, "h
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -61,6 +62,8 @@ def run(
     starter: Starter,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit status."""
+    # Looks for garbage are a sixth of the daemon's processor time with Python's own thresholds.
+    gc.set_threshold(50_000, 20, 50)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -71,6 +74,7 @@ def run(
             except BlockingIOError:
                 raise SandboxError(f"the sandbox {name!r} is already running") from None
             info = _start(files, name, port, images, settings, accounts, starter, cleanup, stop)
+            gc.freeze()
             starter.send({"ready": info})
             starter.close()
             while not stop.wait(_REAP_SECONDS):

@@ -45,15 +45,13 @@ def paged(call: Call, response: Response) -> Response:
 @cache
 def _names(service: str, action: str) -> Mapping[str, str] | None:
     """Return the names of an operation's pages, as they are in answers; None if it has none."""
-    import botocore.session
     from botocore.exceptions import BotoCoreError
 
     operation = models.operation(service, action)
     if operation is None or not isinstance(operation.output_shape, StructureShape):
         return None
     try:
-        session = botocore.session.Session()
-        found = session.get_paginator_model(operation.service_model.service_name).get_paginator(action)
+        found = models.session().get_paginator_model(operation.service_model.service_name).get_paginator(action)
     except (BotoCoreError, ValueError):
         return None
     output, result = found.get("output_token"), found.get("result_key")

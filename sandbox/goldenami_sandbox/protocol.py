@@ -32,9 +32,7 @@ _REST_XML = frozenset({"s3", "route53", "cloudfront", "s3control"})
 @lru_cache(maxsize=1)
 def regions() -> frozenset[str]:
     """Return all EC2 regions of the partition ``aws``, from botocore's endpoint data."""
-    import botocore.session
-
-    return frozenset(botocore.session.Session().get_available_regions("ec2"))
+    return frozenset(models.session().get_available_regions("ec2"))
 
 
 @dataclass

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import hcl2
 import pytest
 import yaml
-from cfnlint.api import lint_all
-from cfnlint.decode import decode_str
 
 from goldenami.errors import NotFound, UsageError
 from goldenami.model import Account, Environment, ImageManifest, Network
@@ -92,6 +90,9 @@ def test_a_channel_is_followed_and_a_version_is_pinned(catalog: Catalog, release
 def test_cloudformation_accepts_the_template(
     catalog: Catalog, release: ImageManifest, form: str, following: bool
 ) -> None:
+    from cfnlint.api import lint_all  # a second, which only the worker that runs this needs
+    from cfnlint.decode import decode_str
+
     text = export(catalog, form, following=following)
     assert [str(match) for match in lint_all(text) if match.rule.id[0] in "EW"] == []
     template, _ = decode_str(text)

@@ -16,10 +16,10 @@ from functools import cache
 from typing import Any
 from xml.sax.saxutils import escape
 
-import botocore.session
 from botocore.model import ListShape, OperationModel, ServiceModel, Shape, StructureShape
 from botocore.utils import parse_timestamp
 
+from goldenami_sandbox import models
 from goldenami_sandbox.constraints import Kind, scalar_condition
 from goldenami_sandbox.ec2.context import Ec2Error
 
@@ -31,7 +31,9 @@ _Tree = dict[str, Any]  # a branch; its own value, if it has one, is under ""
 
 @cache
 def service_model() -> ServiceModel:
-    return botocore.session.get_session().get_service_model("ec2")
+    found = models.model("ec2")
+    assert found is not None
+    return found
 
 
 def operation(action: str) -> OperationModel:
