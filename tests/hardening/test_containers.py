@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from goldenami import recipe as recipes
 from goldenami.hardening import Control
+from tests.provision.local import run_here
 
 RECIPE = """
 name: web
@@ -135,11 +136,12 @@ def net() -> Iterator[Net]:
         yield found
 
 
-def controls(folder: Path, interfaces: str) -> dict[str, Control]:
+def controls(folder: Path, interfaces: str, firewall: str = "firewall-nftables") -> dict[str, Control]:
     """The controls of level 2 in a recipe with these interfaces of containers."""
     (folder / "goldenami.yaml").write_text("environments: {sandbox: {sandbox: true}}\n")
     (folder / "recipes").mkdir(exist_ok=True)
-    (folder / "recipes/web.yaml").write_text(RECIPE.format(interfaces=interfaces))
+    chosen = "" if firewall == "firewall-nftables" else f"  choices: [{firewall}]\n"
+    (folder / "recipes/web.yaml").write_text(RECIPE.format(interfaces=interfaces) + chosen)
     project = recipes.load_project(folder)
     found = recipes.load(project, "web", recipes.environment(project))
     return {control.id: control for control in found.hardening["x86_64"].controls}
@@ -184,6 +186,70 @@ def test_nothing_is_forwarded_unless_it_is_asked_for(net: Net, tmp_path: Path) -
     assert not any(found[id].applies for id in ("network-no-forwarding", "module-overlayfs"))
     net.run("host", "nft", "add rule inet filter forward accept")
     assert kept(net, found) == ["1"]
+
+
+# What ufw has for itself, as far as it matters here: its chains are empty until its rules are loaded.
+UFW = """*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:ufw-before-input - [0:0]
+:ufw-before-forward - [0:0]
+-A INPUT -j ufw-before-input
+-A FORWARD -j ufw-before-forward
+# End required lines
+
+-A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+"""
+
+
+def ufw_rules(found: dict[str, Control], folder: Path) -> str:
+    """The rules that ufw loads at last: its file, with the lines that the control adds."""
+    [four, six] = (bound for bound in found["firewall-ufw"].operations if bound.operation.kind == "block")
+    assert four.operation.model_dump()["content"].replace("ufw-", "ufw6-") == six.operation.model_dump()["content"]
+    file = folder / "before.rules"
+    file.write_text(UFW)
+    fields = {**four.operation.model_dump(), "path": str(file)}
+    for status in ("changed", "ok"):
+        assert run_here(replace(four, operation=four.operation.with_fields(fields), notify=())).statuses == [status]
+    return file.read_text()
+
+
+def test_ufw_lets_packets_of_containers_through(net: Net, tmp_path: Path) -> None:
+    restore = shutil.which("iptables-nft-restore")
+    if restore is None:
+        pytest.skip("NOT PROVEN: this machine has no iptables-nft-restore")
+    found = controls(tmp_path, "[docker0, br-*]", "firewall-ufw")
+    check = next(check for check in found["firewall-ufw"].checks if check.reads.startswith("iptables "))
+    for interfaces, reaches, count in (("[docker0, br-*]", True, "4"), ("[]", False, "0")):
+        found = controls(tmp_path, interfaces, "firewall-ufw")
+        net.run("host", restore, given=ufw_rules(found, tmp_path))
+        assert net.connects("container", "192.0.2.2", 80) is reaches
+        assert net.connects("container", "172.17.0.1", 53) is reaches
+        assert net.connects("outside", "192.0.2.1", 8080) is reaches
+        assert not net.connects("outside", "172.17.0.2", 81), "a port that is not published"
+        assert not net.connects("outside", "192.0.2.1", 53)
+        assert not net.connects("container", "192.0.2.1", 22)
+        read = net.run("host", "sh", given=check.reads.replace("iptables ", "iptables-nft ")).strip()
+        assert read == count
+        [check] = [one for one in found["firewall-ufw"].checks if one.reads.startswith("iptables ")]
+        assert check.expected.holds(read)
+
+
+def test_the_rules_of_ufw_name_the_interfaces_as_iptables_does(tmp_path: Path) -> None:
+    """Where no iptables is, this is what is known."""
+    text = ufw_rules(controls(tmp_path, '["br-*"]', "firewall-ufw"), tmp_path)
+    head, added, rest = text.partition("# BEGIN goldenami")[0], text, text.partition("# END goldenami")[2]
+    assert head.endswith("# End required lines\n")
+    assert rest.endswith("COMMIT\n")
+    assert [line for line in added.splitlines() if "br-" in line] == [
+        "-A ufw-before-input -i br-+ -p udp --dport 53 -j ACCEPT",
+        "-A ufw-before-input -i br-+ -p tcp --dport 53 -j ACCEPT",
+        "-A ufw-before-forward -i br-+ -j ACCEPT",
+        "-A ufw-before-forward -o br-+ -m conntrack --ctstate DNAT -j ACCEPT",
+    ]
 
 
 def test_a_waiver_alone_is_told(tmp_path: Path) -> None:
