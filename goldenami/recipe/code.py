@@ -1,7 +1,7 @@
 """The Python code of a project: the files below ``operations/``, read once, and imported only with consent.
 
 ``validate`` and ``plan`` run for merge requests of untrusted authors, and must not execute their code. Therefore the
-files are only parsed, unless the user allows more (``Consent``) with the variable GOLDENAMI_ALLOW_PROJECT_CODE or the
+files are only parsed, unless the user allows more (``consent``) with the variable GOLDENAMI_ALLOW_PROJECT_CODE or the
 option --allow-project-code. No file of the project can give consent. A digest as consent allows exactly one state of
 the files.
 
@@ -14,7 +14,6 @@ import ast
 import hashlib
 import importlib
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,48 +25,12 @@ from importlib.util import decode_source
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from goldenami.errors import InvalidInput, Problem, UsageError
-from goldenami.nextstep import step
+from goldenami.errors import InvalidInput, Problem
 from goldenami.reading import Files, describe, hint_of
 
 FOLDER = "operations"
-VARIABLE = "GOLDENAMI_ALLOW_PROJECT_CODE"
-_NO, _YES = ("", "0", "false", "no"), ("1", "true", "yes")
 _FILES, _BYTES = 500, 16 << 20  # limits for operations/; a larger folder has other contents than operations
 _PACKAGE = "_goldenami_project_"
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """Whether the Python code of a project may be executed. ``digests``: only files with one of these digests."""
-
-    everything: bool = False
-    digests: frozenset[str] = frozenset()
-
-    @classmethod
-    def from_variables(cls, variables: Mapping[str, str] = os.environ) -> Consent:
-        """Return the consent of GOLDENAMI_ALLOW_PROJECT_CODE: empty, 0, 1, or SHA-256 digests with commas between them.
-
-        Raises UsageError for another value.
-        """
-        given = variables.get(VARIABLE, "").strip().lower()
-        if given in _NO or given in _YES:
-            return cls(everything=given in _YES)
-        digests = frozenset(part.strip() for part in given.split(","))
-        if not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests):
-            raise UsageError(
-                f"{VARIABLE} is {variables[VARIABLE]!r}: expected 0, 1, or SHA-256 digests with commas between them",
-                hint=f"{step('validate')} prints the digest of the files that it did not execute.",
-            )
-        return cls(digests=digests)
-
-    def covers(self, code: ProjectCode) -> bool:
-        """Return whether this consent allows the execution of these files."""
-        return self.everything or code.digest in self.digests
-
-
-NOTHING = Consent()
-EVERYTHING = Consent(everything=True)
 
 
 @dataclass(frozen=True)

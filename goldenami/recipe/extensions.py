@@ -21,7 +21,8 @@ from goldenami.errors import GoldenAmiError, InvalidInput, Problem
 from goldenami.nextstep import step
 from goldenami.provision import OPERATIONS, BoundOperation, Operation, Stage, all_operations
 from goldenami.provision.program import compile_stage
-from goldenami.recipe.code import FOLDER, VARIABLE, ProjectCode, read_code
+from goldenami.recipe.code import FOLDER, ProjectCode, read_code
+from goldenami.recipe.consent import VARIABLE
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.secrets import names_in
 
@@ -73,7 +74,7 @@ def _read(project: Project) -> Operations:
         file = shown(code.folder / name)
         if not any(_declared(code.trees[name])):
             continue  # a helper file without operations
-        if not project.consent.covers(code):
+        if not project.consent.covers(code.digest):
             not_read |= dict.fromkeys(_declared(code.trees[name]), _refusal(file, code))
             continue
         try:

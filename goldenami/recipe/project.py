@@ -17,7 +17,7 @@ from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
 from goldenami.nextstep import command
 from goldenami.reading import Files
 from goldenami.recipe import lookup
-from goldenami.recipe.code import EVERYTHING, NOTHING, Consent
+from goldenami.recipe.consent import EVERYTHING, NOTHING, Consent
 from goldenami.recipe.document import Document, parse_leniently, read_text
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems

@@ -18,7 +18,7 @@ from goldenami import errors, planning
 from goldenami import recipe as recipes
 from goldenami.model import BaseImage
 from goldenami.planning import BuildPlan, Facts
-from goldenami.recipe.code import EVERYTHING, Consent
+from goldenami.recipe.consent import EVERYTHING, Consent
 from goldenami.recipe.extensions import operations_of
 from goldenami.stages.filling import fill_stage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from goldenami.cli.main import main
 from goldenami.release.catalog import Catalog
 from tests.release.conftest import make_manifest
 
@@ -19,6 +21,13 @@ AWS = {"boto3", "botocore", "moto", "paramiko"}
 RECIPES = {"jinja2", "goldenami.recipe.loader", "goldenami.provision", "goldenami.os", "goldenami.schedules"}
 BUILDS = {"goldenami.journal", "goldenami.aws.tags", "goldenami.aws.ownership", "goldenami.notify.document", "rich"}
 RECIPE = 'name: web\nversion: "1.0"\nos: debian\nbase: {id: ami-0123456789abcdef0}\n'
+PRODUCTION = """\
+environments:
+  production:
+    home: {account: "111111111111", region: eu-west-1}
+    targets: [{account: home, regions: [eu-west-1], kms_key: alias/golden-ami}]
+    catalog: ../catalog
+"""
 RESOLVE = ["resolve", "debian-12-web@stable", "--region", "eu-west-1"]
 WEB = {"urllib.request", "http.client"}
 CHECKED = {"pydantic", "yaml", "goldenami.recipe"}  # what reads goldenami.yaml
@@ -27,6 +36,8 @@ CHECKED = {"pydantic", "yaml", "goldenami.recipe"}  # what reads goldenami.yaml
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true, catalog: catalog}\n")
+    (tmp_path / "without-sandbox").mkdir()
+    (tmp_path / "without-sandbox/goldenami.yaml").write_text(PRODUCTION)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/web.yaml").write_text(RECIPE)
     catalog = Catalog(tmp_path / "catalog")
@@ -41,6 +52,7 @@ def project(tmp_path: Path) -> Path:
         (["--help"], AWS | RECIPES | BUILDS | CHECKED | {"goldenami.model", "json", "tempfile", "difflib"}),
         ([*RESOLVE, "--account", "111111111111", "--catalog", "catalog"], AWS | RECIPES | BUILDS | CHECKED),
         (RESOLVE, AWS | RECIPES | BUILDS | WEB),
+        (["-C", "without-sandbox", *RESOLVE], AWS | RECIPES | BUILDS | WEB | {"importlib.metadata", "importlib.abc"}),
         (["images", "list", "--no-check"], AWS | RECIPES | BUILDS | WEB),
         (["history", "debian-12-web"], AWS | RECIPES | BUILDS | WEB),
         (["plan", "web", "--offline"], {"moto", "paramiko", "invoke", "cryptography", "rich", "asyncio", "unittest"}),
@@ -61,3 +73,11 @@ def test_a_command_loads_only_what_it_uses(project: Path, arguments: Sequence[st
     )
     assert done.stdout, done.stderr
     assert without & {*done.stderr.split()} == set()
+
+
+def test_a_command_in_a_process_that_goes_on_leaves_nothing_out_of_sight_of_the_collector(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    assert main(["plan", "web", "--offline"]) == 0
+    assert gc.get_freeze_count() == 0
