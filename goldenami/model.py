@@ -170,8 +170,8 @@ class ChannelRules:
     ``sources``: the release is or was in one of these channels; empty: not required. ``soak``: the time since it came
     there, or since its build if ``sources`` is empty. ``approvers``: ARNs of the callers that may move the channel,
     with ``*``; empty: everyone. ``second_person``: the caller must not be the identity that built the release.
-    ``reason``: a text is required. ``vulnerabilities``: the release meets the environment's policy today.
-    ``signature``: the release must have a trusted signature (``Signing``).
+    ``reason``: a text is required. ``signature``: the release must have a trusted signature (``Signing``).
+    ``vulnerabilities``: the release meets the environment's policy today.
     """
 
     sources: tuple[str, ...] = ()
@@ -179,8 +179,8 @@ class ChannelRules:
     approvers: tuple[str, ...] = ()
     second_person: bool = False
     reason: bool = False
-    vulnerabilities: bool = False
     signature: bool = False
+    vulnerabilities: bool = False
 
 
 Severity = Literal["unknown", "negligible", "low", "medium", "high", "critical"]
@@ -188,11 +188,13 @@ Severity = Literal["unknown", "negligible", "low", "medium", "high", "critical"]
 
 @dataclass(frozen=True, slots=True)
 class FeedSource:
-    """A feed of vulnerabilities. ``address``: a URL, or the path of a file. ``max_age``: None: that of the policy."""
+    """A feed of vulnerabilities. ``address``: a URL, or the path of a file. ``max_age``: None: that of the policy.
+    ``covers``: the id and the release of the system that a feed is about which does not say it itself."""
 
     address: str
-    format: Literal["osv", "security-tracker"]
+    format: Literal["osv", "security-tracker", "updateinfo"]
     max_age: timedelta | None = None
+    covers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

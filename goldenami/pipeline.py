@@ -21,7 +21,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of
-from goldenami.errors import CatalogError, NotFound, TargetsFailed, UsageError
+from goldenami.errors import CatalogError, ConditionsUnmet, NotFound, TargetsFailed, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -38,7 +38,7 @@ from goldenami.nextstep import command, step
 from goldenami.notify import delivery as notify
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
-from goldenami.release import channels, consumers, fast_restore, protection, redistribute, shared_tags
+from goldenami.release import channels, consumers, fast_restore, protection, redistribute, scan, shared_tags
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
@@ -381,7 +381,28 @@ def make_images(
 def make_candidates(build: BuildContext, prepared: Sequence[Prepared] = ()) -> list[Candidate]:
     """Make one candidate for each architecture, in parallel."""
     ready = {one.architecture: one for one in prepared}
-    return all_of(build.recipe.architectures, lambda a: candidate.make(build, a, ready.get(a)))
+
+    def make(architecture: Architecture) -> Candidate:
+        one = ready.get(architecture) or candidate.ready(build, architecture)
+        if build.environment.vulnerabilities.builds:
+            with build.stage("vulnerabilities", architecture):
+                refuse_vulnerable(build, one)
+        return candidate.make(build, architecture, one)
+
+    return all_of(build.recipe.architectures, make)
+
+
+def refuse_vulnerable(build: BuildContext, prepared: Prepared) -> None:
+    """Raise ConditionsUnmet if a builder has vulnerabilities that the environment does not accept, or if nobody can
+    tell."""
+    reasons = scan.unmet(build.environment.vulnerabilities, prepared.inventory, build.cloud.now())
+    if reasons:
+        raise ConditionsUnmet(
+            f"the {prepared.architecture} image of {build.label} was not captured",
+            reasons=reasons,
+            hint=f"The policy is in goldenami.yaml, in vulnerabilities of the environment {build.environment.name}. "
+            "Patches and newer packages are in the recipe; a waiver accepts one vulnerability up to a day.",
+        )
 
 
 def release_order(build: BuildContext) -> ReleaseOrder:

@@ -1,4 +1,4 @@
-"""Reads feeds of vulnerabilities, from a file or a URL: OSV's records, and Debian's security tracker.
+"""Reads feeds of vulnerabilities, from a file or a URL: OSV's records, Debian's security tracker, dnf's advisories.
 
 A feed is a stranger's: its size and depth are bounded, nothing in it is executed or followed, and only what is known
 about wanted packages is kept. A feed that cannot be read is returned with the reason, so that it is never taken for one
@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 import re
 import zipfile
 import zlib
@@ -27,7 +28,9 @@ from goldenami.evidence.vulnerabilities import SEVERITIES, Ecosystem, Feed, Rang
 from goldenami.model import FeedSource, Severity
 from goldenami.os import SYSTEMS
 from goldenami.reading import ANYWHERE, describe
-from goldenami.updates.fetch import Downloads, is_secure
+from goldenami.updates import markup
+from goldenami.updates.fetch import Downloads, is_secure, unpacked
+from goldenami.updates.versions import rpm_key
 
 FEED_BYTES: Final = 256 << 20  # of a feed as it is read
 _UNPACKED: Final = 2 << 30  # of all records of a feed
@@ -39,7 +42,13 @@ _VERSIONS: Final = 20_000  # of one record
 
 _UNREADABLE: Final = (
     *(ValueError, RecursionError, OSError, EOFError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),  # RuntimeError: an encrypted archive
+    *(
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        RuntimeError,
+    ),  # RuntimeError: an encrypted archive
 )
 _LANGUAGES: Final = {"PyPI": "pypi", "npm": "npm", "Go": "golang", "Maven": "maven"}
 _WORDS: Final[Mapping[str, Severity]] = {
@@ -77,6 +86,8 @@ def read(source: FeedSource, wanted: Wanted, downloads: Downloads) -> Feed:
         data, modified = _fetch(source, downloads)
         if source.format == "security-tracker":
             statements, covers, updated = *_tracker(data, wanted), modified
+        elif source.format == "updateinfo":
+            statements, covers, updated = *_updateinfo(data, source, wanted), modified
         else:
             statements, covers, updated = _osv(data, wanted)
     except GoldenAmiError as error:
@@ -383,6 +394,70 @@ def _of_tracker(id: str, package: str, system: Ecosystem, release: Mapping[str, 
         severity=_word(urgency),
         state="undetermined" if status == "undetermined" else "end of life" if is_over else "known",
     )
+
+
+# --- updateinfo.xml: the advisories of a repository of dnf, as createrepo_c writes them -------------------------------
+
+_PACKINGS: Final = ((b"\x1f\x8b", ".gz"), (b"\xfd7zXZ", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"BZh", ".bz2"))
+
+
+def _updateinfo(data: bytes, source: FeedSource, wanted: Wanted) -> tuple[list[Statement], set[Ecosystem]]:
+    """Read advisories about security. They name the packages that have the fix; all older ones are affected."""
+    system = Ecosystem(*source.covers) if source.covers is not None else None
+    if system is None:
+        raise ValueError("nobody says which release it is about (`covers`)")
+    reader = _Advisories(system, wanted)
+    packing = next((suffix for mark, suffix in _PACKINGS if data.startswith(mark)), "")
+    for _ in markup.read(unpacked(io.BytesIO(data), packing), reader.start, reader.end):
+        pass
+    if not reader.is_updateinfo:
+        raise ValueError("expected the element updates")
+    return reader.statements, {system}
+
+
+class _Advisories:
+    """Takes the elements of an updateinfo.xml."""
+
+    def __init__(self, system: Ecosystem, wanted: Wanted) -> None:
+        self.system = system
+        self.wanted = wanted.names.get(system, frozenset())
+        self.statements: list[Statement] = []
+        self.is_updateinfo = False
+        self._begin("")
+
+    def _begin(self, kind: str) -> None:
+        self.kind, self.id = kind, ""
+        self.severity: Severity = "unknown"
+        self.cves: list[str] = []
+        self.fixed: dict[str, set[str]] = {}
+
+    def start(self, name: str, given: Mapping[str, str]) -> None:
+        if name == "updates":
+            self.is_updateinfo = True
+        elif name == "update":
+            self._begin(given.get("type", ""))
+        elif name == "reference" and re.fullmatch(r"CVE-\d+-\d+", given.get("id", "")):
+            self.cves.append(given["id"])
+        elif name == "package" and given.get("name") in self.wanted:
+            epoch = f"{given.get('epoch') or '0'}:"
+            version = f"{epoch}{given.get('version', '')}-{given.get('release', '')}"
+            self.fixed.setdefault(given["name"], set()).add(version[:_TEXT])
+
+    def end(self, name: str, text: str) -> None:
+        if name == "id" and not self.id:
+            self.id = text[:_TEXT]
+        elif name == "severity":
+            self.severity = _word(text)
+        elif name == "update" and self.kind == "security" and self.id:
+            for package, versions in self.fixed.items():
+                # One advisory can have several streams of a module. The lowest version is the first with the fix.
+                fixed = min(versions, key=rpm_key)
+                for id in dict.fromkeys(self.cves or [self.id]):
+                    aliases = (self.id,) if id != self.id else ()
+                    self.statements.append(
+                        Statement(id, self.system, package, (Range(fixed=fixed),), frozenset(), self.severity,
+                                  aliases=aliases)
+                    )  # fmt: skip
 
 
 # --- values of strangers ----------------------------------------------------------------------------------------------

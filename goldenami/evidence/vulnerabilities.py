@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 from goldenami.evidence.packages import SYSTEM_TYPES, Component, Inventory
-from goldenami.model import Severity, VulnerabilityPolicy
+from goldenami.model import Severity, VulnerabilityPolicy, VulnerabilityWaiver
 from goldenami.os import MANAGERS, SYSTEMS
 from goldenami.updates.versions import ORDERS
 
@@ -309,7 +309,11 @@ def judge(inventory: Inventory, feeds: Sequence[Feed], policy: VulnerabilityPoli
         else:
             accepted.append(finding)
     return Verdict(
-        tuple(failing), tuple(waived), tuple(accepted), tuple(unknown), tuple(_uncovered(inventory, covered))
+        tuple(failing),
+        tuple(waived),
+        tuple(accepted),
+        tuple(unknown),
+        (*_ended(failing, policy), *_uncovered(inventory, covered)),
     )
 
 
@@ -331,8 +335,17 @@ def _counts(finding: Finding, policy: VulnerabilityPolicy) -> bool:
 
 
 def _waiver(finding: Finding, policy: VulnerabilityPolicy, today: date) -> str | None:
+    return next((one.reason for one in _waivers(finding, policy) if one.expires >= today), None)
+
+
+def _waivers(finding: Finding, policy: VulnerabilityPolicy) -> Iterable[VulnerabilityWaiver]:
     for waiver in policy.waivers:
         named = waiver.id in (finding.id, *finding.aliases)
-        if named and waiver.expires >= today and (not waiver.packages or finding.package in waiver.packages):
-            return waiver.reason
-    return None
+        if named and (not waiver.packages or finding.package in waiver.packages):
+            yield waiver
+
+
+def _ended(failing: Iterable[Finding], policy: VulnerabilityPolicy) -> Iterable[str]:
+    """Return remarks about waivers of findings that fail: they have ended."""
+    ended = {waiver.id: waiver.expires for finding in failing for waiver in _waivers(finding, policy)}
+    return [f"the waiver of {id} ended on {expires.isoformat()}" for id, expires in sorted(ended.items())]

@@ -16,6 +16,7 @@ from goldenami.notify.kinds import What
 SCHEMA: Final = "goldenami.event/1"
 MOST_IMAGES: Final = 500  # so that a document is far below the 256 KB of EventBridge and SNS
 LONGEST_TEXT: Final = 4000  # characters
+_LINES_OF_LISTS: Final = 20
 
 
 class _Part(BaseModel):
@@ -54,6 +55,16 @@ class EventWaiver(_Part):
     reason: str = Field(description="The reason in the recipe.")
 
 
+class EventVulnerability(_Part):
+    """A vulnerability of a release."""
+
+    id: str = Field(description="CVE, or the id of an advisory.")
+    package: str = Field(description="Source package, or the package of a language.")
+    version: str = Field(description="Its version in the image.")
+    severity: str = Field(description="unknown, negligible, low, medium, high or critical.")
+    fixed: str | None = Field(None, description="First version without it; null if there is none.")
+
+
 class EventDocument(_Part):
     """What happened. Fields that do not apply are null or empty."""
 
@@ -78,6 +89,9 @@ class EventDocument(_Part):
     url: str | None = Field(None, description="Page of the job in the CI system, from its environment variables.")
     deprecated: str | None = Field(None, description="When the images of a new release will be deprecated.")
     waivers: tuple[EventWaiver, ...] = Field((), description="Waivers that end soon.")
+    vulnerabilities: tuple[EventVulnerability, ...] = Field(
+        (), description="New vulnerabilities of the release, the worst first, at most 100; the title has their number."
+    )
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)
@@ -115,6 +129,10 @@ def make(
     lines = [
         title,
         *(f"{label}: {fields[key]}" for key, label in _LINES.items() if fields.get(key)),
+        *(
+            f"{v.id} {v.severity}: {v.package} {v.version}" + (f", fixed in {v.fixed}" if v.fixed else "")
+            for v in fields.get("vulnerabilities", ())[:_LINES_OF_LISTS]
+        ),
         *(f"waiver of {w.control} until {w.expires}: {w.reason}" for w in fields.get("waivers", ())),
         *([url] if url else []),
     ]

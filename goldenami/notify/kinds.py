@@ -14,6 +14,7 @@ What = Literal[
     "restoration",
     "deprecation",
     "waiver",
+    "vulnerability",
     "test",
 ]
 # What a receiver can ask for. Everybody gets a test.
@@ -26,4 +27,5 @@ EVENTS: Final[Mapping[str, str]] = {
     "restoration": "the revocation of a release ended",
     "deprecation": "a release is deprecated, disabled or deleted by `retire`",
     "waiver": "a build uses a waiver of a hardening control that ends soon",
+    "vulnerability": "`scan --tell` found vulnerabilities of a release that it has not told yet",
 }

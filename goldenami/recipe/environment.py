@@ -6,6 +6,7 @@ processed like any other.
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -28,11 +29,14 @@ from goldenami.model import (
     ChannelRules,
     Consumer,
     Environment,
+    FeedSource,
     LaunchTemplate,
     Mark,
     Network,
     Place,
     Target,
+    VulnerabilityPolicy,
+    VulnerabilityWaiver,
 )
 from goldenami.recipe import limits, transports
 from goldenami.recipe.document import Document, NodePath
@@ -274,6 +278,70 @@ class ChannelSpec(Spec):
         description="Whether the release must have a signature of a trusted key (signing), and documents that nobody "
         "changed since.",
     )
+    vulnerabilities: bool = Field(
+        False, description="Whether the release must meet the policy of `vulnerabilities` at the time of the move."
+    )
+
+
+class FeedSpec(Spec):
+    """A feed of vulnerabilities. Exactly one of url and file."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = Field(
+        None, description="An address with https, or one of this machine. It is downloaded again only if it changed."
+    )
+    file: str | None = Field(
+        None, min_length=1, description="A file: absolute, or relative to goldenami.yaml. It may be made later."
+    )
+    format: Literal["osv", "security-tracker", "updateinfo"] = Field(
+        "osv",
+        description="osv: records of OSV, as a file, a list, or a zip archive such as those of "
+        "https://osv-vulnerabilities.storage.googleapis.com. security-tracker: the JSON file of a security "
+        "tracker with releases by codename (docs/evidence.md). updateinfo: the advisories of a repository of dnf, "
+        "updateinfo.xml, also packed.",
+    )
+    max_age: Duration | None = Field(None, description="Age at which it proves nothing. Default: that of the policy.")
+    covers: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+ [0-9.]+$")] | None = Field(
+        None, description="For updateinfo: ID and VERSION_ID of /etc/os-release of the system that it is about."
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> FeedSpec:
+        if (self.url is None) == (self.file is None):
+            raise ValueError("a feed needs exactly one of url and file")
+        if (self.covers is None) == (self.format == "updateinfo"):
+            raise ValueError("covers is needed for the format updateinfo, and for no other")
+        return self
+
+    @property
+    def covered(self) -> tuple[str, str] | None:
+        """The system and the release of ``covers``."""
+        id, _, release = (self.covers or "").partition(" ")
+        return (id, release) if id else None
+
+
+class VulnerabilityWaiverSpec(Spec):
+    """A vulnerability that is accepted up to a day."""
+
+    reason: str = Field(min_length=1, description="Why it is accepted.")
+    expires: datetime.date = Field(description="Last day of the waiver.")
+    packages: tuple[str, ...] = Field((), description="Only in these source packages. Default: in all.")
+
+
+class VulnerabilitiesSpec(Spec):
+    """Feeds of vulnerabilities, and what is accepted: for `goldenami scan`, for builds, and for channels."""
+
+    feeds: tuple[FeedSpec, ...] = Field((), description="Where vulnerabilities are told. All of them must be fresh.")
+    severity: Literal["negligible", "low", "medium", "high", "critical"] = Field(
+        "high", description="The lowest severity that is not accepted. An unknown severity is never accepted."
+    )
+    fixable: bool = Field(
+        True, description="Whether only vulnerabilities count that a newer version fixes, or whose support has ended."
+    )
+    max_age: Duration = Field("3d", description="Age at which a feed proves nothing.")
+    builds: bool = Field(False, description="Whether a build ends before the capture if its image is not accepted.")
+    waivers: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:._-]+$")], VulnerabilityWaiverSpec] = Field(
+        default_factory=dict, description="Accepted vulnerabilities, by CVE or by the id of an advisory."
+    )
 
 
 class EnvironmentSpec(Spec):
@@ -348,6 +416,10 @@ class EnvironmentSpec(Spec):
     )
     channels: dict[Name, ChannelSpec] = Field(
         default_factory=dict, description="Conditions for moving channels, by channel. Others move without conditions."
+    )
+    vulnerabilities: VulnerabilitiesSpec = Field(
+        default_factory=lambda: VulnerabilitiesSpec.model_validate({}),
+        description="Feeds of vulnerabilities, and what is accepted.",
     )
     notify: dict[Name, ReceiverSpec] = Field(
         default_factory=dict, description="Receivers of notifications, by names that you choose."
@@ -614,6 +686,7 @@ def _environment(
         consumers=consumers,
         launch_templates=launch_templates,
         channels=_channels(spec, at, document, problems),
+        vulnerabilities=_vulnerabilities(spec, root, at, document, problems),
     )
     if len(problems.found) > before:
         return None
@@ -650,9 +723,43 @@ def _channels(spec: EnvironmentSpec, at: NodePath, document: Document, problems:
             rules.second_person,
             rules.reason,
             signature=rules.signature,
+            vulnerabilities=rules.vulnerabilities,
         )
         for name, rules in spec.channels.items()
     }
+
+
+def _vulnerabilities(
+    spec: EnvironmentSpec, root: Path, at: NodePath, document: Document, problems: Problems
+) -> VulnerabilityPolicy:
+    given = spec.vulnerabilities
+    users = [f"channels.{name}.vulnerabilities" for name, rules in spec.channels.items() if rules.vulnerabilities]
+    users += ["vulnerabilities.builds"] if given.builds else []
+    if users and not given.feeds:
+        problems.add(
+            document.mark((*at, *users[0].split("."))),
+            f"{users[0]} needs a feed of vulnerabilities, and the environment names none",
+            "Add one: vulnerabilities: {feeds: [{url: https://…, format: osv}]}.",
+        )
+    return VulnerabilityPolicy(
+        tuple(
+            FeedSource(
+                str(feed.url or root / str(feed.file)),
+                feed.format,
+                timedelta(seconds=seconds(feed.max_age)) if feed.max_age else None,
+                feed.covered,
+            )
+            for feed in given.feeds
+        ),
+        given.severity,
+        given.fixable,
+        timedelta(seconds=seconds(given.max_age)),
+        tuple(
+            VulnerabilityWaiver(id, waiver.reason, waiver.expires, waiver.packages)
+            for id, waiver in given.waivers.items()
+        ),
+        given.builds,
+    )
 
 
 def _image_name(name: str, spec: EnvironmentSpec, at: NodePath, document: Document, problems: Problems) -> str:

@@ -13,7 +13,8 @@ launch permissions and the sharing of snapshots end, and the images are disabled
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -163,6 +164,7 @@ class _Mover:
         emit_to: Emit,
     ) -> None:
         self.environment = environment
+        self._judged: Sequence[str] | None = None
         self._given, self._known = cloud, known
         self.cloud = cloud or known or Cloud.of(environment)
         self.catalog = catalog or Catalog.of(environment, self.cloud)
@@ -215,9 +217,16 @@ class _Mover:
             reasons = unmet_by_rollback(rules, caller=caller, reason=reason)
         else:
             channels = {one.channel: one for one in self.catalog.channels(manifest.recipe)}
-            unsigned = self._signature_problems(manifest, rules)
-            now = self.cloud.now()
-            reasons = unmet(rules, manifest, channels, caller=caller, reason=reason, now=now, unsigned=unsigned)
+            reasons = unmet(
+                rules,
+                manifest,
+                channels,
+                caller=caller,
+                reason=reason,
+                now=self.cloud.now(),
+                unsigned=self._signature_problems(manifest, rules),
+                vulnerabilities=functools.partial(self._vulnerabilities, manifest),
+            )
         if reasons:
             raise ConditionsUnmet(
                 f"{manifest.label} cannot move into {channel}",
@@ -236,6 +245,15 @@ class _Mover:
 
         trusted = signing_keys.trusted_keys(signing, self.cloud)
         return list(map(str, attest.check(self.catalog, manifest.recipe, manifest.version, trusted).deviations))
+
+    def _vulnerabilities(self, manifest: ImageManifest) -> Sequence[str]:
+        """Return what is not accepted. It is looked for once: the second check of a move is some seconds later."""
+        if self._judged is None:
+            from goldenami.release import scan  # here, because few environments name feeds
+
+            policy = self.environment.vulnerabilities
+            self._judged = scan.unmet_by_release(policy, self.catalog, manifest, self.cloud.now())
+        return self._judged
 
     def _refuse_missing(self, manifest: ImageManifest, pointer: Channel | None, *, partial: bool) -> None:
         best_effort = {target.place for target in self.environment.targets if not target.required}

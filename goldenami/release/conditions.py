@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
@@ -24,18 +24,24 @@ def unmet(
     reason: str | None,
     now: datetime,
     unsigned: Sequence[str] = (),
+    vulnerabilities: Callable[[], Sequence[str]] | None = None,
 ) -> list[str]:
     """Return the conditions that a release and a caller do not meet, as text; empty if all are met.
 
     ``channels``: all channels of the release's name. ``caller``: an ARN, as GetCallerIdentity returns it.
     ``unsigned``: what is wrong with the signature of the release and the documents that it covers, if one is required.
+    ``vulnerabilities``: returns what the policy of the environment does not accept; None: nobody can tell it. It is
+    called only if all other conditions are met, because it takes longest.
     """
-    return [
+    found = [
         *_about_caller(rules, caller, reason),
         *(f"a trusted signature is required: {problem}" for problem in unsigned),
         *_about_source(rules, manifest, channels, now),
         *_about_second_person(rules, manifest, channels, caller),
     ]
+    if rules.vulnerabilities and not found:
+        return ["its vulnerabilities were not looked for"] if vulnerabilities is None else list(vulnerabilities())
+    return found
 
 
 def unmet_by_rollback(rules: ChannelRules, *, caller: str, reason: str | None) -> list[str]:

@@ -5,6 +5,7 @@
     pins/<name>/<version>.json       the release must be kept, and the reason
     retired/<name>/<version>.json    "retiring" before its first image is deleted, "retired" when all are deleted
     revoked/<name>/<version>.json    the release must not be used, and the reason; "restored" after `goldenami restore`
+    scanned/<name>/<version>.json    the vulnerabilities that were told, so that only new ones are told again
     same/<name>/<version>.json       the inputs of the last build whose image would have been this release again
 
 The manifest of a retired release is kept as a record of the image that was in use.
@@ -13,7 +14,7 @@ The manifest of a retired release is kept as a record of the image that was in u
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -30,6 +31,7 @@ PIN_SCHEMA = "goldenami.pin/1"
 RETIREMENT_SCHEMA = "goldenami.retirement/1"
 REVOCATION_SCHEMA = "goldenami.revocation/1"
 SAME_SCHEMA = "goldenami.same/1"
+SCANNED_SCHEMA = "goldenami.scanned/1"
 _T = TypeVar("_T")
 Updates = Mapping[str, tuple[tuple[str, ...], ...]]
 """By architecture: the name, the architecture and the version of each package."""
@@ -87,6 +89,17 @@ class Same:
     updates: Updates
     compared: str  # ISO 8601, UTC
     schema: str = SAME_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The last scan of a release that told its vulnerabilities. ``told``: a text for each."""
+
+    name: str
+    version: str
+    told: tuple[str, ...]
+    scanned: str  # ISO 8601, UTC
+    schema: str = SCANNED_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +220,23 @@ class Marks:
         """Return the last build that found nothing new since a release, or None."""
         form = self._read(_key("same", name, version), SAME_SCHEMA)
         return None if form is None else self._validated(Same, form, _key("same", name, version))
+
+    # --- scans --------------------------------------------------------------------------------------------------------
+
+    def note_told(self, name: str, version: str, told: Iterable[str], now: datetime) -> None:
+        """Note which vulnerabilities of a release are told. A second call replaces the first note."""
+        # Not in the index, as the comparisons: only scans that tell read it.
+        form = asdict(Scanned(name, version, tuple(sorted(told)), timestamp(now)))
+        self._replace(_key("scanned", name, version), form)
+
+    def told(self, name: str, version: str) -> frozenset[str]:
+        """Return the vulnerabilities of a release that were told."""
+        form = self._read(_key("scanned", name, version), SCANNED_SCHEMA)
+        return (
+            frozenset()
+            if form is None
+            else frozenset(self._validated(Scanned, form, _key("scanned", name, version)).told)
+        )
 
     # --- both ---------------------------------------------------------------------------------------------------------
 

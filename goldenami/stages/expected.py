@@ -51,7 +51,8 @@ def expected(plan: BuildPlan, catalog: Catalog, storage: Storage) -> list[dict[s
 def _stages(plan: BuildPlan) -> Iterator[_Key]:
     architectures = plan.recipe.architectures
     for architecture in architectures:
-        for name in ("launch", *stage_names(plan.recipe, architecture), "test builder", "seal", "capture"):
+        judged = ("vulnerabilities",) if plan.environment.vulnerabilities.builds else ()
+        for name in ("launch", *stage_names(plan.recipe, architecture), "test builder", "seal", *judged, "capture"):
             yield name, architecture
     yield "copy", ""
     for architecture in architectures:

@@ -138,6 +138,7 @@ NONE = {
     "resume": "a build with hosts: tests/crash/test_policy.py and test_credentials.py do the same with its calls",
     "sandbox": "the embedded cloud on this machine",
     "sbom": "the catalog",
+    "scan": "the catalog, and feeds: one that does not answer is told",
     "ssh": "one instance of a build: tests/crash/test_kept.py",
     "apply": "a host over SSH",
     "test": "a host over SSH, or an instance in the home region: tests/crash/test_kept.py",

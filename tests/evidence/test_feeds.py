@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 
 from goldenami.evidence import feeds
 from goldenami.evidence.packages import Component, Inventory
-from goldenami.evidence.vulnerabilities import Ecosystem, Feed
+from goldenami.evidence.vulnerabilities import Ecosystem, Feed, find
 from goldenami.model import FeedSource
 from goldenami.updates.fetch import Downloads, is_secure
 
@@ -214,6 +215,71 @@ def test_a_feed_by_url_is_as_old_as_the_server_says_and_is_downloaded_once(tmp_p
 )
 def test_addresses_that_nobody_on_the_way_can_change(url: str, expected: bool) -> None:
     assert is_secure(url) is expected
+
+
+ADVISORIES = """<?xml version="1.0"?>
+<updates>
+ <update type="security"><id>ALAS2023-2026-1</id><severity>Important</severity>
+  <references><reference id="CVE-2026-0001" type="cve"/><reference id="CVE-2026-0002" type="cve"/></references>
+  <pkglist><collection>
+   <package name="openssl-libs" epoch="1" version="3.0.8" release="1.amzn2023.0.9" arch="x86_64"/>
+   <package name="other" version="1" release="1" arch="x86_64"/>
+  </collection></pkglist></update>
+ <update type="security"><id>ALAS2023-2026-2</id><severity>medium</severity>
+  <pkglist><collection><package name="openssl-libs" epoch="1" version="3.0.8" release="1.amzn2023.0.5"/>
+  </collection></pkglist>
+ </update>
+ <update type="bugfix"><id>ALAS2023-2026-3</id>
+  <pkglist><collection><package name="openssl-libs" epoch="9" version="9" release="9"/></collection></pkglist></update>
+</updates>
+"""
+AMAZON = Inventory(
+    "amzn",
+    "2023",
+    "",
+    (
+        Component("rpm", "openssl-libs", "1:3.0.8-1.amzn2023.0.7", source="openssl", source_version="1:3.0.8-1"),
+        Component("rpm", "bash", "5.2-1", source="bash", source_version="5.2-1"),
+    ),
+)
+
+
+def advisories(folder: Path, data: bytes | str) -> Feed:
+    path = folder / "updateinfo.xml"
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    source = FeedSource(str(path), "updateinfo", covers=("amzn", "2023"))
+    return feeds.read(source, feeds.Wanted.of([AMAZON]), Downloads(None))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
+def test_advisories_of_dnf(tmp_path: Path, pack: Any) -> None:
+    found = advisories(tmp_path, pack(ADVISORIES.encode()))
+    assert (found.problem, set(found.covers)) == ("", {Ecosystem("amzn", "2023")})
+    assert [(one.id, one.severity, one.fixed, one.aliases) for one in find(AMAZON, [found])] == [
+        ("CVE-2026-0001", "high", "1:3.0.8-1.amzn2023.0.9", ("ALAS2023-2026-1",)),
+        ("CVE-2026-0002", "high", "1:3.0.8-1.amzn2023.0.9", ("ALAS2023-2026-1",)),
+    ]
+    assert [one.id for one in found.statements] == ["CVE-2026-0001", "CVE-2026-0002", "ALAS2023-2026-2"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "<html></html>",
+        ADVISORIES.replace("</updates>", ""),
+        ADVISORIES.replace("<updates>", '<!DOCTYPE x [<!ENTITY a "aa">]><updates>'),
+        "<updates>" + "<a>" * 1000,
+        gzip.compress(ADVISORIES.encode())[:-9],
+        lzma.compress(ADVISORIES.encode())[:-9],
+        b"\xfd7zXZ broken",
+        b"\x28\xb5\x2f\xfd broken",
+    ],
+)
+def test_advisories_that_cannot_be_read_are_told(tmp_path: Path, data: bytes | str) -> None:
+    found = advisories(tmp_path, data)
+    assert found.problem
+    assert found.covers == frozenset()
 
 
 # Scores of https://www.first.org/cvss/v3.1/examples and of NVD.
