@@ -208,11 +208,12 @@ $(VENV)/bin/python: | apt-sandbox
 	@echo "Creating a virtual environment in $(VENV)"
 	@python3 -m venv $(VENV)
 
-# Installs both distributions editable, with an extra and the versions of a lock file: $(call pip_install,EXTRA,LOCK FILE)
+# Installs both distributions editable, with an extra and the versions of a lock file:
+# $(call pip_install,EXTRA,LOCK FILE,OPTIONS OF PIP)
 define pip_install
-	@$(if $(2),$(PIP) install --require-hashes --requirement $(2) || \
+	@$(if $(2),$(PIP) install $(3) --require-hashes --requirement $(2) || \
 	  { echo "This Python cannot install $(2). To use other versions: make LOCK= …" >&2; exit 1; })
-	@$(PIP) install $(if $(2),--no-deps --no-build-isolation) --editable ./sandbox --editable '.[$(1)]'
+	@$(PIP) install $(3) $(if $(2),--no-deps --no-build-isolation) --editable ./sandbox --editable '.[$(1)]'
 endef
 
 $(VENV)/.demo: pyproject.toml sandbox/pyproject.toml $(DEMO_LOCK) | $(VENV)/bin/python
@@ -220,9 +221,14 @@ $(VENV)/.demo: pyproject.toml sandbox/pyproject.toml $(DEMO_LOCK) | $(VENV)/bin/
 	$(call pip_install,sandbox,$(DEMO_LOCK))
 	@touch $@
 
+# pip would compile all packages by one process: 27 seconds of processor time. Half of it is for these, which are compiled
+# already, have types only, or are imported by one test.
+SELDOM_IMPORTED := /(tests?|mypy|mypyc|mypy_boto3_[a-z0-9]+|pip|setuptools|pkg_resources|lexers|sympy|mpmath|networkx)/
+
 $(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | $(VENV)/bin/python
 	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools"
-	$(call pip_install,dev,$(LOCK))
+	$(call pip_install,dev,$(LOCK),--no-compile)
+	@$(BIN)/python -m compileall -qq -j 0 -x '$(SELDOM_IMPORTED)' $(VENV)/lib || true
 	@touch $@ $(VENV)/.demo
 
 .PHONY: clean
