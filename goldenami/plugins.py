@@ -11,16 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from goldenami.errors import SandboxError, UsageError
+from goldenami.packages import entry_points
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     import click
 
 GROUP = "goldenami.plugins"
 INSTALL = "pip install 'goldenami[sandbox]'"
 
-Find = Callable[[], "Iterable[EntryPoint]"]
+
+class Loadable(Protocol):
+    """An entry point, of ``packages`` or of the standard library."""
+
+    @property
+    def name(self) -> str:
+        """The name that the package gives it."""
+
+    def load(self) -> Any:
+        """Import the object."""
+
+
+Find = Callable[[], Iterable[Loadable]]
 
 
 class SandboxPlugin(Protocol):
@@ -44,11 +55,9 @@ class SandboxPlugin(Protocol):
         Raises ``Error``."""
 
 
-def installed() -> Iterable[EntryPoint]:
+def installed() -> Iterable[Loadable]:
     """Return the entry points of the group in this Python environment."""
-    from importlib.metadata import entry_points
-
-    return entry_points(group=GROUP)
+    return entry_points(GROUP)
 
 
 def sandbox(find: Find = installed) -> SandboxPlugin:

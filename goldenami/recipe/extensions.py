@@ -117,7 +117,7 @@ def _installed(problems: list[Problem]) -> Iterator[tuple[str, list[type[Operati
         problems.append(Problem(extensions.OPERATIONS, 0, 0, error.message, error.hint))
         return
     for name, entry in entries.items():
-        origin = extensions.origin(entry)
+        origin = entry.origin
         try:
             value = extensions.load(extensions.OPERATIONS, name)
         except GoldenAmiError as error:

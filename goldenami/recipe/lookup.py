@@ -130,10 +130,10 @@ def installed_agents() -> dict[str, Found]:
     for name, entry in extensions.installed(extensions.AGENTS).items():
         spec = find_spec(entry.module)
         if spec is None or spec.origin is None:
-            message = f"{extensions.origin(entry)}: the entry point {name} = {entry.value!r} is not a module"
+            message = f"{entry.origin}: the entry point {name} = {entry.value!r} is not a module"
             raise UsageError(message, hint=f"{extensions.AGENTS} needs modules. Repair or uninstall it.")
         for path in sorted(Path(spec.origin).parent.glob(f"*/{AGENT_FILE}")):
-            one = Found("agent", path.parent.name, path, shipped=False, package=extensions.origin(entry))
+            one = Found("agent", path.parent.name, path, shipped=False, package=entry.origin)
             if one.name in found:
                 raise UsageError(
                     f"two installed packages have an agent {one.name!r}: {found[one.name].package} and {one.package}",

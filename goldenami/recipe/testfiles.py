@@ -74,7 +74,7 @@ def _installed(name: str, project: Project, mark: Mark, problems: Problems) -> P
     if spec is None or spec.origin is None:
         problems.add(
             mark,
-            f"tests: {name} of {extensions.origin(entry)} cannot be found: {reason}",
+            f"tests: {name} of {entry.origin} cannot be found: {reason}",
             "Repair or uninstall the package.",
         )
         return None

@@ -217,7 +217,7 @@ def read(
     here: NodePath = at if isinstance(value, str) else (*at, name)
     installed = extensions.installed(extensions.TRANSPORTS)
     if name in BUILT_IN and name in installed:
-        origin = extensions.origin(installed[name])
+        origin = installed[name].origin
         problems.add(
             document.mark(at), f"transport: {name!r} is built in, and {origin} adds it, too", "Uninstall the package."
         )

@@ -288,6 +288,9 @@ class Index:
         again = [subject for one in pending if (subject := _subject(one)) is not None]
         for section, keys in stamps.items():
             folder = f"{name}/" if name is not None else ""
+            known = {key: stamp for key, (stamp, form) in before[section].items() if form is not None}
+            if name is None and keys == known:
+                continue  # the usual case, without a look at each record
             for key in [key for key in before[section] if key not in keys and key.startswith(folder)]:
                 del fresh[section][key]
             again += _changed(before, section, keys)

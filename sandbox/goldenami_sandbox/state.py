@@ -28,25 +28,39 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import logging
 import os
 import threading
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from goldenami_sandbox.errors import PROGRAM, SandboxError, StateError
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import logging
+
 FORMAT = 2
 _RESET = f"Delete the state with `{PROGRAM} reset`. Its images and instances are lost."
 _DEBOUNCE = 0.2  # seconds from a change until it is saved
 _ATTENTIVE = 30.0  # seconds after a call in which background work is checked every second
+
+
+# Commands ask only where the files are. So what writes and reads the state loads what it needs itself.
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import version
+
+    return version(distribution)
+
+
+def _log() -> logging.Logger:
+    import logging
+
+    return logging.getLogger(__name__)
 
 
 def default_home() -> Path:
@@ -174,7 +188,7 @@ def claim(files: Files) -> None:
             hint=_RESET,
         )
     if not files.format.exists() or found != FORMAT:
-        mark = {"format": FORMAT, "sandbox": version("goldenami-sandbox")}
+        mark = {"format": FORMAT, "sandbox": _version("goldenami-sandbox")}
         write_atomically(files.format, json.dumps(mark).encode())
 
 
@@ -204,8 +218,9 @@ _MIGRATIONS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _
 
 def save(path: Path, own: Mapping[str, Any], services: Mapping[str, bytes]) -> None:
     import io
+    import zipfile
 
-    head = {"format": FORMAT, "moto": version("moto"), "sandbox": version("goldenami-sandbox"), "state": own}
+    head = {"format": FORMAT, "moto": _version("moto"), "sandbox": _version("goldenami-sandbox"), "state": own}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("state.json", json.dumps(head))
@@ -218,6 +233,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, bytes]] | None:
     """Return the saved state in the current format, or None if there is none. Raises StateError for a file that cannot
     be used.
     """
+    import zipfile
+
     if not path.exists():
         return None
     try:
@@ -230,10 +247,10 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, bytes]] | None:
     except (OSError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from error
     writer = head.get("sandbox") or head.get("goldenami")
-    if moto != version("moto"):
+    if moto != _version("moto"):
         raise StateError(
             f"the state of the sandbox was written by version {writer} with moto {moto}, and cannot be read with moto "
-            f"{version('moto')}",
+            f"{_version('moto')}",
             hint=_RESET,
         )
     while found != FORMAT:
@@ -264,7 +281,7 @@ def taken_over(path: Path) -> Iterator[None]:
     except SandboxError:
         raise
     except Exception as error:
-        _log.exception("the state in %s could not be restored", path)
+        _log().exception("the state in %s could not be restored", path)
         raise _unreadable(path, error) from error
 
 
@@ -316,4 +333,4 @@ class Keeper:
             try:
                 self.save()
             except Exception:  # the thread goes on after an error such as a full disk
-                _log.exception("the state could not be saved")
+                _log().exception("the state could not be saved")

@@ -43,7 +43,10 @@ def test_what_is_forbidden_is_forbidden_everywhere() -> None:
 # Calls that open files without ``reading.Files``. Everything else could follow a link of a merge request.
 OWN_FILES = {
     "evidence/feeds.py": {"ANYWHERE.read_bytes(path, FEED_BYTES)"},  # a feed that goldenami.yaml names
-    "extensions.py": {'Path(directory, name, "entry_points.txt").read_bytes()'},  # of an installed package
+    "packages.py": {  # of installed packages
+        'Path(directory, name, "entry_points.txt").read_bytes()',
+        '(folder / file).read_text(encoding="utf-8", errors="replace")',
+    },
     "provision/operation.py": {"source.open()", "self.source.open()"},  # a reading.Source
     "provision/program.py": {"contents.open()", "source.open()"},  # a reading.Source
     "recipe/extensions.py": {"Path(source).read_bytes()"},  # code of an installed package
