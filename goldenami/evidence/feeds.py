@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 
 from goldenami.errors import GoldenAmiError
 from goldenami.evidence.packages import Inventory
-from goldenami.evidence.vulnerabilities import SEVERITIES, Ecosystem, Feed, Range, Statement, subject_of, system_of
+from goldenami.evidence.vulnerabilities import SEVERITIES, Ecosystem, Feed, Range, Statement, subjects_of, system_of
 from goldenami.model import FeedSource, Severity
 from goldenami.os import SYSTEMS
 from goldenami.reading import ANYWHERE, describe
@@ -75,8 +75,8 @@ class Wanted:
         for inventory in inventories:
             systems[system_of(inventory)] = inventory.codename
             for component in inventory.components:
-                ecosystem, name, _ = subject_of(component, inventory)
-                names.setdefault(ecosystem, set()).add(name)
+                for ecosystem, name, _ in subjects_of(component, inventory):
+                    names.setdefault(ecosystem, set()).add(name)
         return cls(systems, {ecosystem: frozenset(found) for ecosystem, found in names.items()})
 
 

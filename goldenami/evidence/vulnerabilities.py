@@ -182,17 +182,20 @@ class _Subject:
     version: str
 
 
-def subject_of(component: Component, inventory: Inventory) -> tuple[Ecosystem, str, str]:
-    """Return how advisories name a component: what they are about, the name of the package, and its version."""
+def subjects_of(component: Component, inventory: Inventory) -> tuple[tuple[Ecosystem, str, str], ...]:
+    """Return how advisories name a component: what they are about, the name of the package, and its version.
+
+    A source package that only signs the files of another one has two names: advisories use either of them.
+    """
     if component.type not in SYSTEM_TYPES:
         name = f"{component.group}:{component.name}" if component.group else component.name
-        return Ecosystem(component.type), _normal(component.type, name), component.version
+        return ((Ecosystem(component.type), _normal(component.type, name), component.version),)
     ecosystem = system_of(inventory)
     system = SYSTEMS.get(inventory.system)
     if system is None or system.advisories_name == "binary":
-        return ecosystem, component.name, component.version
-    name, version = system.advisory_source(component.source, component.source_version)
-    return ecosystem, name, version
+        return ((ecosystem, component.name, component.version),)
+    own = component.source, component.source_version
+    return tuple((ecosystem, *named) for named in dict.fromkeys((system.advisory_source(*own), own)))
 
 
 def _normal(type: str, name: str) -> str:
@@ -214,8 +217,8 @@ def find(inventory: Inventory, feeds: Sequence[Feed]) -> tuple[Finding, ...]:
     package and version, with the best that any feed knows."""
     installed: dict[_Subject, list[str]] = {}
     for component in inventory.components:
-        ecosystem, name, version = subject_of(component, inventory)
-        installed.setdefault(_Subject(ecosystem, component.type, name, version), []).append(component.name)
+        for ecosystem, name, version in subjects_of(component, inventory):
+            installed.setdefault(_Subject(ecosystem, component.type, name, version), []).append(component.name)
     by_package: dict[tuple[Ecosystem, str], list[_Subject]] = {}
     for subject in installed:
         by_package.setdefault((subject.ecosystem, subject.name), []).append(subject)

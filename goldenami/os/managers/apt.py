@@ -340,7 +340,8 @@ def signed_source(source: str, version: str) -> tuple[str, str]:
     if found is None:
         return source, version
     if found[3] is not None:
-        return "grub2", version.partition("+")[2].replace("+", "-", 1) or version
+        other = version.partition("+")[2] or version
+        return "grub2", other if "-" in other else other.replace("+", "-", 1)
     name = f"{found[1]}{found[2] or ''}"
     return name, version if "-" in version else version.replace("+", "-", 1)
 
