@@ -21,6 +21,7 @@ from goldenami.model import Architecture, ImageManifest, Package, TestReport
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:goldenami:build:1"
+REVISION: Final = "urn:goldenami:revision:1"
 PACKAGES: Final = "goldenami.packages/1"
 
 _MANIFEST: Final = "manifest"
@@ -223,3 +224,60 @@ def read(payload: bytes) -> Claims:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotAStatement(f"it is no statement of goldenami: {type(error).__name__}: {error}") from error
+
+
+# --- revisions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionClaims:
+    """What a statement says about a revised manifest. ``manifest``, ``original``: SHA-256 of the file as it is now, and
+    as the build wrote it."""
+
+    recipe: str
+    version: str
+    manifest: str
+    original: str
+
+
+def make_revision(manifest: ImageManifest, manifest_digest: str, original_digest: str) -> bytes:
+    """Return the statement about the last revision of a manifest as JSON."""
+    last = manifest.revisions[-1]
+    form = {
+        "_type": STATEMENT,
+        "subject": [
+            {
+                "name": _MANIFEST,
+                "digest": {"sha256": manifest_digest},
+                "annotations": {"recipe": manifest.recipe, "version": manifest.version},
+            }
+        ],
+        "predicateType": REVISION,
+        "predicate": {
+            "original": {"sha256": original_digest},
+            "revision": len(manifest.revisions),
+            "at": last.at,
+            "task": last.task,
+            "by": last.by,
+            "added": list(last.added),
+            "removed": [row.image_id for row in last.removed],
+        },
+    }
+    return json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def read_revision(payload: bytes) -> RevisionClaims:
+    """Return what a statement says about a revision. Raises NotAStatement."""
+    try:
+        form = json.loads(payload)
+        (subject,) = form["subject"]
+        if form["_type"] != STATEMENT or form["predicateType"] != REVISION or subject["name"] != _MANIFEST:
+            raise NotAStatement(f"it is {form['_type']} with {form['predicateType']}, expected {REVISION}")
+        return RevisionClaims(
+            str(subject["annotations"]["recipe"]),
+            str(subject["annotations"]["version"]),
+            str(subject["digest"]["sha256"]),
+            str(form["predicate"]["original"]["sha256"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotAStatement(f"it is no statement about a revision: {type(error).__name__}: {error}") from error

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from goldenami import manifest as codec
+from goldenami.aws.session import Cloud
 from goldenami.errors import CatalogError, ManifestError
-from goldenami.evidence import statement
+from goldenami.evidence import signing_keys, statement
 from goldenami.evidence.signing import IN_TOTO, NotAnEnvelope, PublicKey, Signer, read_envelope, sign
 from goldenami.evidence.statement import Claims, Made, NotAStatement
-from goldenami.model import ImageManifest, ManifestImage
+from goldenami.model import ImageManifest, ManifestImage, Signing
 from goldenami.release.catalog import Catalog
 
 PROVENANCE: Final = "provenance.json"
+_REVISION: Final = "revision-"
 _SHOWN: Final = 16  # characters of a digest or of the id of a key in a message
 
 
@@ -67,6 +69,35 @@ def attest(catalog: Catalog, manifest: ImageManifest, made: Made, signer: Signer
     catalog.keep_document(name, version, PROVENANCE, text.encode())
 
 
+def attest_revision(
+    catalog: Catalog, signing: Signing, cloud: Cloud, before: ImageManifest, revised: ImageManifest
+) -> str:
+    """Sign a revised manifest, and keep the statement. Call it before ``Catalog.revise``.
+
+    Returns why it was not signed, or an empty text. A release that is not as signed stays so: its next revision must
+    not make it look signed.
+    """
+    name, version = revised.recipe, revised.version
+    signer = signing_keys.open_signer(signing, cloud)
+    if signer is None or catalog.document(name, version, PROVENANCE) is None:
+        return ""
+    trusted = {**signing_keys.trusted_keys(signing, cloud), "signing.key": signer.public}
+    wrong = check(catalog, name, version, trusted)
+    if wrong.deviations or wrong.manifest != before:
+        reason = wrong.deviations[0] if wrong.deviations else "it was changed meanwhile"
+        return f"the change of {revised.label} is not signed, because the release is not as it was signed: {reason}"
+    original, _ = catalog.manifest_files(name, version)
+    digests = (hashlib.sha256(data).hexdigest() for data in (codec.dumps(revised).encode(), original))
+    text = json.dumps(sign(statement.make_revision(revised, *digests), signer).to_json(), indent=2) + "\n"
+    catalog.keep_document(name, version, revision_file(revised), text.encode(), final=False)
+    return ""
+
+
+def revision_file(manifest: ImageManifest) -> str:
+    """Return the name of the document about the last revision of a manifest."""
+    return f"{_REVISION}{len(manifest.revisions)}.json"
+
+
 def _is_about(data: bytes, digest: str, key: PublicKey) -> bool:
     try:
         envelope = read_envelope(data)
@@ -78,7 +109,11 @@ def _is_about(data: bytes, digest: str, key: PublicKey) -> bool:
 def _digests(catalog: Catalog, name: str, version: str) -> dict[str, str]:
     """Return the SHA-256 of every other document about a release, by name."""
     every = ((file, catalog.document(name, version, file)) for file in catalog.documents(name, version))
-    return {file: hashlib.sha256(data).hexdigest() for file, data in every if data is not None and file != PROVENANCE}
+    return {
+        file: hashlib.sha256(data).hexdigest()
+        for file, data in every
+        if data is not None and file != PROVENANCE and not file.startswith(_REVISION)
+    }
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
@@ -125,7 +160,7 @@ def check(catalog: Catalog, name: str, version: str, trusted: Mapping[str, Publi
         first = _decode(original, "the manifest as the build wrote it", found)
         if first is not None:
             found += _revised(first, manifest)
-            notes += _added(first, manifest)
+        found += _unsigned_revision(catalog, manifest, claims.manifest, hashlib.sha256(now).hexdigest(), trusted)
     return Checked(tuple(found), signers, claims, manifest, tuple(notes))
 
 
@@ -191,11 +226,24 @@ def _revised(first: ImageManifest, now: ImageManifest) -> list[Deviation]:
     return found
 
 
-def _added(first: ImageManifest, now: ImageManifest) -> list[str]:
-    return [
-        f"{image_id} in {place} was added by `goldenami distribute` after the signature: only its contents prove it"
-        for place, _, image_id in sorted(_rows(now).keys() - _rows(first).keys())
-    ]
+def _unsigned_revision(
+    catalog: Catalog, manifest: ImageManifest, original: str, digest: str, trusted: Mapping[str, PublicKey]
+) -> list[Deviation]:
+    """Return what is wrong with the signature of a manifest that `goldenami distribute` revised."""
+    file = revision_file(manifest)
+    data = catalog.document(manifest.recipe, manifest.version, file)
+    if data is None:
+        return [Deviation("manifest", f"its revision {len(manifest.revisions)} has no signed statement")]
+    try:
+        envelope = read_envelope(data)
+        claims = statement.read_revision(envelope.payload)
+    except (NotAnEnvelope, NotAStatement) as error:
+        return [Deviation("manifest", f"{file}: {error}")]
+    if envelope.payload_type != IN_TOTO or not envelope.signers(trusted.values()):
+        return [Deviation("signature", f"{file}: {_unsigned([one.key_id for one in envelope.signatures], trusted)}")]
+    if claims != statement.RevisionClaims(manifest.recipe, manifest.version, digest, original):
+        return [Deviation("manifest", f"the revised manifest is not the one that {file} is about")]
+    return []
 
 
 def _rows(manifest: ImageManifest) -> dict[tuple[str, str, str], ManifestImage]:

@@ -313,8 +313,9 @@ class Catalog:
                 found[architecture] = state.loads(data, source=self._store.where(key))
         return found
 
-    def keep_document(self, name: str, version: str, file: str, data: bytes) -> None:
-        """Keep a document about a release. Call it before :meth:`add`: the documents of a release never change.
+    def keep_document(self, name: str, version: str, file: str, data: bytes, *, final: bool = True) -> None:
+        """Keep a document about a release. Call it before :meth:`add`: the documents of a release never change, unless
+        they are not ``final``.
 
         A second call with the same data does nothing. A document of a build whose manifest was not added is replaced.
         Raises CatalogError if the release exists and its document differs.
@@ -323,7 +324,7 @@ class Catalog:
         before = self._store.read(key)
         if before is not None and before.data == data:
             return
-        if before is not None and self._read(_release_key(name, version)) is not None:
+        if before is not None and final and self._read(_release_key(name, version)) is not None:
             raise CatalogError(
                 f"{name} {version} has another {file} already",
                 hint=f"Compare with {self._store.where(key)}. The documents of a release do not change.",

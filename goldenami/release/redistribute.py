@@ -28,6 +28,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from goldenami import manifest as codec
 from goldenami import reconcile, task
 from goldenami.aws import images, journals, kms, parameters, snapshots, tags
 from goldenami.aws.kinds import kind_of
@@ -552,7 +553,15 @@ class _Work(Attempts):
             removed=tuple(removed),
             access=access,
         )
-        self.catalog.revise(replace(manifest, images=tuple(rows), revisions=(*manifest.revisions, revision)))
+        revised = codec.canonical(replace(manifest, images=tuple(rows), revisions=(*manifest.revisions, revision)))
+        signing = self.environment.signing
+        if signing is not None:
+            from goldenami.release.attest import attest_revision  # here, because it loads cryptography
+
+            unsigned = attest_revision(self.catalog, signing, self.cloud, manifest, revised)
+            if unsigned:
+                self.job.note(unsigned, "warning")
+        self.catalog.revise(revised)
         return self.catalog.get(manifest.recipe, manifest.version)
 
     # --- parameters ---------------------------------------------------------------------------------------------------

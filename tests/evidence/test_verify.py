@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from goldenami import recipe
 from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
 from goldenami.errors import ConditionsUnmet, NotFound
-from goldenami.evidence import contents, signing, statement
+from goldenami.evidence import contents, signing, signing_keys, statement
 from goldenami.evidence.state import File, State
-from goldenami.model import ImageManifest, ManifestImage, Place
+from goldenami.model import ImageManifest, KmsSigningKey, ManifestImage, Place, Revision, Signing
 from goldenami.release import channels
-from goldenami.release.attest import PROVENANCE, attest
+from goldenami.release.attest import PROVENANCE, attest, attest_revision
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
 from tests.worlds import distributing
@@ -310,8 +311,35 @@ def test_an_image_that_was_added_later_is_proven_by_its_contents(
     assert done.failures == {}
     code, found = verify(capsys)
     assert (code, found["deviations"]) == (0, [])
-    assert {one["contents"] for one in found["images"]} == {"equal"}
-    assert any("was added by `goldenami distribute`" in note for note in found["notes"])
+    assert ({one["contents"] for one in found["images"]}, found["notes"]) == ({"equal"}, [])
+    assert "us-east-1" in {one["region"] for one in found["images"]}
+    assert promote(world).changed
+    (statement_file,) = Path(world.environment.catalog, "evidence").rglob("revision-1.json")
+    signed_text = statement_file.read_text()
+    for text in ("{}", json.dumps({**json.loads(signed_text), "signatures": []}), None):
+        statement_file.write_text(text or "") if text is not None else statement_file.unlink()
+        assert verify(capsys, "--no-images")[0] == 5
+    statement_file.write_text(signed_text)
+    assert verify(capsys, "--no-images")[0] == 0
+
+
+def test_a_revision_that_nobody_signed_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who can write the catalog adds an image as if `goldenami distribute` had done it."""
+    manifest, catalog = released(world), Catalog(world.environment.catalog)
+    row = replace(row_at(world, WEST), image_id="ami-0123456789abcdef0", region="us-east-1")
+    added = f"{row.place} {row.architecture} {row.image_id}"
+    entry = Revision("2026-11-25T00:00:00Z", "t-1", "arn:aws:iam::111111111111:user/a", (added,))
+    catalog.revise(replace(manifest, images=(*manifest.images, row), revisions=(entry,)))
+    code, found = verify(capsys, "--no-images")
+    assert (code, [one["detail"] for one in found["deviations"]]) == (5, ["its revision 1 has no signed statement"])
+    with pytest.raises(ConditionsUnmet, match="cannot move into live"):
+        promote(world)
+    # A later change by `goldenami distribute` does not make it look signed.
+    world.environment = recipe.environment(world.project, "test")
+    revised = replace(catalog.get(RECIPE, manifest.version), revisions=(entry, entry))
+    signing_rules = world.environment.signing
+    why = attest_revision(catalog, signing_rules, world.cloud, catalog.get(RECIPE, manifest.version), revised)
+    assert "is not as it was signed" in why
 
 
 # --- the gate of promotion --------------------------------------------------------------------------------------------
@@ -337,12 +365,38 @@ def test_a_channel_refuses_what_nobody_trusted_signed(world: World, change: Brea
 
 
 def test_a_second_build_that_signs_reads_the_contents_once(world: World) -> None:
-    """A killed build that is resumed keeps what it read."""
+    """Only the tested image in the home region is read, and not its copies."""
     world.change_recipe("other")
     world.environment = recipe.environment(world.project, "test")
     assert world.build().status == "released"
     reads = [c for c in world.paper.calls if c["action"] == "ListSnapshotBlocks"]
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize(("number", "when"), [(0, "before"), (0, "after"), (-1, "before"), (-1, "after")])
+def test_a_killed_build_that_is_resumed_is_signed_once(
+    world: World, capsys: pytest.CaptureFixture[str], number: int, when: str
+) -> None:
+    """Killed at the first and at the last parameter: before the statement, and after it."""
+    world.change_recipe("second")
+    world.environment = recipe.environment(world.project, "test")
+    assert world.build().status == "released"
+    puts = [label for label in world.cloud.mutations if label.action == "PutParameter"]
+    file = world.path / "recipes/web.yaml"
+    file.write_text(file.read_text().replace("content: second", "content: third"))
+    world.project = recipe.load_project(world.path)
+    world.environment = recipe.environment(world.project, "test")
+    world.build_until(puts[number], when)
+    version = world.catalog.next_version(RECIPE, "1.0", world.cloud.now().date())
+    before = max(set(Path(world.environment.catalog, "evidence", RECIPE).iterdir()))
+    kept = (before / PROVENANCE).read_bytes() if (before / PROVENANCE).exists() else None
+    done = world.resume()
+    assert done.manifest.version < version
+    if number == -1:  # the release was made by the killed process
+        assert before.name == done.manifest.version
+        assert (before / PROVENANCE).read_bytes() == kept
+    code, found = verify(capsys)
+    assert (code, found["version"], found["deviations"]) == (0, done.manifest.version, [])
 
 
 def test_a_key_that_is_missing_is_found_before_anything_is_made(world: World) -> None:
@@ -362,3 +416,15 @@ def test_documents_of_a_release_do_not_change(world: World) -> None:
     made = statement.Made("recipes/web.yaml", {}, "stable", "arn:aws:iam::1:role/a", "", "2026-11-24T03:00:00Z")
     attest(catalog, manifest, made, signer)
     assert catalog.document(RECIPE, manifest.version, PROVENANCE) == before
+
+
+def test_a_key_of_kms_that_cannot_sign_is_named(world: World) -> None:
+    kms = world.client("kms", PLACES[0])
+    kms.create_alias(AliasName="alias/symmetric", TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
+    rsa = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    for key in ("alias/symmetric", "alias/nothing", rsa):
+        signing_key = KmsSigningKey(key, PLACES[0].region)
+        with pytest.raises(NotFound) as caught:
+            signing_keys.open_signer(Signing(signing_key), world.cloud)
+        assert key in caught.value.message
+        assert caught.value.hint
