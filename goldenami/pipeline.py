@@ -302,7 +302,14 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     notices.released(build, catalog, published.manifest)
     with build.stage("clean up"):
         keep = reconcile.released(build.journal, published.manifest)
-        done = reconcile.delete_all(build.cloud, build.journal, build.ledger.proofs, keep=keep, emit=build.emit)
+        done = reconcile.delete_all(
+            build.cloud,
+            build.journal,
+            build.ledger.proofs,
+            keep=keep,
+            emit=build.emit,
+            search=reconcile.doubtful(build.ledger),
+        )
     notify.deliver(build)
     if done.complete:
         build.journal.finish("released")

@@ -53,6 +53,7 @@ def poll(
     sign_of_life: Callable[[float], None] | None = None,
     silence: float = 60.0,
     last_look: bool = False,
+    ahead: Callable[[float], float | None] | None = None,
 ) -> Iterator[float]:
     """Yield once for each check, with the seconds since the first one. Pause in between. Return at the timeout.
 
@@ -62,6 +63,8 @@ def poll(
     code after the loop handles the timeout.
     ``check`` is called before each check; an exception that it raises ends the wait. ``sign_of_life`` is called with
     the seconds so far, about every ``silence`` seconds, to report that the wait goes on. ``sleep`` may raise too.
+    ``ahead``: called with the seconds so far before each pause. It returns the next pause if it knows when the
+    condition will be met, or None.
     """
     random_ = jitter or random.Random()
     start = last_sign = clock()
@@ -78,7 +81,11 @@ def poll(
         if sign_of_life is not None and now - last_sign >= silence:
             last_sign = now
             sign_of_life(now - start)
-        if pause > left and not last_look:
+        known = ahead(now - start) if ahead is not None else None
+        if (pause if known is None else known) > left and not last_look:
             return
+        if known is not None:
+            sleep(min(known, left))
+            continue
         sleep(min(pause * (1 + random_.uniform(-interval.jitter, interval.jitter)), left))
         pause = min(pause * interval.factor, interval.longest)

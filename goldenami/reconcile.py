@@ -7,7 +7,8 @@ First the creating calls of unknown outcome are looked up. Then the kinds are de
     grants → parameters, policies → instances (until they are terminated) → images with their snapshots → snapshots
     → volumes → security groups → key pairs
 
-All of it is done twice, since new resources may be invisible in the first round. The caller names the resources of a
+All of it is done twice, since new resources may be invisible in the first round. A release searches only where the
+journal may not have all: see ``doubtful``. The caller names the resources of a
 release (``keep``). A resource that is not in the journal is deleted only if its tags prove that the build created it
 (``aws.ownership.Proofs``).
 """
@@ -78,6 +79,14 @@ def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
     return frozenset(ids)
 
 
+def doubtful(ledger: Ledger) -> frozenset[Place]:
+    """Return the places of a build where there may be resources of it that its journal does not have: those of creating
+    calls whose outcome was unknown for a while, and all if an earlier process began the build. Where instances ran,
+    they may leave volumes."""
+    ran = {intent.place for intent in ledger.journal.calls("instance")}
+    return frozenset(ran | (set(ledger.journal.places()) if ledger.is_continued else ledger.doubtful))
+
+
 def finish_deletions(ledger: Ledger) -> None:
     """Finish deletions of unknown outcome, so that no later step uses a resource that may be deleted."""
     for intent in ledger.journal.unresolved_deletions():
@@ -105,8 +114,12 @@ def delete_all(
     *,
     keep: Collection[str] = (),
     emit: Emit = ignore_events,
+    search: Collection[Place] | None = None,
 ) -> CleanUp:
     """Delete every resource of the build, except ``keep`` (see :func:`released`) and the snapshots of kept images.
+
+    ``search``: the places to search for resources with the build's tags, once; in the others, the journal has all. By
+    default, all places are searched twice.
 
     A resource that is not in the journal, and only has the tags of the build, is deleted if its proof is right. Others
     are listed in ``others`` and kept.
@@ -114,10 +127,10 @@ def delete_all(
     delete what is left. Raises errors that end everything, for example JournalError.
     """
     ledger = Ledger(cloud, journal, proofs=proofs, emit=emit)
-    work = _Deletion(ledger, frozenset(keep), emit)
+    work = _Deletion(ledger, frozenset(keep), emit, search=search)
     places = journal.places()
     unreachable: dict[Place, GoldenAmiError] = {}
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if search is None else 1):
         work.left.clear()
         _resolve(ledger, work)
         gone = {place: error for place, error in unreachable.items() if isinstance(error, PlaceUnreachable)}
@@ -139,13 +152,23 @@ def delete_these(ledger: Ledger, to_delete: Collection[Found], *, emit: Emit = i
 
 class _Deletion:
     """A running clean-up. The threads of all places add to ``left`` and ``deleted``; adding is atomic.
-    ``check_owner``: check before each deletion that the build created the resource."""
+    ``check_owner``: check before each deletion that the build created the resource. ``search``: see
+    :func:`delete_all`."""
 
-    def __init__(self, ledger: Ledger, keep: frozenset[str], emit: Emit, *, check_owner: bool = True) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        keep: frozenset[str],
+        emit: Emit,
+        *,
+        check_owner: bool = True,
+        search: Collection[Place] | None = None,
+    ) -> None:
         self.ledger = ledger
         self.keep = keep
         self.emit = emit
         self.check_owner = check_owner
+        self.search = search
         self.deleted: list[Found] = []
         self.others: dict[str, str] = {}
         self.failures = Failures[str](self.warn)
@@ -155,13 +178,16 @@ class _Deletion:
         """Delete the build's resources in a place, kind by kind. Raises the error if the place cannot be searched, or
         does not answer any more."""
         cloud, journal = self.ledger.cloud, self.ledger.journal
+        search = self.search is None or place in self.search
+        if not search and all(one.id in self.keep for one in journal.resources(place=place)):
+            return
         # If this fails, nothing is deleted here: the snapshots of a release would not be known.
         behind = {one.id for one in _behind_kept(cloud, place, self.keep)}
         for kind in in_order():
             if (error := cloud.unreachable(place)) is not None:
                 raise error.copy()
             with self.failures.of(f"{kind.name}s in {place}"):
-                every = _find(cloud, journal, self.ledger.proofs, place, kind, self.keep, self.others)
+                every = _find(cloud, journal, self.ledger.proofs, place, kind, self.keep, self.others, search=search)
                 found = sorted(set(every))
                 deletable = [one for one in found if one.id not in self.keep and one.id not in behind]
                 done = [one for one in deletable if self.delete(one)]
@@ -210,13 +236,15 @@ def _find(
     kind: Kind,
     keep: Collection[str],
     others: dict[str, str],
+    *,
+    search: bool = True,
 ) -> Iterable[Found]:
-    """Yield the resources of a kind in a place: those in the journal, and those with the build's tags that are not to
-    be kept and whose proof is right. ``others`` gets those whose proof is wrong."""
+    """Yield the resources of a kind in a place: those in the journal, and with ``search`` those with the build's tags
+    that are not to be kept and whose proof is right. ``others`` gets those whose proof is wrong."""
     known = journal.resources(kind.name, place)
     yield from (Found(place, kind.name, r.id, kind.parent(r.request)) for r in known)
     calls = [i.request for i in journal.calls(kind.name, place)]
-    if kind.everywhere or calls:
+    if search and (kind.everywhere or calls):
         without = {*keep, *(r.id for r in known)}
         build = Build(journal.build_id, journal.header.catalog)
         for one in kind.of_build(cloud, place, build, calls, proofs, without=without):

@@ -104,6 +104,9 @@ class Ledger:
         self.expires_at: datetime = max(journal.header.created, began or journal.header.created) + lifetime
         self._absent: set[tuple[Place, str]] = set()
         self._back: set[tuple[Place, str]] = set()
+        # An earlier process may have sent calls whose outcome it did not record.
+        self.is_continued = bool(journal.places())
+        self.doubtful: set[Place] = set()  # where a creating call had an unknown outcome
         self._learn_from_journal()
 
     # --- creating -----------------------------------------------------------------------------------------------------
@@ -341,6 +344,7 @@ class Ledger:
                     raise
                 if outcome is Outcome.UNKNOWN:
                     sent_before = True
+                    self.doubtful.add(intent.place)
                     found = self._find(intent, self._doubt_lasts(intent))
                     if found is not None:
                         return self._adopt(intent, found)

@@ -28,7 +28,7 @@ import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 from botocore.configprovider import ConstantProvider
-from botocore.credentials import DeferredRefreshableCredentials
+from botocore.credentials import Credentials, DeferredRefreshableCredentials
 from botocore.response import StreamingBody
 
 import goldenami
@@ -129,6 +129,7 @@ class Cloud:
         self.recent = Recent(clock)
         self.room = Room()
         self.shares = Shares()
+        self.durations: dict[object, float] = {}  # seconds that the last wait of each kind took (``waiters.Ahead``)
         self._answers: Answers | None = None
         self._known_regions: frozenset[str] | None = None
         self._reach = Reach(clock, retry.unreachable)
@@ -139,7 +140,7 @@ class Cloud:
         self._mutex = threading.RLock()
         self._last_answer: tuple[datetime, float] | None = None  # the service's time, and this machine's clock
         self._roles = _Roles(connection, self._caller)
-        self._clients: dict[tuple[str, Place | None, str | None], Any] = {}
+        self._clients: dict[tuple[str, str, bool], Any] = {}  # by service, region, and whether it is the caller's
         self._identities: dict[str | None, Identity] = {}
         self._paces: dict[tuple[Place, str, str], Pace] = {}
 
@@ -246,10 +247,9 @@ class Cloud:
         if known is not None:
             return known
         if role is not None:
-            with self._mutex:
-                credentials = self._session(role).get_credentials()
-            assert credentials is not None, "a role has some"
-            credentials.get_frozen_credentials()  # assumes the role now, and AssumeRole tells the identity
+            self._roles.credentials(
+                role, lambda: self._assume(role)
+            ).get_frozen_credentials()  # assumes the role now, and AssumeRole tells the identity
             with self._mutex:
                 return self._identities[role]
         client = self._client("sts", Place("", self.home.region), None)
@@ -334,8 +334,11 @@ class Cloud:
         self._check(place.account)
         role = self._accounts[place.account].role
         try:
-            with self._mutex:
-                found = self._session(role).get_credentials()
+            if role is None:
+                with self._mutex:
+                    found = self._caller.get_credentials()
+            else:
+                found = self._roles.credentials(role, lambda: self._assume(role))
             credentials = found.get_frozen_credentials() if found is not None else None
         except Exception as error:
             raise errors.translate(error, service="sts", action="credentials", place=place) from error
@@ -379,7 +382,8 @@ class Cloud:
         self._reach.check(place, service)
         began = self.clock()
         try:
-            answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+            with self._acting_in(place.account):
+                answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
             self._reach.answered(place, service)
             self._record_time(answer.get("ResponseMetadata", {}))
             # The body is read here, so that an incomplete body is translated like a lost reply.
@@ -411,7 +415,8 @@ class Cloud:
         role = self._accounts[place.account].role
         client = self._client("ec2", Place(place.account, self.home.region), role)
         with contextlib.suppress(Exception):
-            found = client.describe_regions(AllRegions=True, RegionNames=[place.region])["Regions"]
+            with self._acting_in(place.account):
+                found = client.describe_regions(AllRegions=True, RegionNames=[place.region])["Regions"]
             return bool(found) and found[0].get("OptInStatus") != "not-opted-in"
         return True
 
@@ -470,7 +475,7 @@ class Cloud:
 
     def _client(self, service: str, place: Place, role: str | None) -> Any:
         with self._mutex:
-            key = (service, place, role)
+            key = (service, place.region, role is None)  # the accounts of a region share a client
             if key not in self._clients:
                 self._clients[key] = self._make_client(service, place, role)
             return self._clients[key]
@@ -495,8 +500,15 @@ class Cloud:
         return client
 
     def _session(self, role: str | None) -> botocore.session.Session:
-        """Return the session with the credentials of a role. The caller holds the mutex until it has used it."""
-        return self._caller if role is None else self._roles.session(role, lambda: self._assume(role))
+        """Return the session for the client of a role, or of the caller."""
+        return self._caller if role is None else self._roles.session()
+
+    def _acting_in(self, account: str) -> contextlib.AbstractContextManager[None]:
+        """Let this thread call with the role of an account while a ``with`` block lasts."""
+        role = self._accounts[account].role if account in self._accounts else None
+        if role is None:
+            return contextlib.nullcontext()
+        return self._roles.acting(self._roles.credentials(role, lambda: self._assume(role)))
 
     def _assume(self, role: str) -> dict[str, str]:
         """Return credentials of a role, in the form of botocore's refreshable credentials."""
@@ -572,32 +584,63 @@ def _bare_session(kind: type[_S], connection: Connection, profile: str | None) -
     return session
 
 
-class _RoleSession(botocore.session.Session):
-    """A session for several roles. ``role_credentials``: those that its next client gets."""
+class _Acting(Credentials):
+    """The credentials of the role with which a thread calls. Clients that many accounts share sign with them."""
 
-    role_credentials: DeferredRefreshableCredentials | None = None
+    def __init__(self) -> None:
+        super().__init__("", "", method="assume-role")
+        self._local = threading.local()
+
+    @contextlib.contextmanager
+    def of(self, credentials: DeferredRefreshableCredentials) -> Iterator[None]:
+        before = getattr(self._local, "credentials", None)
+        self._local.credentials = credentials
+        try:
+            yield
+        finally:
+            self._local.credentials = before
+
+    def get_frozen_credentials(self) -> Any:
+        return self._local.credentials.get_frozen_credentials()
+
+
+class _RoleSession(botocore.session.Session):
+    """A session for all roles."""
+
+    acting: _Acting
 
     def get_credentials(self) -> Any:
-        return self.role_credentials
+        return self.acting
 
 
 class _Roles:
-    """The credentials of the roles, and the one session for their clients: with many accounts, a session for each takes
-    as much time and memory as the clients."""
+    """The credentials of the roles, and the one session for their clients: with many accounts and regions, a session or
+    a client for each would take most of the memory."""
 
     def __init__(self, connection: Connection, caller: botocore.session.Session) -> None:
         self._connection = connection
         self._caller = caller
         self._session: _RoleSession | None = None
+        self._acting = _Acting()
+        self._mutex = threading.Lock()
         self._credentials: dict[str, DeferredRefreshableCredentials] = {}
 
-    def session(self, role: str, assume: Callable[[], dict[str, str]]) -> botocore.session.Session:
-        """Return the session, with the credentials of a role until the next call."""
+    def session(self) -> botocore.session.Session:
+        """Return the session. The caller holds a lock."""
         if self._session is None:
             self._session = _bare_session(_RoleSession, self._connection, self._caller.get_config_variable("profile"))
             # The service descriptions are large. With a shared loader each one is read once.
             self._session.register_component("data_loader", self._caller.get_component("data_loader"))
-        if role not in self._credentials:
-            self._credentials[role] = DeferredRefreshableCredentials(refresh_using=assume, method="assume-role")
-        self._session.role_credentials = self._credentials[role]
+            self._session.acting = self._acting
         return self._session
+
+    def acting(self, credentials: DeferredRefreshableCredentials) -> contextlib.AbstractContextManager[None]:
+        """Let the clients of the session sign the calls of this thread with these credentials, in a ``with`` block."""
+        return self._acting.of(credentials)
+
+    def credentials(self, role: str, assume: Callable[[], dict[str, str]]) -> DeferredRefreshableCredentials:
+        """Return the credentials of a role. The first use assumes it."""
+        with self._mutex:
+            if role not in self._credentials:
+                self._credentials[role] = DeferredRefreshableCredentials(refresh_using=assume, method="assume-role")
+            return self._credentials[role]

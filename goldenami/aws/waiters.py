@@ -3,7 +3,9 @@
 boto3's waiters are not used: for images and snapshots they stop after ten minutes, but a large encrypted copy takes
 hours; the image waiter continues when the image has the state "error"; and each waiter watches one id.
 
-The interval is short at first, since small resources are ready in a second, and then grows. A new id may be unknown for
+The interval is short at first, since small resources are ready in a second, and then grows. Where EC2 tells a progress,
+the next look is when the resource is probably ready, and the first one depends on how long the last wait of this kind
+took (``Ahead``). So a wait takes few calls and ends soon after the resource is ready. A new id may be unknown for
 some seconds (EC2 is eventually consistent). So ids are passed as a filter: the describe call then leaves out resources
 that are not visible yet, and does not fail.
 """
@@ -71,6 +73,52 @@ class Observation:
 
 
 OnProgress = Callable[[Observation], None]
+_LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time that is left
+_LATER: Final = 1.01  # looks are so much later than expected: the estimate may be a little short
+_LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
+_NEVER_LONGER: Final = 600.0  # seconds between two looks, however long the estimate is
+
+
+class Ahead:
+    """Finds out when the next look at waiting resources is worth its call.
+
+    A progress gives the time that is left, if it has moved since the last look. Before the first one, the duration of
+    the last wait of this kind counts, if there was one in this process: half of it, if there is a progress to learn
+    from then, and nine tenths of it otherwise. An estimate leads to no pause longer than four times the wait so far,
+    and never to more looks than the usual intervals.
+    """
+
+    def __init__(self, expected: float | None, *, has_progress: bool) -> None:
+        self._first = None if expected is None else expected * (0.5 if has_progress else 0.9)
+        self._step = 0.0 if expected is None or has_progress else 0.05 * expected
+        self._usual = STANDARD.first
+        self._percent: float | None = None
+        self._moved = False
+        self._begin = (0.0, 0.0)  # seconds and percent: a resource may have begun long before the wait
+
+    def seen(self, elapsed: float, percents: Iterable[float]) -> None:
+        """Take the progress of the resources that are not ready."""
+        percent = max(percents, default=None)
+        self._moved = percent is not None and percent != self._percent
+        if percent is not None and self._percent is None and elapsed < self._usual:
+            self._begin = (elapsed, percent)
+        self._percent = percent
+
+    def pause(self, elapsed: float) -> float | None:
+        """Return the seconds until the next look; None if nothing is known."""
+        usual = self._usual
+        self._usual = min(usual * STANDARD.factor, STANDARD.longest)
+        if self._first is not None and self._first > elapsed:
+            return max(self._first - elapsed, usual)
+        since, before = self._begin
+        percent = self._percent
+        if percent is not None and self._moved and percent - before >= _LEAST_PERCENT and percent < 100.0:
+            left = (elapsed - since) * (100.0 - percent) / (percent - before)
+            return max(min(left * _LATER, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
+        if self._step:
+            step, self._step = self._step, min(self._step * STANDARD.factor, STANDARD.longest)
+            return max(step, STANDARD.first)
+        return None
 
 
 LONGEST: Final = 48 * 3600.0  # seconds; copies of the largest volumes take many hours
@@ -100,13 +148,19 @@ def watch(
     last: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
     seen_at: dict[str, float] = {}
     new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
-    for elapsed in polling.poll(cloud.clock, cloud.sleep, timeout=limit, interval=interval, check=check, jitter=jitter):
+    ahead = Ahead(cloud.durations.get(what.classify), has_progress=percent is not None)
+    for elapsed in polling.poll(
+        cloud.clock, cloud.sleep, timeout=limit, interval=interval, check=check, jitter=jitter, ahead=ahead.pause
+    ):
         open_ids = [id for id, seen in last.items() if seen.readiness == "pending"]
         if not open_ids:
             break
         found = describe(cloud, place, what, open_ids)
         waiting = [found[id] for id in open_ids if id in found and what.classify(found[id])[0] == "pending"]
-        percentages = percent(waiting) if percent is not None and waiting and on_progress is not None else {}
+        percentages = percent(waiting) if percent is not None and waiting and elapsed > 0 else {}
+        if percentages and all(value >= 100.0 for value in percentages.values()):
+            percent = None  # it will tell nothing more
+        ahead.seen(elapsed, percentages.values())
         for id in open_ids:
             if id in found:
                 seen_at[id] = elapsed
@@ -119,6 +173,8 @@ def watch(
                 on_progress(seen)
             last[id] = seen
         if all(seen.readiness != "pending" for seen in last.values()):
+            if elapsed > 0 and all(seen.ok for seen in last.values()):
+                cloud.durations[what.classify] = elapsed
             break
     return last
 

@@ -102,6 +102,10 @@ class Distribution:
         self._tries = tries
         self._stopped = threading.Event()
         self._lent_keys: dict[str, frozenset[str]] = {}  # of the candidates' snapshots, by the account that copies them
+        self._candidate_keys: dict[str, list[str]] = {}
+        self._reading = threading.Lock()
+        self._loans: dict[tuple[Architecture, str], threading.Lock] = {}  # by the account that copies
+        self._lent: set[tuple[Architecture, str]] = set()
         self._available: dict[_Slot, Future[str]] = {
             (target.label, architecture): Future() for target in order.targets for architecture in self._candidates
         }
@@ -343,16 +347,31 @@ class Distribution:
         The account gets permissions on the image and its snapshots. If the snapshots are encrypted, because the base
         is, it also gets a grant on their keys.
         """
-        ledger, home = self._ledger, self._order.home
-        key = f"{reconcile.TEMPORARY}{architecture}/{account}"
-        images.share(ledger, key, home, candidate, accounts=[account])
-        image = images.describe_many(ledger.cloud, home, [candidate]).get(candidate, {})
-        behind = snapshots.describe_many(ledger.cloud, home, snapshots.of_image(image))
-        arns = sorted({str(s["KmsKeyId"]) for s in behind.values() if s.get("Encrypted")})
-        self._lent_keys[account] = self._lent_keys.get(account, frozenset()) | frozenset(arns)
-        for number, arn in enumerate(arns):
-            grantee = account_root(arn, account)
-            kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
+        with self._mutex:
+            lending = self._loans.setdefault((architecture, account), threading.Lock())
+        with lending:  # the targets of an account share the loan
+            if (architecture, account) in self._lent:
+                return
+            ledger, home = self._ledger, self._order.home
+            key = f"{reconcile.TEMPORARY}{architecture}/{account}"
+            images.share(ledger, key, home, candidate, accounts=[account])
+            arns = self._keys_of(candidate)
+            self._lent_keys[account] = self._lent_keys.get(account, frozenset()) | frozenset(arns)
+            for number, arn in enumerate(arns):
+                grantee = account_root(arn, account)
+                kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
+            self._lent.add((architecture, account))
+
+    def _keys_of(self, candidate: str) -> list[str]:
+        """Return the ARNs of the keys of a candidate's snapshots. They are read once for all accounts."""
+        with self._reading:
+            if candidate not in self._candidate_keys:
+                cloud, home = self._ledger.cloud, self._order.home
+                image = images.describe_many(cloud, home, [candidate]).get(candidate, {})
+                behind = snapshots.describe_many(cloud, home, snapshots.of_image(image))
+                keys = sorted({str(s["KmsKeyId"]) for s in behind.values() if s.get("Encrypted")})
+                self._candidate_keys[candidate] = keys
+            return self._candidate_keys[candidate]
 
     def _allow(self, owner: Target, architecture: Architecture, image_id: str, account: str) -> None:
         """Let an account launch an image: permissions on the image and its snapshots, and a grant on their key."""

@@ -16,7 +16,7 @@ from goldenami.journal import token
 from goldenami.model import Place
 from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, HOME_WEST, PROOFS, Crash, World
 
-from .test_ledger import PARAMETER, PUBLIC_KEY, build, foreign_image, foreign_instance, launch
+from .test_ledger import PARAMETER, PUBLIC_KEY, build, foreign_image, foreign_instance, launch, make_group
 
 PLACES = (HOME_PLACE, HOME_WEST, APPS_PLACE)
 
@@ -309,3 +309,24 @@ def test_what_does_not_exist_any_more_is_not_counted(world: World) -> None:
     done = clean(world)
     assert done.complete, done.left
     assert group not in {f.id for f in done.deleted}, "no deletion of it was confirmed"
+
+
+def test_a_place_without_doubt_is_not_searched(world: World) -> None:
+    before = inventory(world)
+    build(world.ledger)
+    assert reconcile.doubtful(world.ledger) == {HOME_PLACE}, "an instance may leave volumes"
+    done = clean(world, search=())
+    assert done.complete, done.left
+    assert inventory(world) == before, "the journal has all"
+    mark = world.mark()
+    assert clean(world, search=()).complete
+    assert world.paper.calls[mark:] == []
+
+
+def test_a_place_is_searched_if_an_answer_was_lost_or_another_process_began(world: World) -> None:
+    world.paper.set(faults=[{"action": "CreateSecurityGroup", "nth": 1, "when": "after", "how": "drop"}])
+    make_group(world)
+    assert reconcile.doubtful(world.ledger) == {HOME_PLACE}
+    build(world.ledger)
+    world.restart()
+    assert reconcile.doubtful(world.ledger) == set(PLACES)

@@ -16,6 +16,7 @@ from goldenami.aws.network import choose_source, local_address
 from goldenami.errors import CloudError, Throttled, Unreachable, UsageError
 from goldenami.journal import token
 from goldenami.model import timestamp
+from goldenami.polling import poll
 
 
 class Time:
@@ -265,3 +266,54 @@ def test_percentages() -> None:
     assert waiters.progress_percent("42%") == 42.0
     assert waiters.progress_percent("") is None
     assert waiters.progress_percent(None) is None
+
+
+def looks(duration: float, *, expected: float | None = None, tells: bool = True, steps: int = 1) -> list[float]:
+    """The moments of the looks at a resource that is ready after ``duration`` seconds, which tells its progress in
+    steps of so many percent."""
+    clock, found = [0.0], []
+    ahead = waiters.Ahead(expected, has_progress=tells)
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    for elapsed in poll(lambda: clock[0], sleep, timeout=None, ahead=ahead.pause):
+        found.append(elapsed)
+        if elapsed >= duration:
+            return found
+        percent = elapsed / duration * 100 // steps * steps
+        ahead.seen(elapsed, [percent] if tells and elapsed else [])
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("duration", [1.0, 12.0, 240.0, 7000.0])
+def test_a_progress_saves_looks_and_ends_the_wait_soon(duration: float) -> None:
+    usual, told = looks(duration, tells=False), looks(duration)
+    assert len(told) <= len(usual)
+    assert told[-1] - duration <= max(0.05 * duration, 1.0)
+    again = looks(duration, expected=duration)
+    assert len(again) <= 4 + duration // 600
+    assert again[-1] - duration <= max(0.05 * duration, 1.0)
+
+
+@pytest.mark.parametrize("steps", [1, 10, 50, 100])
+@pytest.mark.parametrize("duration", [12.0, 240.0])
+@pytest.mark.parametrize("expected", [None, 1.0, 90.0, 240.0])
+def test_an_uneven_progress_makes_no_wait_much_longer(steps: int, duration: float, expected: float | None) -> None:
+    late = looks(duration, expected=expected, steps=steps)[-1] - duration
+    assert late <= max(0.5 * (expected or 0.0), 0.35 * duration, 1.0)
+
+
+def test_a_wait_without_progress_looks_when_the_last_one_ended() -> None:
+    assert len(looks(20.0, expected=20.0, tells=False)) <= 4
+    assert looks(20.0, expected=20.0, tells=False)[-1] <= 21.5
+
+
+def test_a_wait_that_joins_late_looks_no_more_often_than_usual() -> None:
+    """A resumed build waits for a copy that is at 90 percent."""
+    ahead = waiters.Ahead(None, has_progress=True)
+    clock, number = 0.0, 0
+    while clock < 100.0:
+        ahead.seen(clock, [90 + clock // 10])
+        clock, number = clock + (ahead.pause(clock) or 15.0), number + 1
+    assert number <= len(looks(100.0, tells=False))

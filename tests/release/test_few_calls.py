@@ -1,0 +1,30 @@
+"""A build makes few calls, and none is throttled: counted on paper, in virtual time, with AWS's default limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.distribution import Grid, run
+from tests.worlds import events
+from tests.worlds.builds import a_world
+
+GRID = Grid(regions=2, copies=1, shares=1)
+
+
+def test_a_build_makes_few_calls(tmp_path: Path) -> None:
+    with (
+        events.running() as clock,
+        pytest.MonkeyPatch.context() as patch,
+        a_world(tmp_path, patch, clock=clock) as world,
+    ):
+        figures = run(world, GRID)
+    shares = GRID.targets - GRID.owned
+    stages = figures.by(0)
+    assert stages["verify"] <= 5 * GRID.owned + 2 * shares
+    assert stages["publish"] <= 10 * GRID.owned + 8 * shares
+    # A busy machine may move the time in other steps, so that a wait takes a few more looks.
+    assert stages["clean up"] <= 25
+    assert stages["copy"] <= 20 * GRID.owned + shares
+    assert figures.throttled == 0
