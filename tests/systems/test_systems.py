@@ -26,6 +26,7 @@ EXCEPTIONS = {
     "recipe/schema.py": "an example of an AMI's name in a description",
     "recipe/controls.py": "an example of a benchmark's name in a description",
     "provision/contents.py": "the folder of a program that has a system's name",
+    "evidence/state.py": "the folder of a program that has a system's name",
 }
 
 
