@@ -148,6 +148,10 @@ $(BROWSER_VENV)/.done: Makefile
 bench: setup-test ## Measure the sandbox and a whole build, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: bench-validate
+bench-validate: setup-test ## Compare 100 testinfra checks with one script that gathers their facts
+	$(SUDO) $(BIN)/python -m benchmarks.validation $(ARGS)
+
 .PHONY: bench-many
 bench-many: setup-test ## Measure validate and plan with 1,000 recipes, and print the results
 	$(BIN)/python -m benchmarks.many $(ARGS)

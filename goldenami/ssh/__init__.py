@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from goldenami.ssh.knownhosts import key_with_fingerprint, known_host_key
     from goldenami.ssh.loginshell import with_terminal
     from goldenami.ssh.relaying import relay
+    from goldenami.ssh.shells import ShellAnswer, Shells
     from goldenami.ssh.transport import NotReachable, Refused
     from goldenami.ssh.tunnel import TunnelSocket, open_process
 
@@ -39,6 +40,8 @@ __all__ = [
     "NotBack",
     "NotReachable",
     "Refused",
+    "ShellAnswer",
+    "Shells",
     "TunnelSocket",
     "ask_on_terminal",
     "connect",
@@ -91,6 +94,10 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             ),
             "loginshell": ("with_terminal",),
             "relaying": ("relay",),
+            "shells": (
+                "ShellAnswer",
+                "Shells",
+            ),
             "transport": (
                 "NotReachable",
                 "Refused",

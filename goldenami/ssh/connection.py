@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -169,6 +169,8 @@ class Connection:
         self._opening = threading.Lock()
         self._sessions = 0  # commands that run
         self.sudo_needs_terminal = False  # found when sudo refused a command; see ``as_root``
+        # Called when sshd refuses a session: whoever has idle sessions (``start``) ends them.
+        self.on_refused_session: Callable[[], object] = lambda: None
         self._counting = threading.Lock()
 
     @property
@@ -203,6 +205,40 @@ class Connection:
         output: list[bytes] = []
         status, stderr = self._execute(command, stdin, output.append, timeout)
         return Completed(status, b"".join(output), stderr)
+
+    def start(self, commands: Sequence[str]) -> list[tuple[paramiko.Channel, str] | None]:
+        """Start commands at the same time, each on its own channel, and return at once.
+
+        Returns for each command its channel and the mark: the command's output begins after it, on stdout and on
+        stderr (``loginshell.Head``). None if sshd allows no session for it. Costs one round trip for all of them; what
+        is then sent to the channels needs to wait for nothing. The caller closes the channels.
+        """
+        channels: list[paramiko.Channel | None] = [None] * len(commands)
+        errors: list[Exception] = []
+
+        def open_one(number: int) -> None:
+            try:
+                channels[number] = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
+            except paramiko.ChannelException:
+                pass  # sshd's MaxSessions
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=open_one, args=(number,), daemon=True) for number in range(len(commands))]
+        with translated(self.name):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(_OPEN_SECONDS + 1)
+            if errors:
+                raise errors[0]
+            started: list[tuple[paramiko.Channel, str] | None] = []
+            for channel, command in zip(channels, commands, strict=True):
+                mark = new_mark()
+                if channel is not None:
+                    _send_request(channel, wrapped(command, mark))
+                started.append(None if channel is None else (channel, mark))
+        return started
 
     def as_root(self, command: str) -> str:
         """Return the command that runs a command for sh as root: with sudo, unless the login user is root."""
@@ -355,6 +391,7 @@ class Connection:
                 return self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
             except paramiko.ChannelException as error:
                 last = error.text
+                self.on_refused_session()
                 if self._sessions <= 1 and elapsed >= _ONLY_SESSION_SECONDS:
                     break
         raise Refused(

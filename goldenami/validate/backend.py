@@ -1,6 +1,7 @@
 """A testinfra backend over goldenami's own SSH connection, so that the host key is pinned for tests too.
 
-The backend caches nothing between commands. A test that is repeated sees the current state of the host.
+Commands that only read are answered from batches that were sent ahead, see ``ahead``. A test that is repeated sees the
+current state of the host.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 
 from goldenami.errors import ConnectionLost
-from goldenami.ssh import Connection, with_terminal
+from goldenami.ssh import Completed, Connection, with_terminal
+from goldenami.validate.ahead import Ahead
+from goldenami.validate.rehearsal import Result as Rehearsed
+from goldenami.validate.rehearsal import StopRehearsalError
+
+_SUDO = "sudo -n /bin/sh -c "  # before the quoted command that runs as root
 
 
 class Result(CommandResult):
@@ -39,6 +45,8 @@ class ConnectionBackend(BaseBackend):
         self._user = user
         self._connect = connect
         self._connection: Connection | None = None
+        self.ask_rehearsal: Callable[[str], Rehearsed | None] | None = None  # in the copy of the process only
+        self.ahead: Ahead | None = None
 
     @property
     def connection(self) -> Connection:
@@ -48,23 +56,43 @@ class ConnectionBackend(BaseBackend):
 
     def close(self) -> None:
         """Close the connection, if there is one. A later command would connect again."""
+        if self.ahead is not None:
+            self.ahead.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def run(self, command: str, *args: str, **_: Any) -> CommandResult:
         text = self.get_command(command, *args)
+        if self.ask_rehearsal is not None:
+            answer = self.ask_rehearsal(text)
+            if answer is None:
+                raise StopRehearsalError
+            return Result(self, answer[0], self.encode(text), answer[1], answer[2])
         connection = self.connection
         try:
-            with_sudo = text.startswith("sudo ")
-            done = connection.run(with_terminal(text) if with_sudo and connection.sudo_needs_terminal else text)
-            if with_sudo and connection.asks_for_terminal(done):
-                done = connection.run(with_terminal(text))
+            ready = self.ahead.take(text) if self.ahead is not None else None
+            done = self._run_now(connection, text) if ready is None else ready.done
         except ConnectionLost:
             self.close()
             self._connection = self._connect()  # raises BuilderError if the host is unreachable
             raise
         return Result(self, done.status, self.encode(text), done.stdout, done.stderr)
+
+    def _run_now(self, connection: Connection, text: str) -> Completed:
+        """Run a command on a channel of its own."""
+        with_sudo = text.startswith("sudo ")
+        done = connection.run(with_terminal(text) if with_sudo and connection.sudo_needs_terminal else text)
+        if with_sudo and connection.asks_for_terminal(done):
+            done = connection.run(with_terminal(text))
+        return done
+
+    def inside_sudo(self, text: str) -> str | None:
+        """Return the command that a command of ``get_sudo_command`` runs as root. None for other commands."""
+        if not text.startswith(_SUDO):
+            return None
+        words = shlex.split(text.removeprefix(_SUDO))
+        return words[0] if len(words) == 1 else None
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
         """Return testinfra's command with sudo, without a prompt for a password; for root, without sudo.

@@ -38,6 +38,7 @@ from goldenami import ssh
 from goldenami.errors import ConnectionLost, GoldenAmiError
 from goldenami.events import mask
 from goldenami.validate import explain
+from goldenami.validate.ahead import Ahead
 from goldenami.validate.backend import ConnectionBackend
 from goldenami.validate.settings import VARIABLE, TestSettings
 from goldenami.validate.traces import Traces
@@ -64,10 +65,16 @@ def pytest_configure(config: pytest.Config) -> None:
             f"goldenami.validate.plugin: the environment variable {VARIABLE} is missing. Only goldenami sets it."
         )
     settings_fd, answers_fd, lifeline_fd = (int(n) for n in descriptors.split(","))
-    threading.Thread(target=_end_with_parent, args=(lifeline_fd, str(Path.cwd())), daemon=True).start()
+
+    def follow_parent() -> None:
+        threading.Thread(target=_end_with_parent, args=(lifeline_fd, str(Path.cwd())), daemon=True).start()
+
+    follow_parent()
     config.addinivalue_line("markers", "gate(*names): run at these gates only")
+    config.addinivalue_line("markers", "reads: the test changes nothing, so its commands may be sent ahead")
+    config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
     config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
-    run = TestRun(TestSettings.from_file(settings_fd), answers_fd)
+    run = TestRun(TestSettings.from_file(settings_fd), answers_fd, follow_parent)
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "goldenami-run")
 
@@ -126,7 +133,7 @@ def architecture(request: pytest.FixtureRequest) -> str:
 class TestRun:
     """The hooks of one run of tests, and their common state."""
 
-    def __init__(self, settings: TestSettings, answers: int) -> None:
+    def __init__(self, settings: TestSettings, answers: int, on_copy: Callable[[], object]) -> None:
         self.settings = settings
         self._answers = answers
         self._outcomes: dict[str, TestOutcome] = {}
@@ -134,6 +141,7 @@ class TestRun:
         self._fatal: GoldenAmiError | None = None
         endpoint = settings.endpoint
         self.backend = ConnectionBackend(endpoint.address, endpoint.user, self._connect)
+        self.backend.ahead = self._ahead = Ahead(self.backend, on_copy)
         self.host = Host(self.backend)
         self.backend.set_host(self.host)
         signal.signal(signal.SIGALRM, self._raise_too_long)
@@ -175,6 +183,7 @@ class TestRun:
         if len(chosen) < len(items):
             config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
             items[:] = chosen
+        self._ahead.collected(items)
         self.answer("collected", total=len(items))
 
     def _belongs_here(self, item: pytest.Item) -> bool:
@@ -184,11 +193,15 @@ class TestRun:
     # --- one test -----------------------------------------------------------------------------------------------------
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         name = self._name(item)
         test = self._outcomes[item.nodeid] = TestOutcome()
         self.answer("started", name=name)
+        self._ahead.begin(item)
         result = yield
+        self._ahead.end(item, nextitem)
         self.answer(
             "finished",
             name=name,
@@ -246,6 +259,7 @@ class TestRun:
                 left, delay_now = left - 1, pause
                 test.first_failure = test.first_failure or explain.describe_error(error)
             time.sleep(delay_now)
+            self._ahead.begin_again()
 
     def _get_repetitions(self, item: pytest.Item) -> tuple[int, float]:
         mark = item.get_closest_marker("retry")

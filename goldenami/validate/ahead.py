@@ -1,0 +1,335 @@
+"""Answers the commands of tests from batches that were sent ahead.
+
+A test that needs an answer from the host waits for one round trip, and a hundred tests need several hundred answers. So
+when a test needs the first one, the test process forks, and all tests from that one on run in the copy (``rehearsal``)
+until each needs an answer. Their commands go out together, over few channels (``ssh.Shells``), the answers come back,
+and the copy goes on. The tests themselves run in their order, one at a time, in this process, and find their answers
+here. They take as many turns as the longest chain of commands in one test, instead of the sum of all.
+
+Results are those of a run without it, by these rules:
+
+- Only commands that are known to be reading are sent ahead (``commands``). Any other command runs alone, on a channel
+  of its own. Before it runs, all answers are forgotten, and later tests are rehearsed again from the host's new state.
+- All answers are forgotten, too, at the end of a test that did something the rehearsal could not follow (a request over
+  the network, a pause, a file), before a test is repeated, after the connection was lost, and after ten seconds.
+- A test gets an answer as often as it asked for it in the rehearsal. If it asks again, because it waits for a change,
+  the host is asked. Two tests may get the same answer, since nothing has happened between them.
+- A command without a plain answer (the shell ended, a signal) is run again on its own channel.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import queue
+import signal
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import pytest
+
+from goldenami.ssh import Connection, ShellAnswer, Shells
+from goldenami.validate.commands import Kind, kind_of
+from goldenami.validate.rehearsal import Message, Rehearsal, Result, send_answers
+
+_SHELLS = 3  # for the login user, and as many for root
+_FRESH_SECONDS = 10.0
+_PARTIAL_SECONDS = 2.0  # the copy gets the answers so far, while slower commands run
+_START_SECONDS = 20.0  # for the first answer of a shell
+_IDLE_SECONDS = 5.0  # for the commands that run, before one that runs alone
+_POLL = 0.25
+
+
+class Backend(Protocol):
+    """What the answers need of the backend."""
+
+    ask_rehearsal: Callable[[str], Result | None] | None
+
+    @property
+    def connection(self) -> Connection: ...
+
+    def inside_sudo(self, text: str) -> str | None:
+        """Return the command that a command with sudo runs as root. None for other commands."""
+
+
+class Ahead:
+    """The answers for the tests of one run."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        on_copy: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backend = backend
+        self._on_copy = on_copy  # is called in the copy
+        self._clock = clock
+        self._items: Sequence[pytest.Item] = ()
+        self._numbers: dict[str, int] = {}
+        self._shells: tuple[Connection, Shells] | None = None
+        self._copy: _Copy | None = None
+        self._current = -1
+        self._is_alone = True  # no answers, and no rehearsal, for the current test
+        self._is_declared = self._is_repeated = False
+        self._used: Counter[str] = Counter()
+        self.seconds = 0.0  # that the host needed for the answers of the current test
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._answers: dict[str, tuple[ShellAnswer | None, float]] = {}
+        self._outstanding: set[str] = set()
+        self._wanted: dict[int, Counter[str]] = {}
+        self._known: set[int] = set()  # tests whose rehearsal has reached its end
+        self._asked: set[str] = set()  # by the copy, which waits for the answers
+        self._asked_at = 0.0
+        self._rehearsed = -1  # a copy has been started for the tests up to this number
+
+    # --- the course of the tests --------------------------------------------------------------------------------------
+
+    def collected(self, items: Sequence[pytest.Item]) -> None:
+        """Take the tests in their order."""
+        self._items = list(items)
+        self._numbers = {item.nodeid: number for number, item in enumerate(self._items)}
+
+    def begin(self, item: pytest.Item) -> None:
+        """Begin a test."""
+        self._current = self._numbers.get(item.nodeid, -1)
+        self._used.clear()
+        self.seconds = 0.0
+        self._is_repeated = False
+        self._is_declared = item.get_closest_marker("reads") is not None
+        self._is_alone = self._current < 0 or item.get_closest_marker("alone") is not None
+        if self._is_alone:
+            self.forget()
+
+    def begin_again(self) -> None:
+        """Repeat the body of the current test."""
+        self._used.clear()
+        self._is_repeated = True
+        self.forget()
+
+    def end(self, item: pytest.Item, next_item: pytest.Item | None) -> None:
+        """End a test. The answers are forgotten, unless the whole test was rehearsed."""
+        if not self._answers and not self._outstanding and self._copy is None:
+            return
+        while self._copy is not None and self._current not in self._known and not self._copy.has_stopped:
+            self._pump()
+        if self._current not in self._known or _tears_down(item, next_item):
+            self.forget()
+
+    # --- the commands -------------------------------------------------------------------------------------------------
+
+    def take(self, text: str) -> ShellAnswer | None:
+        """Return the answer to a command of the current test. None if the command has to be run on its own channel.
+
+        Raises the errors of the connection."""
+        kind = kind_of(text, is_declared=self._is_declared)
+        if kind is Kind.OTHER or self._is_alone:
+            self._run_alone()
+            return None
+        if self._may_use(text) and (kept := self._kept(text)) is not None:
+            return self._use(text, kept[0])
+        if not self._may_use(text):  # asked again: it wants the host's state now
+            return self._use(text, self._ask(text))
+        if kind is Kind.WAITS and text not in self._outstanding and self._copy is None and self._answers:
+            self.forget()
+        is_last = self._current + 1 == len(self._items)
+        if self._copy is None and self._current > self._rehearsed and not self._is_repeated and not is_last:
+            self._rehearse()
+        while self._copy is not None and not self._copy.has_stopped and self._current not in self._known:
+            if self._may_use(text) and (kept := self._kept(text)) is not None:
+                return self._use(text, kept[0])
+            self._pump()
+        kept = self._kept(text)
+        return self._use(text, kept[0] if kept is not None else self._ask(text))
+
+    def _ask(self, text: str) -> ShellAnswer | None:
+        """Ask the host, and wait for the answer."""
+        if text not in self._outstanding:
+            self._submit([text])
+        while text in self._outstanding:
+            self._pump()
+        return self._answers[text][0]
+
+    def forget(self) -> None:
+        """Forget all answers and the rehearsal, and wait a moment for the end of the commands that run."""
+        self._end_copy()
+        until = self._clock() + _IDLE_SECONDS
+        while self._outstanding and self._clock() < until:
+            self._pump()
+        if self._outstanding:
+            self._close_shells()
+        self._start_anew()
+
+    def close(self) -> None:
+        """End everything at once: the connection is about to be closed."""
+        self._end_copy()
+        self._close_shells()
+        self._start_anew()
+
+    def _run_alone(self) -> None:
+        self._is_alone = True  # what follows in this test cannot be rehearsed
+        self.forget()
+
+    def _may_use(self, text: str) -> bool:
+        wanted = self._wanted.get(self._current)
+        return self._used[text] < max(1, wanted[text] if wanted else 1)
+
+    def _kept(self, text: str) -> tuple[ShellAnswer | None, float] | None:
+        kept = self._answers.get(text)
+        return None if kept is None or self._clock() - kept[1] > _FRESH_SECONDS else kept
+
+    def _use(self, text: str, answer: ShellAnswer | None) -> ShellAnswer | None:
+        if answer is not None:
+            self.seconds += answer.seconds if not self._used[text] else 0.0
+        self._used[text] += 1
+        return answer
+
+    # --- the shells ---------------------------------------------------------------------------------------------------
+
+    def _submit(self, texts: Sequence[str]) -> None:
+        connection = self._backend.connection
+        if self._shells is None or self._shells[0] is not connection:
+            self._shells = (connection, Shells(connection, count=_SHELLS))
+        events = self._events
+        self._outstanding.update(texts)
+        inside = {text: self._backend.inside_sudo(text) for text in texts}
+        self._shells[1].ask(
+            [text for text in texts if inside[text] is None],
+            [(text, command) for text, command in inside.items() if command is not None],
+            lambda text, answer: events.put((text, answer)),
+        )
+
+    def _close_shells(self) -> None:
+        if self._shells is not None:
+            self._shells[1].close()
+            self._shells = None
+
+    def _pump(self) -> None:
+        """Wait for the next message of the copy or the next answer of the host, and pass it on."""
+        try:
+            event = self._events.get(timeout=_POLL)
+        except queue.Empty:
+            self._look_at_the_clock()
+            return
+        if isinstance(event, tuple):
+            text, answer = event
+            self._outstanding.discard(text)
+            self._answers[text] = (answer, self._clock())
+            if self._asked and self._asked.isdisjoint(self._outstanding):
+                self._answer_the_copy()
+        elif self._copy is not None:
+            self._hear(self._copy, event)
+
+    def _look_at_the_clock(self) -> None:
+        if self._shells is not None and self._outstanding:
+            waited = self._clock() - self._asked_at
+            if waited > _START_SECONDS and not self._shells[1].has_answered:
+                self._close_shells()  # a login shell that does not start; a channel of its own tells why
+        if self._asked - self._outstanding and self._clock() - self._asked_at > _PARTIAL_SECONDS:
+            self._answer_the_copy()
+
+    # --- the copy -----------------------------------------------------------------------------------------------------
+
+    def _rehearse(self) -> None:
+        """Start the copy, with all tests from the current one on."""
+        self._rehearsed = len(self._items)
+        self._copy = _Copy(self._items, self._current, self._backend, self._on_copy, self._events)
+
+    def _hear(self, copy: _Copy, message: Message | None) -> None:
+        if message is None:
+            copy.has_stopped = True
+            return
+        self._known.update(message.ended)
+        for number, text in message.asked:
+            self._wanted.setdefault(number, Counter())[text] += 1
+        texts = dict.fromkeys(text for _, text in message.asked)
+        self._asked |= texts.keys()
+        self._asked_at = self._clock()
+        if missing := [text for text in texts if self._kept(text) is None and text not in self._outstanding]:
+            self._submit(missing)
+        if message.is_last:
+            copy.has_stopped = True
+        elif self._asked.isdisjoint(self._outstanding):
+            self._answer_the_copy()
+
+    def _answer_the_copy(self) -> None:
+        """Send the copy all answers that it waits for and that are there."""
+        ready = {text: self._answers[text][0] for text in self._asked if text in self._answers}
+        self._asked -= ready.keys()
+        if self._copy is not None:
+            self._copy.send({t: (a.done.status, a.done.stdout, a.done.stderr) if a else None for t, a in ready.items()})
+
+    def _end_copy(self) -> None:
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            copy.end()
+
+
+class _Copy:
+    """The process of the rehearsal, seen from the process of the tests. Its messages are put into ``events``."""
+
+    def __init__(
+        self,
+        items: Sequence[pytest.Item],
+        start: int,
+        backend: Backend,
+        on_copy: Callable[[], object],
+        events: queue.SimpleQueue[Any],
+    ) -> None:
+        self.has_stopped = False
+        from_copy, requests = os.pipe()
+        answers, to_copy = os.pipe()
+        with warnings.catch_warnings():
+            # Python warns of locks that other threads hold. The copy uses nothing of the SSH connection's threads.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._process = os.fork()
+        if self._process == 0:
+            try:
+                os.close(from_copy)
+                os.close(to_copy)
+                on_copy()
+                Rehearsal(items, start, backend, requests, answers).serve()
+            finally:
+                os._exit(1)
+        os.close(requests)
+        os.close(answers)
+        self._to_copy = to_copy
+        threading.Thread(target=self._listen, args=(from_copy, events), daemon=True).start()
+
+    def _listen(self, descriptor: int, events: queue.SimpleQueue[Any]) -> None:
+        message: Message | None = None
+        try:
+            while (message := Message.read(descriptor)) is not None:
+                events.put(message)
+        except (OSError, ValueError, EOFError, TypeError):
+            pass
+        finally:
+            os.close(descriptor)
+        events.put(None)
+
+    def send(self, answers: dict[str, Result | None]) -> None:
+        try:
+            send_answers(self._to_copy, answers)
+        except OSError:
+            self.has_stopped = True
+
+    def end(self) -> None:
+        """Kill the process. It has nothing to finish."""
+        os.close(self._to_copy)
+        os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
+
+
+def _tears_down(item: pytest.Item, next_item: pytest.Item | None) -> bool:
+    """Return whether a fixture that several tests share ends here, with code that was not rehearsed."""
+    if next_item is None or next_item.parent is item.parent:
+        return False
+    found = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    shared = [d for definitions in found.values() for d in definitions if d.scope not in ("function", "session")]
+    return any(inspect.isgeneratorfunction(definition.func) for definition in shared)

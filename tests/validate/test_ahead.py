@@ -1,0 +1,277 @@
+"""Tests run ahead: many commands in few turns, and the results of a run without it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from goldenami.model import TestReport
+from goldenami.validate import require
+from tests.ssh.relay import Relay
+
+if TYPE_CHECKING:
+    from tests.validate.conftest import Bench
+
+CHECKS = """
+import pytest
+
+@pytest.fixture(scope="module")
+def release(host):
+    return host.check_output("cat /etc/os-release")
+
+@pytest.mark.parametrize("number", range(40))
+def test_file(host, number):
+    assert host.file("/etc/passwd").exists
+    assert not host.file(f"/etc/no-such-file-{number}").exists
+    assert host.check_output("stat -c %U /etc/passwd") == "root"
+
+@pytest.mark.parametrize("name", ["root", "daemon", "nobody"])
+def test_user(host, name, release):
+    assert release
+    user = host.user(name)
+    assert user.exists
+    assert user.uid == int(host.check_output("id -u %s", user.name))
+    assert user.shell.startswith("/")
+
+def test_system(host):
+    assert host.system_info.type == "linux"
+    assert host.exists("sh")
+    assert not host.exists("no-such-program")
+"""
+
+
+def turns(bench: Bench, path: Path) -> tuple[TestReport, int]:
+    """Run a file of tests, and count how often one side waited for the other."""
+    endpoint = bench.sshd.endpoint
+    with Relay(("127.0.0.1", endpoint.port)) as relay:
+        bench.sshd = replace(bench.sshd, endpoint=replace(endpoint, port=relay.port))
+        report = bench.run(path)
+        bench.sshd = replace(bench.sshd, endpoint=endpoint)
+        return report, relay.turns
+
+
+def test_many_checks_take_as_many_turns_as_the_longest_of_them(bench: Bench) -> None:
+    one, to_compare = turns(bench, bench.write("def test_one(host):\n    assert host.file('/etc/passwd').exists\n"))
+    require(one)
+    report, found = turns(bench, bench.write(CHECKS))
+    require(report)
+    assert (report.passed, report.flaky) == (44, 0)
+    # 180 commands, and at most five in one test. Each reply can arrive in several pieces; without batches it is 360.
+    assert found - to_compare < 60, found
+
+
+def test_a_test_that_changes_the_host_runs_alone_and_in_its_order(bench: Bench) -> None:
+    path = bench.write(
+        """
+import pytest
+
+@pytest.fixture(scope="session")
+def folder(variables):
+    return variables["folder"]
+
+def test_before(host, folder):
+    assert not host.file(folder + "/made").exists
+
+def test_makes(host, folder):
+    assert not host.file(folder + "/made").exists
+    host.run("echo first > %s", folder + "/made")
+    assert host.file(folder + "/made").content_string == "first\\n"
+
+def test_after(host, folder):
+    assert host.file(folder + "/made").content_string == "first\\n"
+
+def test_changes_again(host, folder):
+    host.run("echo second > %s/made", folder)
+
+@pytest.fixture
+def removed(host, folder):
+    yield
+    host.run("rm %s/made", folder)
+
+def test_sees_the_second(host, folder, removed):
+    assert host.file(folder + "/made").content_string == "second\\n"
+
+def test_sees_that_it_is_gone(host, folder):
+    assert not host.file(folder + "/made").exists
+"""
+    )
+    report = bench.run(path, variables={"folder": str(bench.folder)})
+    require(report)
+    assert (report.passed, report.flaky) == (6, 0)
+
+
+def test_what_tests_do_on_this_computer_happens_once_and_in_their_order(bench: Bench) -> None:
+    """The rehearsal runs every body once more, so it must not reach what is outside of its process."""
+    path = bench.write(
+        """
+import os, subprocess, time
+from pathlib import Path
+seen = []
+
+def test_reads(host):
+    seen.append(host.check_output("echo one"))
+
+def test_remembers(host):
+    assert seen == ["one"]
+    assert host.check_output("echo two") == "two"
+
+def test_writes_here(host, variables):
+    assert host.check_output("echo three") == "three"
+    with open(variables["folder"] + "/here", "a") as file:
+        file.write("once\\n")
+
+def test_sees_it_over_the_connection(host, variables):
+    assert host.file(variables["folder"] + "/here").content_string == "once\\n"
+
+def test_starts_a_program(host, variables):
+    assert host.check_output("echo four") == "four"
+    subprocess.run(["sh", "-c", "echo twice >>here"], cwd=variables["folder"], check=True)
+
+def test_sees_that_too(host, variables):
+    assert host.file(variables["folder"] + "/here").content_string == "once\\ntwice\\n"
+
+def test_removes(host, variables):
+    Path(variables["folder"], "here").unlink()
+
+def test_sees_nothing(host, variables):
+    assert not host.file(variables["folder"] + "/here").exists
+"""
+    )
+    report = bench.run(path, variables={"folder": str(bench.folder)})
+    require(report)
+    assert (report.passed, report.flaky) == (8, 0)
+
+
+def test_a_test_that_waits_for_a_change_sees_it(bench: Bench) -> None:
+    path = bench.write(
+        """
+import time, threading
+from pathlib import Path
+
+def test_waits(host, variables):
+    made = variables["folder"] + "/made"
+    asked = 0
+    while not host.file(made).exists:
+        asked += 1
+        if asked == 30:
+            Path(made).touch()
+    assert asked == 30
+
+def test_next(host, variables):
+    assert host.file(variables["folder"] + "/made").exists
+"""
+    )
+    report = bench.run(path, variables={"folder": str(bench.folder)})
+    require(report)
+    assert report.flaky == 0
+
+
+def test_commands_of_later_tests_come_after_one_that_waits(bench: Bench) -> None:
+    path = bench.write(
+        """
+import pytest
+
+@pytest.mark.reads
+def test_waits(host, variables):
+    host.run("set -- --wait; sleep 0.5; : >%s/made", variables["folder"])
+
+def test_next(host, variables):
+    assert host.file(variables["folder"] + "/made").exists
+"""
+    )
+    report = bench.run(path, variables={"folder": str(bench.folder)})
+    require(report)
+    assert report.flaky == 0
+
+
+def test_output_arrives_unchanged(bench: Bench) -> None:
+    path = bench.write(
+        r"""
+import pytest
+
+@pytest.mark.reads
+@pytest.mark.parametrize("number", range(3))
+def test_bytes(host, number):
+    done = host.run("awk 'BEGIN { for (i = 0; i < 256; i++) printf \"%%c\", i }'; printf 'a\nb' >&2; exit 7")
+    expected = host.run("printf %%s %s", "x\ny'z\\n").stdout
+    assert expected == "x\ny'z\\n"
+    assert done.rc == 7 and done.stderr == "a\nb"
+    assert host.run("printf '\\000\\377\\n\\n'").stdout_bytes == b"\x00\xff\n\n"
+    assert host.run("head -c 300000 /dev/zero").stdout_bytes == bytes(300000)
+    assert host.run("kill -9 $(sh -c 'echo $PPID')").rc == -1
+    assert host.run("read x").rc == 1
+    assert host.run("if").rc != 0
+
+def test_after(host):
+    assert host.check_output("echo well") == "well"
+"""
+    )
+    require(bench.run(path))
+
+
+def test_a_command_that_never_ends_fails_only_its_own_test(bench: Bench) -> None:
+    path = bench.write(
+        """
+import pytest
+
+def test_before(host):
+    assert host.check_output("echo a") == "a"
+
+@pytest.mark.reads
+def test_hangs(host):
+    host.run("sleep 60")
+
+@pytest.mark.parametrize("number", range(5))
+def test_next(host, number):
+    assert host.check_output("echo %s", str(number)) == str(number)
+"""
+    )
+    report = bench.run(path, test_timeout=4.0)
+    assert (report.passed, report.flaky, report.failed) == (6, 0, 1)
+    assert report.failures[0].message.startswith("took longer than 4 s\n> host.run(")
+
+
+def test_a_fixture_that_nobody_can_rehearse_ends_the_rehearsal_only(bench: Bench) -> None:
+    path = bench.write(
+        """
+import pytest
+
+@pytest.fixture
+def odd(request, tmp_path):
+    request.addfinalizer(lambda: None)
+    return request.node.name
+
+@pytest.fixture(params=["x", "y"])
+def given(request):
+    return request.param
+
+class TestClass:
+    @pytest.fixture
+    def own(self, host):
+        return host.check_output("echo own")
+
+    def test_method(self, host, own):
+        assert own == host.check_output("echo own")
+
+    def test_given(self, host, given):
+        assert host.check_output("echo %s", given) in ("x", "y")
+
+def test_odd(host, odd):
+    assert host.check_output("echo %s", odd) == "test_odd"
+
+@pytest.mark.skipif("True")
+def test_skipped(host):
+    host.run("false")
+
+@pytest.mark.alone
+def test_alone(host):
+    assert host.check_output("echo alone") == "alone"
+
+def test_last(host):
+    assert host.check_output("echo last") == "last"
+"""
+    )
+    report = bench.run(path)
+    require(report)
+    assert (report.passed, report.skipped, report.flaky) == (6, 1, 0)
