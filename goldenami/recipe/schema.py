@@ -596,7 +596,7 @@ class RecipeSpec(Spec):
         ("base",),
         min_length=1,
         description="Built-in suites (base, hygiene, performance, reboot), suites of installed packages, and paths of "
-        "testinfra files, relative to the recipe.",
+        "testinfra files or of shell checks (*.checks), relative to the recipe.",
     )
     expect: ExpectSpec = Field(
         default_factory=lambda: ExpectSpec.model_validate({}),
@@ -637,7 +637,8 @@ class AgentSpec(Spec):
     )
     tests: tuple[str, ...] = Field(
         (),
-        description="Paths of testinfra files, relative to the agent's file. They run with each recipe that uses it.",
+        description="Paths of testinfra files or of shell checks (*.checks), relative to the agent's file. They run "
+        "with each recipe that uses it.",
     )
     expect: dict[str, Any] = Field(
         default_factory=dict,

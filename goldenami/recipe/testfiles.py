@@ -1,4 +1,4 @@
-"""Reads the files of testinfra tests that recipes and agents name."""
+"""Reads the files of tests that recipes and agents name: testinfra tests, and shell checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from goldenami import extensions
+from goldenami import extensions, shellchecks
 from goldenami.model import Mark
 from goldenami.reading import Files, describe, hint_of
 from goldenami.recipe.document import Document, NodePath
@@ -40,8 +40,13 @@ def read_test(
     except SyntaxError as error:
         problems.add(Mark(shown(path), error.lineno or 0, error.offset or 0), f"not valid Python: {error.msg}")
         return None
+    except shellchecks.InvalidCheckError as error:
+        problems.add(Mark(shown(path), error.line, 1), f"{error}", error.hint)
+        return None
     if digest is None:
-        problems.add(mark, f"tests: {name} has no test", "Add a test: a function whose name starts with test.")
+        is_shell = path.suffix == shellchecks.SUFFIX
+        hint = "a function whose name starts with test." if not is_shell else '@test "NAME" {, lines for sh, and }.'
+        problems.add(mark, f"tests: {name} has no test", f"Add a test: {hint}")
         return None
     if suite is not None:
         return TestRef(name, path, digest, mark, origin, installed=True)
@@ -52,8 +57,10 @@ def read_test(
 
 
 def _digest(path: Path, files: Files) -> str | None:
-    """Return the digest of a file of tests; None if it has no test. Raises OSError, and SyntaxError."""
+    """Return the digest of a file of tests; None if it has no test. Raises OSError, SyntaxError, InvalidCheckError."""
     source = files.read_bytes(path)
+    if path.suffix == shellchecks.SUFFIX:
+        return hashlib.sha256(source).hexdigest() if shellchecks.parse(source.decode(errors="replace")) else None
     tree = ast.parse(source, str(path))
     return hashlib.sha256(source).hexdigest() if any(_is_test(node) for node in ast.walk(tree)) else None
 

@@ -51,11 +51,13 @@ class SshHostWork:
         packages of the base and runs all stages. The second runs after the tests: it lists the final packages and seals
         the host.
         """
+        validate.prepare()
         contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
         with hosts.connected(build, host, architecture) as connection:
             base, outputs, undone = _provision(build, architecture, host, connection)
             provision.settle(connection, build.emit)
             report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
+            validate.prepare()  # for gate 2
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,

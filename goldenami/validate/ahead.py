@@ -32,8 +32,9 @@ from typing import Any, Protocol
 
 import pytest
 
+from goldenami.errors import ConnectionLost
 from goldenami.ssh import Connection, ShellAnswer, Shells
-from goldenami.validate.commands import Kind, kind_of
+from goldenami.validate.commands import Kind, is_settled, kind_of
 from goldenami.validate.rehearsal import Message, Rehearsal, Result, send_answers
 
 _SHELLS = 3  # for the login user, and as many for root
@@ -42,6 +43,23 @@ _PARTIAL_SECONDS = 2.0  # the copy gets the answers so far, while slower command
 _START_SECONDS = 20.0  # for the first answer of a shell
 _IDLE_SECONDS = 5.0  # for the commands that run, before one that runs alone
 _POLL = 0.25
+# What testinfra's modules ask first to find out what kind of host this is. They are asked while the copy starts, which
+# saves a turn for each.
+_FACTS = (
+    "command -v command",
+    "uname -s",
+    "uname -m",
+    "cat /etc/os-release",
+    "test -d /run/systemd/system/",
+    "realpath /bin/ps",
+    "test -e /bin/busybox",
+    "command -v ss",
+    "command -v sysctl",
+    "command -v /sbin/sysctl",
+    "command -v ip",
+    "command -v /sbin/ip",
+)
+_BOOTED = "systemctl is-system-running"
 
 
 class Backend(Protocol):
@@ -76,7 +94,9 @@ class Ahead:
         self._is_alone = True  # no answers, and no rehearsal, for the current test
         self._is_declared = self._is_repeated = False
         self._used: Counter[str] = Counter()
-        self.seconds = 0.0  # that the host needed for the answers of the current test
+        self._commands: list[str] = []  # of the current test
+        self._has_booted = False
+        self._seconds = 0.0  # that the host needed for the answers of the current test
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -84,6 +104,8 @@ class Ahead:
         self._answers: dict[str, tuple[ShellAnswer | None, float]] = {}
         self._outstanding: set[str] = set()
         self._wanted: dict[int, Counter[str]] = {}
+        self._waits: dict[str, int] = {}  # commands that wait, with the numbers of their tests
+        self._only_until: dict[str, int] = {}  # the last test that may use an answer
         self._known: set[int] = set()  # tests whose rehearsal has reached its end
         self._asked: set[str] = set()  # by the copy, which waits for the answers
         self._asked_at = 0.0
@@ -100,7 +122,8 @@ class Ahead:
         """Begin a test."""
         self._current = self._numbers.get(item.nodeid, -1)
         self._used.clear()
-        self.seconds = 0.0
+        self._commands.clear()
+        self._seconds = 0.0
         self._is_repeated = False
         self._is_declared = item.get_closest_marker("reads") is not None
         self._is_alone = self._current < 0 or item.get_closest_marker("alone") is not None
@@ -110,17 +133,42 @@ class Ahead:
     def begin_again(self) -> None:
         """Repeat the body of the current test."""
         self._used.clear()
+        self._commands.clear()
         self._is_repeated = True
         self.forget()
+
+    def is_definite(self) -> bool:
+        """Return whether the failure of the current test would be the same if it were repeated.
+
+        The test did nothing but read packages, accounts, configuration and other things that do not change by
+        themselves, on a host whose boot has ended."""
+        if not self._commands or not all(map(is_settled, self._commands)) or not self._is_rehearsed():
+            return False
+        if not self._has_booted:
+            try:
+                answer = self._ask(_BOOTED)
+            except ConnectionLost:  # the next command of a test finds it, too
+                return False
+            self._has_booted = answer is not None and answer.done.text in ("running", "degraded")
+        return self._has_booted
+
+    def take_seconds(self) -> float:
+        """Return the seconds that the host needed for the answers since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
     def end(self, item: pytest.Item, next_item: pytest.Item | None) -> None:
         """End a test. The answers are forgotten, unless the whole test was rehearsed."""
         if not self._answers and not self._outstanding and self._copy is None:
             return
+        if not self._is_rehearsed() or _tears_down(item, next_item):
+            self.forget()
+
+    def _is_rehearsed(self) -> bool:
+        """Return whether the rehearsal of the current test has reached its end."""
         while self._copy is not None and self._current not in self._known and not self._copy.has_stopped:
             self._pump()
-        if self._current not in self._known or _tears_down(item, next_item):
-            self.forget()
+        return self._current in self._known
 
     # --- the commands -------------------------------------------------------------------------------------------------
 
@@ -128,6 +176,7 @@ class Ahead:
         """Return the answer to a command of the current test. None if the command has to be run on its own channel.
 
         Raises the errors of the connection."""
+        self._commands.append(text)
         kind = kind_of(text, is_declared=self._is_declared)
         if kind is Kind.OTHER or self._is_alone:
             self._run_alone()
@@ -180,13 +229,16 @@ class Ahead:
         wanted = self._wanted.get(self._current)
         return self._used[text] < max(1, wanted[text] if wanted else 1)
 
-    def _kept(self, text: str) -> tuple[ShellAnswer | None, float] | None:
+    def _kept(self, text: str, number: int | None = None) -> tuple[ShellAnswer | None, float] | None:
+        """Return the answer for a test, by default for the current one."""
         kept = self._answers.get(text)
+        if self._only_until.get(text, len(self._items)) < (self._current if number is None else number):
+            return None
         return None if kept is None or self._clock() - kept[1] > _FRESH_SECONDS else kept
 
     def _use(self, text: str, answer: ShellAnswer | None) -> ShellAnswer | None:
         if answer is not None:
-            self.seconds += answer.seconds if not self._used[text] else 0.0
+            self._seconds += answer.seconds if not self._used[text] else 0.0
         self._used[text] += 1
         return answer
 
@@ -221,10 +273,19 @@ class Ahead:
             text, answer = event
             self._outstanding.discard(text)
             self._answers[text] = (answer, self._clock())
+            self._only_until.pop(text, None)
+            if text in self._waits:
+                self._forget_older(text)
             if self._asked and self._asked.isdisjoint(self._outstanding):
                 self._answer_the_copy()
         elif self._copy is not None:
             self._hear(self._copy, event)
+
+    def _forget_older(self, waited: str) -> None:
+        """Forget, for later tests, what was read before the host had the state that a test waited for."""
+        number = self._waits.pop(waited)
+        self._answers = {t: a for t, a in self._answers.items() if t in self._asked or t in _FACTS}
+        self._only_until |= dict.fromkeys(self._asked - {waited}, number)
 
     def _look_at_the_clock(self) -> None:
         if self._shells is not None and self._outstanding:
@@ -238,20 +299,29 @@ class Ahead:
 
     def _rehearse(self) -> None:
         """Start the copy, with all tests from the current one on."""
+        facts = {*_FACTS}
+        self._submit([text for text in _FACTS if self._kept(text) is None and text not in self._outstanding])
         self._rehearsed = len(self._items)
         self._copy = _Copy(self._items, self._current, self._backend, self._on_copy, self._events)
+        while not facts.isdisjoint(self._outstanding):
+            self._pump()
+        self._asked |= facts
+        self._answer_the_copy()
 
     def _hear(self, copy: _Copy, message: Message | None) -> None:
         if message is None:
             copy.has_stopped = True
             return
         self._known.update(message.ended)
-        for number, text in message.asked:
+        for number, text in (*message.asked, *message.known):
             self._wanted.setdefault(number, Counter())[text] += 1
-        texts = dict.fromkeys(text for _, text in message.asked)
+            if kind_of(text, is_declared=True) is Kind.WAITS:
+                self._waits[text] = number
+        texts = {text: number for number, text in reversed(message.asked)}
         self._asked |= texts.keys()
         self._asked_at = self._clock()
-        if missing := [text for text in texts if self._kept(text) is None and text not in self._outstanding]:
+        missing = [t for t, number in texts.items() if self._kept(t, number) is None and t not in self._outstanding]
+        if missing:
             self._submit(missing)
         if message.is_last:
             copy.has_stopped = True
@@ -260,7 +330,7 @@ class Ahead:
 
     def _answer_the_copy(self) -> None:
         """Send the copy all answers that it waits for and that are there."""
-        ready = {text: self._answers[text][0] for text in self._asked if text in self._answers}
+        ready = {text: self._answers[text][0] for text in self._asked - self._outstanding if text in self._answers}
         self._asked -= ready.keys()
         if self._copy is not None:
             self._copy.send({t: (a.done.status, a.done.stdout, a.done.stderr) if a else None for t, a in ready.items()})

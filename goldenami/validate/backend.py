@@ -7,7 +7,9 @@ current state of the host.
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
@@ -18,7 +20,13 @@ from goldenami.validate.ahead import Ahead
 from goldenami.validate.rehearsal import Result as Rehearsed
 from goldenami.validate.rehearsal import StopRehearsalError
 
+_LONGEST_SECONDS = 3600.0  # for the first connection, which has its own limit
 _SUDO = "sudo -n /bin/sh -c "  # before the quoted command that runs as root
+
+
+def _close(done: Future[Connection]) -> None:
+    if done.exception() is None:
+        done.result(0).close()
 
 
 class Result(CommandResult):
@@ -45,20 +53,40 @@ class ConnectionBackend(BaseBackend):
         self._user = user
         self._connect = connect
         self._connection: Connection | None = None
+        self._early: Future[Connection] | None = None
         self.ask_rehearsal: Callable[[str], Rehearsed | None] | None = None  # in the copy of the process only
         self.ahead: Ahead | None = None
 
     @property
     def connection(self) -> Connection:
         if self._connection is None:
-            self._connection = self._connect()
+            early, self._early = self._early, None
+            self._connection = self._connect() if early is None else early.result(_LONGEST_SECONDS)
         return self._connection
+
+    def connect_early(self) -> None:
+        """Begin to connect in another thread. The first command waits for it, and raises its error."""
+        early: Future[Connection] = Future()
+
+        def connect() -> None:
+            try:
+                connection = self._connect()
+            except BaseException as error:
+                early.set_exception(error)
+            else:
+                early.set_result(connection)
+
+        self._early = early
+        threading.Thread(target=connect, daemon=True).start()
 
     def close(self) -> None:
         """Close the connection, if there is one. A later command would connect again."""
         if self.ahead is not None:
             self.ahead.close()
-        connection, self._connection = self._connection, None
+        connection, self._connection, early = self._connection, None, self._early
+        if early is not None:
+            self._early = None
+            early.add_done_callback(_close)
         if connection is not None:
             connection.close()
 

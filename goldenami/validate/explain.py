@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import traceback
 from pathlib import Path
 
@@ -37,7 +38,10 @@ def describe_failure(info: pytest.ExceptionInfo[BaseException], item: pytest.Ite
         line = item.location[1]
         return message, f"{label}:{line + 1}" if line is not None else label
     entry = entries[-1]
-    statement = str(entry.statement).strip().splitlines()
+    try:
+        statement = str(entry.statement).strip().splitlines()
+    except SyntaxError:  # a file of shell checks
+        statement = [linecache.getline(str(entry.path), entry.lineno + 1).strip()]
     if statement:
         message += f"\n> {statement[0]}"
     return message, f"{label}:{entry.lineno + 1}"

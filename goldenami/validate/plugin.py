@@ -8,8 +8,11 @@ Tests may use:
 - ``@pytest.mark.gate("image", …)``: run the test at these gates only;
 - ``@pytest.mark.retry(times, delay=1.0)``: repeat a failed test up to ``times`` times, with ``delay`` seconds before
   each repetition. A test without the mark is repeated ``retries`` times (TestSettings), because services may still
-  start after a boot. Only the body is repeated, with the same fixtures. A test that passed only when it was repeated is
-  reported as flaky, never as passed.
+  start after a boot. It is not repeated if it read only what does not change by itself: packages, accounts,
+  configuration. Only the body is repeated, with the same fixtures. A test that passed only when it was repeated is
+  reported as flaky, never as passed;
+- ``@pytest.mark.reads``: the commands of this test change nothing on the host, so they may be sent ahead;
+- ``@pytest.mark.alone``: this test gets no answer that was read ahead. See ``ahead``.
 
 A test that takes longer than the limit fails. If the host is lost, the run ends with an error of the infrastructure;
 the test does not count as failed.
@@ -37,7 +40,7 @@ from testinfra.host import Host
 from goldenami import ssh
 from goldenami.errors import ConnectionLost, GoldenAmiError
 from goldenami.events import mask
-from goldenami.validate import explain
+from goldenami.validate import explain, shellfiles
 from goldenami.validate.ahead import Ahead
 from goldenami.validate.backend import ConnectionBackend
 from goldenami.validate.settings import VARIABLE, TestSettings
@@ -64,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"goldenami.validate.plugin: the environment variable {VARIABLE} is missing. Only goldenami sets it."
         )
-    settings_fd, answers_fd, lifeline_fd = (int(n) for n in descriptors.split(","))
+    settings_fd, answers_fd, lifeline_fd, *connections = (int(n) for n in descriptors.split(","))
 
     def follow_parent() -> None:
         threading.Thread(target=_end_with_parent, args=(lifeline_fd, str(Path.cwd())), daemon=True).start()
@@ -74,7 +77,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "reads: the test changes nothing, so its commands may be sent ahead")
     config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
     config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
-    run = TestRun(TestSettings.from_file(settings_fd), answers_fd, follow_parent)
+    settings = replace(TestSettings.from_file(settings_fd), connections=connections[0] if connections else None)
+    run = TestRun(settings, answers_fd, follow_parent)
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "goldenami-run")
 
@@ -142,6 +146,7 @@ class TestRun:
         endpoint = settings.endpoint
         self.backend = ConnectionBackend(endpoint.address, endpoint.user, self._connect)
         self.backend.ahead = self._ahead = Ahead(self.backend, on_copy)
+        self.backend.connect_early()
         self.host = Host(self.backend)
         self.backend.set_host(self.host)
         signal.signal(signal.SIGALRM, self._raise_too_long)
@@ -164,6 +169,9 @@ class TestRun:
         self.answer("fact", name=name, value=json.loads(self._masked(json.dumps(value))))
 
     # --- collection ---------------------------------------------------------------------------------------------------
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return shellfiles.collect(file_path, parent)
 
     def pytest_exception_interact(
         self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[Any], report: object
@@ -276,10 +284,10 @@ class TestRun:
     def _pause_before_repetition(self, item: pytest.Item, delay: float) -> float | None:
         """Return the pause in seconds before the next repetition, or None if the test must not be repeated.
 
-        Repetitions of tests without the mark "retry" share the budget of the run."""
+        Repetitions of tests without the mark "retry" share the budget of the run. A definite failure needs none."""
         if item.get_closest_marker("retry") is not None:
             return delay
-        if self._budget < delay:
+        if self._budget < delay or self._ahead.is_definite():
             return None
         self._budget -= delay
         return delay
@@ -310,6 +318,8 @@ class TestRun:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         test = self._outcomes[item.nodeid]
+        # What the host needed for answers that were there before the test asked belongs to the test, too.
+        call.duration = report.duration = call.duration + self._ahead.take_seconds()
         test.seconds += call.duration
         if report.failed and test.outcome != "failed":
             assert call.excinfo is not None

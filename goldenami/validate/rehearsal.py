@@ -73,12 +73,13 @@ class Message:
     """What the copy tells the process of the tests."""
 
     asked: list[tuple[int, str]]  # the test's number, and a command
+    known: list[tuple[int, str]]  # the same, for commands whose answers the copy had already
     ended: list[int]
     stopped: list[int]
     is_last: bool
 
     def to_bytes(self) -> bytes:
-        data = marshal.dumps((self.asked, self.ended, self.stopped, self.is_last))
+        data = marshal.dumps((self.asked, self.known, self.ended, self.stopped, self.is_last))
         return struct.pack("<Q", len(data)) + data
 
     @classmethod
@@ -126,7 +127,6 @@ class _Body:
     kind: Kind = Kind.READS
     is_sent: bool = False
     answered: int = 0
-    result: Result | None = None
     key: object = None  # of the fixture by which it is blocked
     get_command: Any = None  # of the backend, while it is in testinfra's ``host.sudo()``
     times: dict[str, int] = field(default_factory=dict)
@@ -154,6 +154,9 @@ class Rehearsal:
         self._backend = backend
         self._out, self._in = requests, answers
         self._active: list[_Body] = []
+        self._facts: dict[str, Result | None] = {}
+        self._results: dict[str, Result | None] = {}
+        self._known: list[tuple[int, str]] = []
         self._ended: list[int] = []
         self._stopped: list[int] = []
         self._end = len(items)  # no test from this number on is rehearsed
@@ -175,27 +178,36 @@ class Rehearsal:
     # --- the bodies, one at a time ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if not self._hear():
+            return
+        self._facts, self._results = self._results, {}  # what is known of the host at the start
         while True:
             self._start_bodies()
             asked = self._to_ask()
             is_last = not self._active and not self._waiting
             for body in asked:
                 body.is_sent = True
-            message = Message([(b.number, b.text) for b in asked], self._ended, self._stopped, is_last)
-            self._ended, self._stopped = [], []
+            asks = [(body.number, body.text) for body in asked]
+            message = Message(asks, self._known, self._ended, self._stopped, is_last)
+            self._known, self._ended, self._stopped = [], [], []
             _write(self._out, message.to_bytes())
-            if is_last:
+            if is_last or not self._hear():
                 return
-            data = _read_piece(self._in)
-            if data is None:
-                return
-            answers: dict[str, Result | None] = marshal.loads(data)
-            for body in list(self._active):
-                if body.state is _State.ASKING and body.is_sent and body.text in answers and body.number < self._end:
-                    body.result = answers[body.text]
+            ready = [b for b in self._active if b.state is _State.ASKING and b.is_sent and b.text in self._results]
+            has_waited = any(body.kind is Kind.WAITS for body in ready)
+            for body in ready:
+                if body.number < self._end:
                     body.answered += 1
                     self._resume(body)
+            if has_waited:
+                self._results.clear()  # they may be older than the state that was waited for
             self._resume_blocked()
+
+    def _hear(self) -> bool:
+        """Wait for answers. Return false at the end of the pipe."""
+        data = _read_piece(self._in)
+        self._results.update(marshal.loads(data) if data is not None else {})
+        return data is not None
 
     def _start_bodies(self) -> None:
         while self._waiting and len(self._active) < _MOST_BODIES:
@@ -242,6 +254,13 @@ class Rehearsal:
             number > body.number for number in self._ended
         )
 
+    def _is_held_back(self, body: _Body) -> bool:
+        """Return whether an earlier test waits for a state of the host."""
+        return any(
+            other.state is _State.ASKING and other.kind is Kind.WAITS and other.number < body.number
+            for other in self._active
+        )
+
     def _to_ask(self) -> list[_Body]:
         """Return the bodies whose commands are sent now. A command that waits for a state of the host, for example the
         end of the boot, holds back those of all later tests, except other ones that wait."""
@@ -274,11 +293,16 @@ class Rehearsal:
         body.times[text] = body.times.get(text, 0) + 1
         if body.kind is Kind.OTHER or body.times[text] > _MOST_ASKED:
             raise StopRehearsalError
-        body.text = text
-        self._pause(body, _State.ASKING)
-        if body.result is None:
+        if text in self._facts or (text in self._results and not self._is_held_back(body)):
+            self._known.append((body.number, text))
+            body.answered += text not in self._facts
+        else:
+            body.text = text
+            self._pause(body, _State.ASKING)
+        result = self._facts[text] if text in self._facts else self._results[text]
+        if result is None:
             raise StopRehearsalError
-        return body.result
+        return result
 
     def _pause(self, body: _Body, state: _State) -> None:
         body.state = state
@@ -395,7 +419,7 @@ class _Request:
 
 def _be_quiet() -> None:
     """Detach the output of the copy, and the signals, from those of the process of the tests."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     sys.stdout = sys.stderr = os.fdopen(1, "w", encoding="utf-8", closefd=False)

@@ -14,6 +14,7 @@ import re
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ from goldenami.errors import (
 )
 from goldenami.events import Emit, ignore_events, mask
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
-from goldenami.validate.settings import VARIABLE, TestPath, TestSettings
+from goldenami.validate.settings import TestPath, TestSettings
 from goldenami.validate.traces import Traces
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ SUITES: Mapping[str, TestPath] = {
 
 _MODULES = ("PYTHONPATH", "PYTHONUSERBASE")  # where the modules of this program are, as HOME says
 _MEASURED = "COVERAGE_PROCESS_CONFIG"  # the settings of `make coverage`
+
+# The process that ``prepare`` started, with the socket for its order.
+_waiting: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+_waiting_lock = threading.Lock()
 
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
@@ -294,6 +299,54 @@ class _Results:
         )
 
 
+def prepare() -> None:
+    """Start the process of the next ``run_suite`` now, so that its start takes no time then.
+
+    It loads pytest and waits, and ends with this process. Does nothing if such a process waits already."""
+    with _waiting_lock:
+        if not _waiting:
+            _waiting.append(_start())
+
+
+def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a process for tests, and return it with the socket for its order."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-B", "-P", "-m", "goldenami.validate.child", str(theirs.fileno())],
+            env=_environment(()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C at the terminal reaches only the parent, which then ends the child
+        )
+    return process, ours
+
+
+def _order(order: Mapping[str, Any], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Give an order to the process that waits, or to a new one, and return the process."""
+    data = json.dumps(order).encode()
+    while True:
+        with _waiting_lock:
+            process, parent = _waiting.pop() if _waiting else _start()
+        with parent:
+            try:
+                socket.send_fds(parent, [data], descriptors)
+                return process
+            except OSError:  # it ended while it waited, so another one is started
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its group. The kernel cannot have reused its id, because the process is not reaped."""
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
 @contextmanager
 def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> Iterator[_Child]:
     """Start the child. At the end, kill the child and its process group, and delete its scratch folder."""
@@ -302,11 +355,6 @@ def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> 
     theirs: list[int] = []
     connections: ConnectionServer | None = None
     try:
-        if settings.endpoint.transport is not None:
-            from goldenami.ssh import ConnectionServer  # here, because paramiko loads slowly
-
-            connections = ConnectionServer(settings.endpoint)
-            settings = replace(settings, connections=connections.client)
         theirs.append(settings.to_file())
         answers_read, answers_write = os.pipe()
         ours.append(answers_read)
@@ -314,16 +362,15 @@ def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> 
         lifeline_read, lifeline_write = os.pipe()
         ours.append(lifeline_write)
         theirs.append(lifeline_read)
-        process = subprocess.Popen(
-            [sys.executable, "-B", "-P", "-m", "pytest", *_arguments(settings, junit, scratch)],
-            cwd=scratch,
-            env=_environment(environment, theirs),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=theirs if connections is None else [*theirs, connections.client],
-            start_new_session=True,  # Ctrl-C at the terminal reaches only the parent, which then ends the child
-        )
+        given = list(theirs)
+        if settings.endpoint.transport is not None:
+            from goldenami.ssh import ConnectionServer  # here, because paramiko loads slowly
+
+            connections = ConnectionServer(settings.endpoint)
+            given.append(connections.client)
+        arguments = _arguments(settings, junit, scratch)
+        order = {"arguments": arguments, "environment": _environment(environment), "folder": str(scratch)}
+        process = _order(order, given)
         while theirs:
             os.close(theirs.pop())
         child = _Child(process, answers_read)
@@ -355,16 +402,16 @@ def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
     return [
         *("-c", os.devnull, f"--rootdir={root}", f"--confcutdir={root}", "--import-mode=importlib"),
         *("-p", "goldenami.validate.plugin", "-p", "no:cacheprovider", "-p", "no:logging"),
+        "-Wignore::pytest.PytestAssertRewriteWarning",  # the plugin is loaded before pytest is
         *("-v", "--tb=short", "--color=no", f"--basetemp={scratch / 'tmp'}", f"--junit-xml={junit}"),
         *(f"--override-ini={name}={value}" for name, value in options.items()),
         *(str(test.path) for test in settings.tests),
     ]
 
 
-def _environment(names: Sequence[str], descriptors: Sequence[int]) -> dict[str, str]:
+def _environment(names: Sequence[str]) -> dict[str, str]:
     return clean_environment((*_MODULES, _MEASURED, *names)) | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        VARIABLE: ",".join(map(str, descriptors)),
         "PYTHONDONTWRITEBYTECODE": "1",  # for programs that the tests start; -B is for pytest itself
         "PYTHONUNBUFFERED": "1",
     }
@@ -435,9 +482,6 @@ class _Child:
             time.sleep(0.01)
 
     def end(self) -> None:
-        """Kill the child's process group. The kernel cannot have reused its id, because the child is not reaped."""
-        if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self.status = self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        """Kill the child's process group, and keep its status."""
+        _end(self._process)
+        self.status = self._process.returncode

@@ -1,8 +1,9 @@
 """The settings of the process that runs tests, and the format of its answers.
 
 The settings contain the private key. They are written to an anonymous file in memory, which only the child inherits;
-the key is not on disk, in the arguments or in the environment. The environment variable ``VARIABLE`` contains three
-file descriptors: the settings, the pipe of answers, and a pipe that stays open as long as the parent runs.
+the key is not on disk, in the arguments or in the environment. The environment variable ``VARIABLE`` contains file
+descriptors: the settings, the pipe of answers, a pipe that stays open as long as the parent runs, and, if the parent
+has a transport, the socket from which connections come.
 
 Answers are JSON objects, one per line, with the type in ``event``:
 

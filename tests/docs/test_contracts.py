@@ -55,6 +55,7 @@ OWN_FILES = {
     "stages/logins.py": {"known.read_text()"},  # known_hosts in the directory of a build
     "updates/fetch.py": {"path.read_bytes()"},  # the cache of downloads
     "updates/signatures.py": {'(folder / "text").read_bytes()'},  # what gpgv wrote
+    "validate/shellfiles.py": {'self.path.read_text(encoding="utf-8")'},  # in the child, as pytest reads its files
     "validate/settings.py": {'open(descriptor, encoding="utf-8")'},  # memory that the parent process wrote
 }
 # Rooms that read no file of a project: state of goldenami, and files that options of the command line name.

@@ -79,7 +79,7 @@ BLOCKING = {
     "report/terminal.py:close self._redrawing.join": "the event is set; the thread draws once more at most",
     "snapshots/freeze.py:word said.wait": "the end of the context, which always sets it; a daemon thread waits",
     "ssh/tunnel.py:_end_group self._process.wait": "the process is killed",
-    "validate/runner.py:end self._process.wait": "the process is killed",
+    "validate/runner.py:_end process.wait": "the process is killed",
 }
 CONTEXT = ("_run", "_permit")  # variables of a context, whose get does not wait
 

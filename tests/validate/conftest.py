@@ -25,6 +25,7 @@ from goldenami.validate import run_suite
 class Sshd:
     endpoint: SshEndpoint
     pid: int  # of the listening process
+    programs: Path  # a folder that comes first in the PATH of commands
 
 
 def _keygen(path: Path) -> str:
@@ -62,7 +63,9 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
         "UsePAM": "no",
         "PasswordAuthentication": "no",
         "PermitRootLogin": "prohibit-password",
+        "SetEnv": f"PATH={home / 'programs'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     }
+    (home / "programs").mkdir()
     (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
     # sshd overwrites its environment, so the guard of the tests does not find it.
     command = killed_with_parent([program, "-D", "-e", "-f", str(home / "config")])
@@ -75,7 +78,9 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
                     break
             time.sleep(0.05)
         user = pwd.getpwuid(os.getuid()).pw_name
-        yield Sshd(SshEndpoint("127.0.0.1", user, (home / "client").read_text(), host_key, port), server.pid)
+        yield Sshd(
+            SshEndpoint("127.0.0.1", user, (home / "client").read_text(), host_key, port), server.pid, home / "programs"
+        )
     finally:
         server.kill()
         server.wait()

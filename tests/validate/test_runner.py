@@ -485,3 +485,67 @@ def test_reports_that_cannot_be_written_do_not_fail_the_tests(bench: Bench, tmp_
     assert note["level"] == "warning"
     assert str(Path(report.junit).parent) in note["message"]
     shutil.rmtree(Path(report.junit).parent)
+
+
+def test_shell_checks_are_tests(bench: Bench) -> None:
+    path = bench.write(
+        """\
+where=/etc/passwd
+@test "there is a file" {
+  test -e "$where"
+}
+# goldenami: reads
+@test "root is somebody else" {
+  run grep -c '^root:x:1:' "$where"
+  echo "found $output"
+  test "$status" -eq 0
+}
+@test "skips" {
+  skip "no cloud"
+}
+# goldenami: gate=image
+@test "only of the image" {
+  false
+}
+""",
+        "web.checks",
+    )
+    report = bench.run(TestPath(path, "tests/web.checks"), retries=0)
+    assert (report.passed, report.failed, report.skipped) == (1, 1, 1)
+    (failure,) = report.failures
+    assert failure.name == "tests/web.checks::root is somebody else"
+    assert failure.place == "tests/web.checks:6"
+    assert failure.message == 'exit status 1\nfound 0\n> @test "root is somebody else" {'
+    assert bench.fields("test.finished")[2]["message"] == "no cloud"
+
+
+def test_invalid_shell_checks_are_invalid_input(bench: Bench) -> None:
+    path = bench.write('@test "open" {\n', "web.checks")
+    with pytest.raises(InvalidInput) as raised:
+        bench.run(path)
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.line) == (str(path), 1)
+    assert "the check 'open' has no end" in problem.message
+
+
+def test_a_definite_failure_is_not_repeated(bench: Bench) -> None:
+    """A host without systemd never says that its boot has ended, so a program stands in for systemctl."""
+    path = bench.write(
+        """
+def test_package(host, tries=[]):
+    tries.append(1)
+    assert host.check_output("id -un nobody") == "somebody", f"tried {len(tries)} times"
+
+def test_port(host, tries=[]):
+    tries.append(1)
+    assert host.run("ps -A").stdout == "", f"tried {len(tries)} times"
+
+def test_last(host):
+    assert host.check_output("echo end") == "end"
+"""
+    )
+    program = bench.sshd.programs / "systemctl"
+    program.write_text("#!/bin/sh\necho running\n")
+    program.chmod(0o755)
+    report = bench.run(path, retries=2)
+    assert [failure.message.splitlines()[0] for failure in report.failures] == ["tried 1 times", "tried 3 times"]

@@ -1,0 +1,49 @@
+"""The start of the process that runs tests: it loads pytest and the rest, and then waits for its order.
+
+``runner`` starts it before its order is known, while a host is provisioned or boots, because loading takes longer than
+many tests do. The order is one message on the socket whose descriptor is the only argument: arguments of pytest,
+environment, working directory, and with it the descriptors of the settings, the answers and the lifeline. If the parent
+ends first, or has no order for a long time, this process ends too.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+
+IDLE_SECONDS = 3600.0
+ORDER_BYTES = 1 << 20
+MOST_DESCRIPTORS = 4
+
+
+def main() -> None:
+    parent = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(parent.fileno(), False)
+    import pytest
+    import testinfra.host  # noqa: F401
+
+    from goldenami import ssh
+    from goldenami.validate import plugin
+    from goldenami.validate.settings import VARIABLE
+
+    _ = (ssh.connect, ssh.Shells, plugin.TestRun)  # names that are loaded on demand
+    gc.freeze()  # pytest collects garbage at its end, and need not look at all this
+    parent.settimeout(IDLE_SECONDS)
+    data, descriptors, *_rest = socket.recv_fds(parent, ORDER_BYTES, MOST_DESCRIPTORS)
+    parent.close()
+    if not data:
+        return
+    order = json.loads(data)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.environ[VARIABLE] = ",".join(map(str, descriptors))
+    os.chdir(order["folder"])
+    sys.argv = ["pytest", *order["arguments"]]
+    sys.exit(pytest.console_main())
+
+
+if __name__ == "__main__":
+    main()
