@@ -43,8 +43,8 @@ _PARTIAL_SECONDS = 2.0  # the copy gets the answers so far, while slower command
 _START_SECONDS = 20.0  # for the first answer of a shell
 _IDLE_SECONDS = 5.0  # for the commands that run, before one that runs alone
 _POLL = 0.25
-# What testinfra's modules ask first to find out what kind of host this is. They are asked while the copy starts, which
-# saves a turn for each.
+# What testinfra's modules and the built-in suites ask first to find out what kind of host this is. They are asked while
+# the copy starts, which saves a turn for each.
 _FACTS = (
     "command -v command",
     "uname -s",
@@ -58,6 +58,7 @@ _FACTS = (
     "command -v /sbin/sysctl",
     "command -v ip",
     "command -v /sbin/ip",
+    "command -v cloud-init",
 )
 _BOOTED = "systemctl is-system-running"
 

@@ -59,6 +59,8 @@ class ConnectionBackend(BaseBackend):
 
     @property
     def connection(self) -> Connection:
+        if self.ask_rehearsal is not None:
+            raise StopRehearsalError  # the copy of the process must not write to the same connection
         if self._connection is None:
             early, self._early = self._early, None
             self._connection = self._connect() if early is None else early.result(_LONGEST_SECONDS)

@@ -1,5 +1,9 @@
 """Tests of debian-12-web: nginx answers as configured, from the first boot on."""
 
+import pytest
+
+pytestmark = pytest.mark.reads  # these tests change nothing, so their commands are sent ahead, in batches
+
 
 def test_nginx_runs_now_and_after_a_reboot(host):
     nginx = host.service("nginx")

@@ -2,6 +2,7 @@
 
 It runs at both gates, on systems with systemd. The tests of packages are skipped, with the reason, if the package
 manager has no commands that can prove their result. Most tests run one command, and report its output if they fail.
+No test changes the host, apart from a temporary file, so their commands are sent ahead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pytest
 from goldenami.os import Proofs, of_release
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
+
+pytestmark = pytest.mark.reads
 
 _BOOT_SECONDS = 90  # limit for the end of the boot
 _FREE_PERCENT = 10

@@ -19,7 +19,7 @@ from goldenami.validate.traces import Traces
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 
-pytestmark = pytest.mark.gate("image")
+pytestmark = [pytest.mark.gate("image"), pytest.mark.reads]
 
 _HOMES = "$(getent passwd | cut -d: -f6 | sort -u | grep -vx /)"
 _KEY_FOLDERS = "$(getent passwd | cut -d: -f6 | sort -u | sed 's,/*$,/.ssh,')"

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.reads  # these tests change nothing, so their commands are sent ahead, in batches
+
 
 @pytest.fixture
 def params(variables):
