@@ -30,8 +30,22 @@ _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept, as Conn
 _CHUNK = 256 << 10
 _SIGNALS = 128  # a shell reports a signal as an exit status above this number
 
-# The names of its variables are long, because each command sees them. They are not in its environment.
-_PROGRAM = r"""IFS= read -r goldenami_mark || exit 0
+# sshd accepts no input for a channel before its program runs, so the first commands are part of the program, up to this
+# size. That saves one round trip.
+_FIRST_BYTES = 16 << 10
+
+# The names of its variables are long, because each command sees them. They are not in its environment. The mark never
+# follows a line end here, as it does in the output: a command may print the arguments of this process.
+_PROGRAM = r"""goldenami_mark={mark}
+goldenami_run() {{
+  printf '\n%s begin %s\n' "$goldenami_mark" "$1"
+  printf '\n%s begin %s\n' "$goldenami_mark" "$1" >&2
+  (eval "$2") </dev/null
+  goldenami_status=$?
+  printf '\n%s end %s %s\n' "$goldenami_mark" "$1" "$goldenami_status"
+  printf '\n%s end %s %s\n' "$goldenami_mark" "$1" "$goldenami_status" >&2
+}}
+{first}
 while read -r goldenami_id goldenami_lines; do
   goldenami_text=
   while [ "$goldenami_lines" -gt 0 ]; do
@@ -40,12 +54,7 @@ while read -r goldenami_id goldenami_lines; do
 "
     goldenami_lines=$((goldenami_lines - 1))
   done
-  printf '\n%s begin %s\n' "$goldenami_mark" "$goldenami_id"
-  printf '\n%s begin %s\n' "$goldenami_mark" "$goldenami_id" >&2
-  (eval "$goldenami_text") </dev/null
-  goldenami_status=$?
-  printf '\n%s end %s %s\n' "$goldenami_mark" "$goldenami_id" "$goldenami_status"
-  printf '\n%s end %s %s\n' "$goldenami_mark" "$goldenami_id" "$goldenami_status" >&2
+  goldenami_run "$goldenami_id" "$goldenami_text"
 done"""
 
 
@@ -83,19 +92,23 @@ class Shells:
         ``plain``: commands as text. ``as_root``: a command's text with sudo, and the command that sudo runs. A shell of
         root runs the second one; if there is none, another shell runs the text with sudo.
         """
-        self._open(as_user=bool(plain), as_root=bool(as_root))
-        users, roots = self._shells[False], self._shells[True]
-        texts = [(text, text) for text in plain]
-        if not roots:
-            texts += as_root
-        if not users and roots:
-            # One session only, and root has it.
-            for text, _ in texts:
-                on_answer(text, None)
-        else:
-            _spread(users, texts, on_answer)
-        if roots:
-            _spread(roots, as_root, on_answer)
+        for group in self._shells.values():
+            group[:] = [shell for shell in group if not shell.ended]
+        commands = {False: [_Asked(text, text, on_answer) for text in plain], True: []}
+        for text, command in as_root:
+            if True in self._refused:
+                commands[False].append(_Asked(text, text, on_answer))
+            else:
+                commands[True].append(_Asked(text, command, on_answer))
+        if not any(self._shells.values()):
+            commands = self._open(commands)
+        for of_root, group in self._shells.items():
+            shells = group or self._shells[False]
+            for number, shell in enumerate(shells):
+                shell.ask([asked if group else asked.with_sudo for asked in commands[of_root][number :: len(shells)]])
+            if not shells:
+                for asked in commands[of_root]:
+                    on_answer(asked.text, None)
 
     def close(self) -> bool:
         """End all shells. Commands without an answer get None. Return whether there was a shell."""
@@ -105,33 +118,51 @@ class Shells:
             shell.close()
         return bool(shells)
 
-    def _open(self, *, as_user: bool, as_root: bool) -> None:
-        for group in self._shells.values():
-            group[:] = [shell for shell in group if not shell.ended]
-        wanted: list[bool] = []
-        if as_user and not self._shells[False] and False not in self._refused:
-            wanted += [False] * self._count
-        if as_root and not self._shells[True] and True not in self._refused:
-            wanted += [True] * self._count
-        if not wanted:
-            return
-        # The first one is for the user: with a single session, it can run commands with sudo as well.
-        if True in wanted and not self._shells[False] and False not in wanted:
-            wanted.insert(0, False)
-        root = self._connection.as_root(f"/bin/sh -c {shlex.quote(_PROGRAM)}")
-        opened = self._connection.start([root if of_root else _PROGRAM for of_root in wanted])
-        for of_root, session in zip(wanted, opened, strict=True):
-            if session is not None:
-                self._shells[of_root].append(_Shell(*session, partial(self._refused.add, of_root)))
+    def _open(self, commands: dict[bool, list[_Asked]]) -> dict[bool, list[_Asked]]:
+        """Open all shells at once, with their first commands. Return the commands that are still to be sent."""
+        kinds = [False] if self._connection.endpoint.user == "root" else [False, True]
+        # With a single session, a shell of the user can run commands with sudo as well, so it is the first one.
+        wanted = [kind for kind in kinds if kind not in self._refused for _ in range(self._count)]
+        left: dict[bool, list[_Asked]] = {False: [], True: []}
+        firsts: list[list[_Asked]] = []
+        for place, kind in enumerate(wanted):
+            mine = commands[kind][place % self._count :: self._count]
+            size = 0
+            for number, asked in enumerate(mine):
+                size += len(asked.command)
+                if size > _FIRST_BYTES:
+                    left[kind] += mine[number:]
+                    del mine[number:]
+                    break
+            firsts.append(mine)
+        for kind in {False, True} - set(wanted):
+            left[kind] += commands[kind]
+        marks = [new_mark() for _ in wanted]  # others than those of the login shell
+        programs = []
+        for kind, mark, mine in zip(wanted, marks, firsts, strict=True):
+            first = "\n".join(f"goldenami_run {n} {shlex.quote(a.command)}" for n, a in enumerate(mine, 1))
+            program = _PROGRAM.format(mark=mark, first=first)
+            programs.append(self._connection.as_root(f"/bin/sh -c {shlex.quote(program)}") if kind else program)
+        for kind, mark, mine, session in zip(wanted, marks, firsts, self._connection.start(programs), strict=True):
+            if session is None:
+                left[kind] += mine
+            else:
+                self._shells[kind].append(_Shell(*session, mark, mine, partial(self._refused.add, kind)))
+        return left
 
 
-def _spread(shells: Sequence[_Shell], texts: Sequence[tuple[str, str]], on_answer: OnAnswer) -> None:
-    """Give commands to shells in turns, and each shell all its commands in one piece."""
-    for number, shell in enumerate(shells):
-        shell.ask(texts[number :: len(shells)], on_answer)
-    if not shells:
-        for text, _ in texts:
-            on_answer(text, None)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A command: the text by which it is known, and what the shell runs."""
+
+    text: str
+    command: str
+    on_answer: OnAnswer
+
+    @property
+    def with_sudo(self) -> _Asked:
+        """The same for a shell that is not root's."""
+        return _Asked(self.text, self.text, self.on_answer)
 
 
 class _Shell:
@@ -140,44 +171,43 @@ class _Shell:
     def __init__(
         self,
         channel: paramiko.Channel,
+        login_mark: str,
         mark: str,
+        first: Sequence[_Asked],
         on_not_started: Callable[[], None],
     ) -> None:
         self._channel = channel
         self._on_not_started = on_not_started
         self._lock = threading.Lock()
         self._sending = threading.Lock()
-        self._pending: deque[tuple[int, str, OnAnswer]] = deque()
+        self._pending = deque(enumerate(first, 1))
         self._outputs: dict[int, dict[bool, tuple[int, bytes, float]]] = {}  # by number, and whether it is stderr
-        self._number = 0
+        self._number = len(first)
         self.has_answered = False
         self.ended = False
         channel.settimeout(None)
-        mark_of_output = new_mark()  # the other one was in the arguments of a process
-        self._first = f"{mark_of_output}\n".encode()  # is sent with the first commands
         for is_stderr in (False, True):
-            arguments = (is_stderr, Head(mark), Frames(mark_of_output))
+            arguments = (is_stderr, Head(login_mark), Frames(mark))
             threading.Thread(target=self._read, args=arguments, daemon=True).start()
 
-    def ask(self, texts: Sequence[tuple[str, str]], on_answer: OnAnswer) -> None:
-        """Send commands, each with the text by which it is known and the one that the shell runs."""
+    def ask(self, commands: Sequence[_Asked]) -> None:
+        """Send commands."""
         data = b""
-        lost: list[str] = []
+        lost: list[_Asked] = []
         with self._lock:
-            for text, command in texts:
+            for asked in commands:
                 if self.ended:
-                    lost.append(text)
+                    lost.append(asked)
                     continue
                 self._number += 1
-                self._pending.append((self._number, text, on_answer))
-                encoded = command.encode("utf-8", errors="surrogateescape")
+                self._pending.append((self._number, asked))
+                encoded = asked.command.encode("utf-8", errors="surrogateescape")
                 data += f"{self._number} {encoded.count(10) + 1}\n".encode() + encoded + b"\n"
         if data:
-            data, self._first = self._first + data, b""
             # Another thread sends: a shell reads nothing while a command runs, so the window may be full.
             threading.Thread(target=self._send, args=(data,), daemon=True).start()
-        for text in lost:
-            on_answer(text, None)
+        for asked in lost:
+            asked.on_answer(asked.text, None)
 
     def close(self) -> None:
         self._channel.close()
@@ -209,14 +239,14 @@ class _Shell:
             found[is_stderr] = (status, output, seconds)
             if len(found) < 2 or not self._pending or self._pending[0][0] != number:
                 return
-            _, text, on_answer = self._pending.popleft()
+            _, asked = self._pending.popleft()
             self.has_answered = True
             del self._outputs[number]
         answer = None
         if status <= _SIGNALS:
             stdout, stderr = found[False][1], found[True][1][-_STDERR_BYTES:]
             answer = ShellAnswer(Completed(status, stdout, stderr), max(found[False][2], found[True][2]))
-        on_answer(text, answer)
+        asked.on_answer(asked.text, answer)
 
     def _end(self) -> None:
         """Give up all commands without an answer."""
@@ -229,8 +259,8 @@ class _Shell:
         if not self.has_answered:
             self._on_not_started()
         self._channel.close()
-        for _, text, on_answer in left:
-            on_answer(text, None)
+        for _, asked in left:
+            asked.on_answer(asked.text, None)
 
 
 class Frames:

@@ -20,6 +20,7 @@ from goldenami.model import Mark
 from goldenami.provision import BoundOperation, Stage, run_stage, traces_of
 from goldenami.ssh.transport import Refused
 from goldenami.stages.logins import Login, ssh_command
+from goldenami.validate import run_suite
 from goldenami.validate.backend import ConnectionBackend
 from tests.provision.container import container
 from tests.provision.examples import bind
@@ -161,6 +162,50 @@ def test_sudo_may_ask_for_a_terminal(tmp_path: Path) -> None:
         for _ in range(2):
             done = backend.run(backend.get_sudo_command("echo out; echo err >&2; id -u; exit 4", None))
             assert (done.rc, done.stdout, done.stderr) == (4, "out\n0\n", "err\n")
+
+
+# --- tests that run ahead ---------------------------------------------------------------------------------------------
+
+CHECKS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_reads(host, number):
+    assert host.file("/etc/passwd").exists
+    assert host.check_output("echo %s", str(number)) == str(number)
+
+def test_reads_as_root(host):
+    with host.sudo():
+        assert host.check_output("id -u") == "0"
+        assert host.file("/etc/shadow").content_string.startswith("root:")
+
+def test_changes(host):
+    assert not host.file("/srv/made").exists
+    with host.sudo():
+        assert host.run("echo made >/srv/made; id -u").stdout == "0\\n"
+
+def test_sees_the_change(host):
+    assert host.file("/srv/made").content_string == "made\\n"
+"""
+
+
+@pytest.mark.parametrize(
+    ("sshd", "setup"),
+    [
+        ({"MaxSessions": "1"}, ""),
+        ({"MaxSessions": "3"}, ""),
+        ({}, "echo 'Defaults requiretty' >/etc/sudoers.d/00-tty"),
+        ({}, f"printf %s {shlex.quote(BANNER)} >~admin/.bashrc; chown admin ~admin/.bashrc"),
+    ],
+    ids=["one session", "three sessions", "sudo asks for a terminal", "a start-up file that prints"],
+)
+def test_tests_run_ahead_on_any_host(tmp_path: Path, sshd: dict[str, str], setup: str) -> None:
+    installed("sudo")
+    checks = tmp_path / "any_test.py"
+    checks.write_text(CHECKS)
+    with container(tmp_path, user="admin", sshd=sshd, setup=f"{SUDO}{setup or ':'}") as endpoint:
+        report = run_suite(endpoint, [checks], gate="builder", architecture="x86_64", report_dir=tmp_path / "reports")
+    assert (report.passed, report.failed, report.flaky) == (7, 0, 0), report.failures
 
 
 # --- other keys -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 
 from goldenami.errors import BuilderError, ConnectionLost, Interrupted, InvalidInput, TestsFailed
 from goldenami.model import SshEndpoint
-from goldenami.validate import TestPath, require
+from goldenami.validate import TestPath, require, runner
 
 if TYPE_CHECKING:  # importing it would make a second copy of the conftest
     from tests.validate.conftest import Bench
@@ -549,3 +549,53 @@ def test_last(host):
     program.chmod(0o755)
     report = bench.run(path, retries=2)
     assert [failure.message.splitlines()[0] for failure in report.failures] == ["tried 1 times", "tried 3 times"]
+
+
+def test_a_process_that_was_prepared_is_used_once(bench: Bench) -> None:
+    path = bench.write(
+        """
+import os
+def test_one(host, variables):
+    assert host.run("true").succeeded
+    with open(variables["pids"], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+"""
+    )
+    pids = bench.folder / "pids"
+    runner.prepare()
+    runner.prepare()
+    ((process, _),) = runner._waiting
+    for _ in range(2):
+        require(bench.run(path, variables={"pids": str(pids)}))
+    first, second = map(int, pids.read_text().split())
+    assert first == process.pid != second
+    runner.prepare()
+    ((process, _),) = runner._waiting
+    process.kill()  # while it waits
+    require(bench.run(path, variables={"pids": str(pids)}))
+    assert not runner._waiting
+
+
+def test_the_rehearsal_cannot_use_the_connection(bench: Bench) -> None:
+    """It has a copy of the socket. What it wrote would be in the stream of the process of the tests."""
+    path = bench.write(
+        """
+import pytest
+
+@pytest.fixture(scope="module")
+def directly(host):
+    return host.backend.connection.run("echo directly").text
+
+@pytest.mark.parametrize("number", range(3))
+def test_one(host, number):
+    assert host.check_output("echo %s", str(number)) == str(number)
+
+@pytest.mark.parametrize("number", range(3))
+def test_direct(host, directly, number):
+    assert directly == "directly"
+    assert host.check_output("echo %s", str(number)) == str(number)
+"""
+    )
+    report = bench.run(path)
+    require(report)
+    assert (report.passed, report.flaky) == (6, 0)
