@@ -35,9 +35,10 @@ import pytest
 from goldenami.errors import ConnectionLost
 from goldenami.ssh import Connection, ShellAnswer, Shells
 from goldenami.validate.commands import Kind, is_settled, kind_of
-from goldenami.validate.rehearsal import Message, Rehearsal, Result, send_answers
+from goldenami.validate.rehearsal import MOST_BODIES, Message, Rehearsal, Result, send_answers
 
 _SHELLS = 3  # for the login user, and as many for root
+_FEWEST = 4  # tests with which a copy begins
 _FRESH_SECONDS = 10.0
 _PARTIAL_SECONDS = 2.0  # the copy gets the answers so far, while slower commands run
 _START_SECONDS = 20.0  # for the first answer of a shell
@@ -96,8 +97,11 @@ class Ahead:
         self._is_declared = self._is_repeated = False
         self._used: Counter[str] = Counter()
         self._commands: list[str] = []  # of the current test
-        self._has_booted = False
+        self._has_booted = self._has_facts = False
         self._seconds = 0.0  # that the host needed for the answers of the current test
+        self._most = MOST_BODIES
+        self._fruitless = 0  # copies in a row
+        self._next_copy = 0  # the first test with which the next one may begin
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -149,6 +153,7 @@ class Ahead:
             try:
                 answer = self._ask(_BOOTED)
             except ConnectionLost:  # the next command of a test finds it, too
+                self.close()
                 return False
             self._has_booted = answer is not None and answer.done.text in ("running", "degraded")
         return self._has_booted
@@ -188,8 +193,8 @@ class Ahead:
             return self._use(text, self._ask(text))
         if kind is Kind.WAITS and text not in self._outstanding and self._copy is None and self._answers:
             self.forget()
-        is_last = self._current + 1 == len(self._items)
-        if self._copy is None and self._current > self._rehearsed and not self._is_repeated and not is_last:
+        is_possible = max(self._rehearsed + 1, self._next_copy) <= self._current < len(self._items) - 1
+        if self._copy is None and is_possible and not self._is_repeated:
             self._rehearse()
         while self._copy is not None and not self._copy.has_stopped and self._current not in self._known:
             if self._may_use(text) and (kept := self._kept(text)) is not None:
@@ -300,13 +305,15 @@ class Ahead:
 
     def _rehearse(self) -> None:
         """Start the copy, with all tests from the current one on."""
-        facts = {*_FACTS}
-        self._submit([text for text in _FACTS if self._kept(text) is None and text not in self._outstanding])
+        facts = () if self._has_facts else _FACTS  # later copies have those that testinfra keeps
+        self._has_facts = True
+        if facts:
+            self._submit(facts)
         self._rehearsed = len(self._items)
-        self._copy = _Copy(self._items, self._current, self._backend, self._on_copy, self._events)
-        while not facts.isdisjoint(self._outstanding):
+        self._copy = _Copy(self._items, self._current, self._backend, self._on_copy, self._events, self._most)
+        while not self._outstanding.isdisjoint(facts):
             self._pump()
-        self._asked |= facts
+        self._asked.update(facts)
         self._answer_the_copy()
 
     def _hear(self, copy: _Copy, message: Message | None) -> None:
@@ -314,6 +321,12 @@ class Ahead:
             copy.has_stopped = True
             return
         self._known.update(message.ended)
+        if message.stopped:  # the next copy begins with fewer tests, as many of them may end as early
+            reached = min(message.stopped) - copy.start
+            self._most = max(_FEWEST, 2 * reached)
+            # Copies of which nearly all tests end early are rarer and rarer.
+            self._fruitless = self._fruitless + 1 if reached < _FEWEST else 0
+            self._next_copy = min(message.stopped) + (1 << min(self._fruitless, 10)) - 1
         for number, text in (*message.asked, *message.known):
             self._wanted.setdefault(number, Counter())[text] += 1
             if kind_of(text, is_declared=True) is Kind.WAITS:
@@ -352,8 +365,10 @@ class _Copy:
         backend: Backend,
         on_copy: Callable[[], object],
         events: queue.SimpleQueue[Any],
+        most: int,
     ) -> None:
         self.has_stopped = False
+        self.start = start
         from_copy, requests = os.pipe()
         answers, to_copy = os.pipe()
         with warnings.catch_warnings():
@@ -365,7 +380,7 @@ class _Copy:
                 os.close(from_copy)
                 os.close(to_copy)
                 on_copy()
-                Rehearsal(items, start, backend, requests, answers).serve()
+                Rehearsal(items, start, backend, requests, answers, most).serve()
             finally:
                 os._exit(1)
         os.close(requests)

@@ -33,7 +33,7 @@ from goldenami.validate.commands import Kind, kind_of
 
 Result = tuple[int, bytes, bytes]  # status, stdout, stderr
 
-_MOST_BODIES = 200  # that run at the same time
+MOST_BODIES = 200  # that run at the same time
 _STUCK_SECONDS = 2.0  # limit for a body's computing between two commands
 _MOST_ASKED = 20  # times that one body may ask for one command; then it is a loop that waits for something
 
@@ -149,10 +149,12 @@ class Rehearsal:
         backend: RehearsedBackend,
         requests: int,
         answers: int,
+        most: int,
     ) -> None:
         self._waiting = deque((number, items[number]) for number in range(start, len(items)))
         self._backend = backend
         self._out, self._in = requests, answers
+        self._most = most  # bodies at the same time; twice as many after each turn
         self._active: list[_Body] = []
         self._facts: dict[str, Result | None] = {}
         self._results: dict[str, Result | None] = {}
@@ -193,6 +195,7 @@ class Rehearsal:
             _write(self._out, message.to_bytes())
             if is_last or not self._hear():
                 return
+            self._most = min(2 * self._most, MOST_BODIES)
             ready = [b for b in self._active if b.state is _State.ASKING and b.is_sent and b.text in self._results]
             has_waited = any(body.kind is Kind.WAITS for body in ready)
             for body in ready:
@@ -210,7 +213,7 @@ class Rehearsal:
         return data is not None
 
     def _start_bodies(self) -> None:
-        while self._waiting and len(self._active) < _MOST_BODIES:
+        while self._waiting and len(self._active) < self._most:
             number, item = self._waiting.popleft()
             if number >= self._end:
                 self._waiting.clear()
