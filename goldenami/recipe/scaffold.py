@@ -58,7 +58,8 @@ software:                         # applied in this order, and only if a change 
 
 # hardening: {profiles: [debian-12-level-1]}   # goldenami harden list
 
-tests: [base, hygiene, tests/first_image_test.py]   # expect: {ports: [80]}, if it serves something; shell checks: tests/NAME.checks
+tests: [base, hygiene, tests/first_image_test.py]   # expect: {ports: [80]}, if it serves something
+# Checks in shell: tests/NAME.checks
 distribution: {targets: all, channel: candidate}
 """
 

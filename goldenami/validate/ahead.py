@@ -83,10 +83,12 @@ class Ahead:
         self,
         backend: Backend,
         on_copy: Callable[[], object] = lambda: None,
+        kept_open: Sequence[int] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._on_copy = on_copy  # is called in the copy
+        self._kept_open = kept_open  # descriptors that the copy keeps
         self._clock = clock
         self._items: Sequence[pytest.Item] = ()
         self._numbers: dict[str, int] = {}
@@ -310,7 +312,8 @@ class Ahead:
         if facts:
             self._submit(facts)
         self._rehearsed = len(self._items)
-        self._copy = _Copy(self._items, self._current, self._backend, self._on_copy, self._events, self._most)
+        arguments = (self._items, self._current, self._backend)
+        self._copy = _Copy(arguments, self._on_copy, self._events, self._most, self._kept_open)
         while not self._outstanding.isdisjoint(facts):
             self._pump()
         self._asked.update(facts)
@@ -360,15 +363,14 @@ class _Copy:
 
     def __init__(
         self,
-        items: Sequence[pytest.Item],
-        start: int,
-        backend: Backend,
+        rehearsed: tuple[Sequence[pytest.Item], int, Backend],
         on_copy: Callable[[], object],
         events: queue.SimpleQueue[Any],
         most: int,
+        kept_open: Sequence[int],
     ) -> None:
         self.has_stopped = False
-        self.start = start
+        self.start = rehearsed[1]
         from_copy, requests = os.pipe()
         answers, to_copy = os.pipe()
         with warnings.catch_warnings():
@@ -380,7 +382,7 @@ class _Copy:
                 os.close(from_copy)
                 os.close(to_copy)
                 on_copy()
-                Rehearsal(items, start, backend, requests, answers, most).serve()
+                Rehearsal(*rehearsed, requests, answers, most, kept_open).serve()
             finally:
                 os._exit(1)
         os.close(requests)

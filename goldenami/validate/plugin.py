@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
     config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
     settings = replace(TestSettings.from_file(settings_fd), connections=connections[0] if connections else None)
-    run = TestRun(settings, answers_fd, follow_parent)
+    run = TestRun(settings, answers_fd, follow_parent, (lifeline_fd,))
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "goldenami-run")
 
@@ -137,7 +137,9 @@ def architecture(request: pytest.FixtureRequest) -> str:
 class TestRun:
     """The hooks of one run of tests, and their common state."""
 
-    def __init__(self, settings: TestSettings, answers: int, on_copy: Callable[[], object]) -> None:
+    def __init__(
+        self, settings: TestSettings, answers: int, on_copy: Callable[[], object], kept_open: tuple[int, ...]
+    ) -> None:
         self.settings = settings
         self._answers = answers
         self._outcomes: dict[str, TestOutcome] = {}
@@ -145,7 +147,7 @@ class TestRun:
         self._fatal: GoldenAmiError | None = None
         endpoint = settings.endpoint
         self.backend = ConnectionBackend(endpoint.address, endpoint.user, self._connect)
-        self.backend.ahead = self._ahead = Ahead(self.backend, on_copy)
+        self.backend.ahead = self._ahead = Ahead(self.backend, on_copy, kept_open)
         self.backend.connect_early()
         self.host = Host(self.backend)
         self.backend.set_host(self.host)

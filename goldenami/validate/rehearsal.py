@@ -13,6 +13,7 @@ rehearsed either, until that test has run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import marshal
@@ -22,9 +23,10 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import pytest
@@ -150,10 +152,12 @@ class Rehearsal:
         requests: int,
         answers: int,
         most: int,
+        kept_open: Sequence[int] = (),
     ) -> None:
         self._waiting = deque((number, items[number]) for number in range(start, len(items)))
         self._backend = backend
         self._out, self._in = requests, answers
+        self._kept_open = kept_open
         self._most = most  # bodies at the same time; twice as many after each turn
         self._active: list[_Body] = []
         self._facts: dict[str, Result | None] = {}
@@ -169,7 +173,7 @@ class Rehearsal:
     def serve(self) -> NoReturn:
         """Run the bodies, until none is left or the process of the tests ends the pipe."""
         try:
-            _be_quiet()
+            _be_quiet({self._in, self._out, *self._kept_open})
             _without_locks()
             self._backend.ask_rehearsal = self._ask
             sys.addaudithook(self._watch)
@@ -420,11 +424,14 @@ class _Request:
         raise StopRehearsalError
 
 
-def _be_quiet() -> None:
-    """Detach the output of the copy, and the signals, from those of the process of the tests."""
+def _be_quiet(kept: Container[int]) -> None:
+    """Lead all descriptors to nowhere: output, answers to the parent, the SSH connection. Reset the signals."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+    for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        if descriptor not in kept and descriptor != nowhere:
+            with contextlib.suppress(OSError):  # it was the descriptor of the list
+                os.fstat(descriptor)
+                os.dup2(nowhere, descriptor)
     sys.stdout = sys.stderr = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)

@@ -23,7 +23,7 @@ _DHCP = ("68/udp", "546/udp")
 _NAMES_OF_LINKS = ("5353/udp", "5355/udp", "5355/tcp")  # mDNS and LLMNR: only the systems of the same link reach them
 _SECONDS = 120  # between the start of the system and the first file of an instance
 
-pytestmark = pytest.mark.retry(0)  # the facts are read once, after the boot
+pytestmark = [pytest.mark.reads, pytest.mark.retry(0)]  # the facts are read once, after the boot
 
 _GATHER = rf"""timeout 90 systemctl is-system-running --wait >/dev/null
 section() {{ printf '\n=== %s\n' "$1"; }}
