@@ -1,4 +1,4 @@
-"""Files of shell checks, ``*.checks``: a name, a script for sh and its exit status, in the form of bats.
+"""Files of shell checks, ``*.checks``: a name, a script for sh and its exit status, in the form of bats::
 
     # goldenami: reads
     @test "nginx answers" {

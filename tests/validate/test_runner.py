@@ -164,7 +164,7 @@ def test_next(host):
 def test_the_whole_run_has_a_limit(bench: Bench) -> None:
     path = bench.write("import time\ndef test_hangs():\n    time.sleep(60)\n")
     with pytest.raises(TestsFailed, match=r"longer than 2 s, during .*web_test.py::test_hangs"):
-        bench.run(path, time_limit=2.0)
+        bench.run(path, time_limit=2.0, clock=lambda: 3.0 if bench.fields("test.started") else 0.0)
 
 
 @pytest.mark.parametrize(
@@ -572,6 +572,7 @@ def test_one(host, variables):
     runner.prepare()
     ((process, _),) = runner._waiting
     process.kill()  # while it waits
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     require(bench.run(path, variables={"pids": str(pids)}))
     assert not runner._waiting
 
