@@ -219,10 +219,10 @@ class Connection:
         def open_one(number: int) -> None:
             try:
                 channels[number] = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
-            except paramiko.ChannelException:
-                pass  # sshd's MaxSessions
             except (OSError, EOFError, paramiko.SSHException) as error:
-                errors.append(error)
+                # sshd's MaxSessions. paramiko raises a ChannelException for one of several refusals at the same time.
+                if not self._transport.is_active():
+                    errors.append(error)
 
         threads = [threading.Thread(target=open_one, args=(number,), daemon=True) for number in range(len(commands))]
         with translated(self.name):

@@ -24,7 +24,7 @@ from functools import partial
 import paramiko
 
 from goldenami.ssh.connection import Completed, Connection
-from goldenami.ssh.loginshell import Head, new_mark
+from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_terminal
 
 _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept, as Connection.run does
 _CHUNK = 256 << 10
@@ -67,7 +67,7 @@ class ShellAnswer:
 
 
 # Is called from other threads with each command's text and its answer. The answer is None if the command has to be run
-# on a channel of its own: the shell did not start, it ended, or a signal ended the command.
+# on a channel of its own: the shell did not start, it ended, a signal ended the command, or sudo asked for a terminal.
 OnAnswer = Callable[[str, ShellAnswer | None], None]
 
 
@@ -94,10 +94,10 @@ class Shells:
         """
         for group in self._shells.values():
             group[:] = [shell for shell in group if not shell.ended]
-        commands = {False: [_Asked(text, text, on_answer) for text in plain], True: []}
+        commands = {False: [self._as_user(text, on_answer) for text in plain], True: []}
         for text, command in as_root:
             if True in self._refused:
-                commands[False].append(_Asked(text, text, on_answer))
+                commands[False].append(self._as_user(text, on_answer))
             else:
                 commands[True].append(_Asked(text, command, on_answer))
         if not any(self._shells.values()):
@@ -105,7 +105,8 @@ class Shells:
         for of_root, group in self._shells.items():
             shells = group or self._shells[False]
             for number, shell in enumerate(shells):
-                shell.ask([asked if group else asked.with_sudo for asked in commands[of_root][number :: len(shells)]])
+                mine = commands[of_root][number :: len(shells)]
+                shell.ask(mine if group else [self._as_user(asked.text, on_answer) for asked in mine])
             if not shells:
                 for asked in commands[of_root]:
                     on_answer(asked.text, None)
@@ -117,6 +118,11 @@ class Shells:
         for shell in shells:
             shell.close()
         return bool(shells)
+
+    def _as_user(self, text: str, on_answer: OnAnswer) -> _Asked:
+        """Return a command for a shell of the login user. It may need sudo, which may need a terminal."""
+        with_sudo = text.startswith("sudo ") and self._connection.sudo_needs_terminal
+        return _Asked(text, with_terminal(text) if with_sudo else text, on_answer)
 
     def _open(self, commands: dict[bool, list[_Asked]]) -> dict[bool, list[_Asked]]:
         """Open all shells at once, with their first commands. Return the commands that are still to be sent."""
@@ -158,11 +164,6 @@ class _Asked:
     text: str
     command: str
     on_answer: OnAnswer
-
-    @property
-    def with_sudo(self) -> _Asked:
-        """The same for a shell that is not root's."""
-        return _Asked(self.text, self.text, self.on_answer)
 
 
 class _Shell:
@@ -243,8 +244,8 @@ class _Shell:
             self.has_answered = True
             del self._outputs[number]
         answer = None
-        if status <= _SIGNALS:
-            stdout, stderr = found[False][1], found[True][1][-_STDERR_BYTES:]
+        stdout, stderr = found[False][1], found[True][1][-_STDERR_BYTES:]
+        if status <= _SIGNALS and not needs_terminal(status, stderr):
             answer = ShellAnswer(Completed(status, stdout, stderr), max(found[False][2], found[True][2]))
         asked.on_answer(asked.text, answer)
 
