@@ -510,7 +510,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
 def proved_elsewhere(recipe: Recipe, home: Place, targets: Iterable[Target]) -> tuple[Target, ...]:
     """Return the targets in which the final image is booted before it is published, besides the home account and
     region. In a region with several targets, each-region takes that of the home account, or the first."""
-    others = [target for target in targets if target.place != home]
+    others = (target for target in targets if target.place != home)  # not looked at by most recipes
     match recipe.distribution.prove:
         case "each-target":
             return tuple(others)
