@@ -46,6 +46,7 @@ def test_everything_but_reading_verbs_is_refused(session: botocore.session.Sessi
         "Encrypt",
         "GenerateDataKey",
         "GenerateDataKeyWithoutPlaintext",
+        "Sign",
         "StartSession",  # a tunnel to an instance; it ends with its process
         "TerminateSession",
     }
