@@ -11,6 +11,7 @@ import click
 
 from goldenami.cli.context import choose_environment, print_json
 from goldenami.cli.options import environment_option, json_option
+from goldenami.cli.output import write_file
 from goldenami.errors import InvalidInput, UsageError
 from goldenami.nextstep import command
 from goldenami.os import SYSTEMS
@@ -134,8 +135,7 @@ def _write(project: Project, contents: Mapping[Path, Content], *, force: bool) -
         names = ", ".join(str(path.relative_to(project.root)) for path in existing)
         raise UsageError(f"nothing was written: these files exist: {names}", hint="--force replaces them.")
     for path, given in contents.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(given.contents)
+        write_file(path, given.contents, "--directory")
         if given.executable:
             path.chmod(path.stat().st_mode | 0o111)
     return list(contents)

@@ -322,7 +322,7 @@ def operation_cases() -> Iterator[Case]:
             f"file: {{dest: /x, src: ¦{'x' * 5000}}}",
             'file: {dest: /x, src: ¦"a\\nb"}',
             "file: {dest: /x, src: ¦/dev/zero}",
-            "file: {dest: /x, src: ¦.}",
+            "script: {src: ¦.}",
             'package: {name: ¦"a b"}',
             'package: {name: x, version: ¦">"}',
             f"package: {{name: x, version: ¦'{'>=1,' * 5000}'}}",

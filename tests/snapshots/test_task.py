@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami_sandbox.ec2.context import Ctx
 
 from goldenami import pipeline, task
 from goldenami.aws.ledger import Call
@@ -39,9 +40,11 @@ def run(world: World, work: Callable[[task.Task], Any], **options: Any) -> None:
 
 
 def volumes(world: World) -> dict[str, dict[str, str]]:
-    """The tags of all volumes. One that is being deleted is described for a moment."""
+    """The tags of all volumes, read where they are kept: answers of the API may be of a moment ago."""
     world.behind.ec2.settle()
-    found = world.client("ec2", world.environment.home_place).describe_volumes()["Volumes"]
+    place = world.environment.home_place
+    context = Ctx(place.account, place.region, f"arn:aws:iam::{place.account}:root", "inventory")
+    found = world.behind.ec2.call(context, "DescribeVolumes", {})["Volumes"]
     return {v["VolumeId"]: {t["Key"]: t["Value"] for t in v["Tags"]} for v in found if v["State"] != "deleting"}
 
 
