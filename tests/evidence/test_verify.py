@@ -374,6 +374,7 @@ def test_a_second_build_that_signs_reads_the_contents_once(world: World) -> None
 
 
 @pytest.mark.parametrize(("number", "when"), [(0, "before"), (0, "after"), (-1, "before"), (-1, "after")])
+@pytest.mark.sample(2)
 def test_a_killed_build_that_is_resumed_is_signed_once(
     world: World, capsys: pytest.CaptureFixture[str], number: int, when: str
 ) -> None:
