@@ -6,7 +6,7 @@ _tab=$(printf '\t')
 _here=$work/inventory
 mkdir -p "$_here"
 
-(. @top/etc/os-release; printf '%s\t%s\t%s\n' "$ID" "$VERSION_ID" "$VERSION_CODENAME") | _section system
+(. @top/etc/os-release; printf '%s\t%s\t%s\n' "$ID" "${VERSION_ID:-}" "${VERSION_CODENAME:-}") | _section system
 inventory_packages | _section packages
 
 # The files of the disk that the package database does not have. A database names /bin/sh where the file is

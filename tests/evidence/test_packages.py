@@ -188,6 +188,16 @@ def test_packages_of_languages_and_files_without_owner(tmp_path: Path) -> None:
         assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
+def test_a_system_without_a_codename_and_without_files(tmp_path: Path) -> None:
+    (tmp_path / "top/etc").mkdir(parents=True)
+    (tmp_path / "top/etc/os-release").write_text('ID="amzn"\nVERSION_ID="2023"\n')
+    code = "set -u\ninventory_packages() { :; }\ninventory_owned() { printf '/etc/os-release\\n'; }\n"
+    code += f"work={tmp_path}\n{provision.inventory_below(str(tmp_path / 'top')).text}"
+    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert inventory_of(done.stdout) == Inventory("amzn", "2023", "", ())
+
+
 # --- package URLs, and the file ---------------------------------------------------------------------------------------
 
 NAMED = [
