@@ -10,6 +10,7 @@ import re
 
 from goldenami.os import MANAGERS, SYSTEMS, Hint
 
+MORE_MEMORY = "Choose an instance type with more memory: builder.instance_types."
 _HINTS: tuple[Hint, ...] = (
     *(hint for manager in MANAGERS.values() for hint in manager.hints),
     *(hint for system in SYSTEMS.values() for hint in system.hints),

@@ -113,6 +113,7 @@ operation() {
       : >"$work/detail"
     done
     if [ "$status" -ne 0 ]; then
+      out_of_memory
       finish "$1" failed "$status"
       end failed
     fi
@@ -130,6 +131,14 @@ operation() {
   [ ! -s "$work/detail" ] || read -r detail <"$work/detail" || :
   detail=${detail:-$difference}
   finish "$1" changed 0
+}
+
+# Sets the detail of a failure if the kernel has ended processes for lack of memory since the program began.
+out_of_memory() {
+  [ -r "$work/oom" ] || return 0
+  read -r _killed <"$work/oom" || :
+  _killed=$(($(sed -n 's/^oom_kill //p' /proc/vmstat) - ${_killed:-0}))
+  [ "$_killed" -le 0 ] || detail="out of memory: $_killed"
 }
 
 # recheck WHEN N...: checks again that operations hold, and reports those that do not. It changes nothing.

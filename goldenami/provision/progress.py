@@ -5,6 +5,7 @@ A second run of a program, and its continuation after a reboot, use the same ``P
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -222,12 +223,14 @@ class Progress:
             )
         if message.status == "failed":
             status = message.exit_status
+            killed = re.fullmatch(r"out of memory: (\d+)", message.detail)  # as prelude.sh says it
+            why = f", and the kernel ended processes for lack of memory ({killed[1]})" if killed else ""
             self.failure = OperationFailed(
-                f"{title} failed" + (f" with exit status {status}" if status > 0 else ""),
+                f"{title} failed" + (f" with exit status {status}" if status > 0 else "") + why,
                 place=str(bound.mark),
                 status=status,
                 output=self.output,
-                hint=hints.find_hint(self.output),
+                hint=hints.MORE_MEMORY if killed else hints.find_hint(self.output),
             )
 
     def _report(self, kind: str, index: int, **fields: object) -> None:

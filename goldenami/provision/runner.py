@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from goldenami.errors import BuilderError, ConnectionLost, OperationDoubtful, OperationFailed
 from goldenami.events import Emit, ignore_events
 from goldenami.model import Mark
+from goldenami.provision import hints
 from goldenami.provision.boot import BootEnded
 from goldenami.provision.follower import (
     AGAIN,
@@ -430,7 +431,7 @@ def _reason(end: Ended) -> tuple[str, str | None]:
     if end.out_of_memory:
         return (
             f"the kernel ended processes for lack of memory ({end.out_of_memory}), and the program with them",
-            "Choose an instance type with more memory: builder.instance_types.",
+            hints.MORE_MEMORY,
         )
     if is_full:
         return (

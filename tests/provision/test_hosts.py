@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import random
+import re
 import shlex
 import subprocess
 import tarfile
@@ -638,6 +640,81 @@ def test_two_programs_on_one_host_do_not_disturb_each_other(host: Host, endpoint
 def test_a_program_that_something_kills_is_told(host: Host) -> None:
     with pytest.raises(OperationFailed, match=r"another process ended the program \(SIGKILL\)"):
         host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
+
+
+LIMIT = 48 << 20
+# With FIRST, the kernel ends the program before the command that it runs.
+FIRST = "echo 1000 >/proc/$(ps -o ppid= $PPID | tr -d ' ')/oom_score_adj\n"
+OUT_OF_MEMORY = """
+until [ -e /run/limited ]; do sleep 0.1; done
+head -c 300m /dev/zero | tail
+"""
+
+
+@contextmanager
+def memory_group() -> Iterator[Path]:
+    """A control group of this machine with little memory."""
+    for top, name in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        group = Path(top, f"goldenami-test-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            try:
+                (group / name).write_text(str(LIMIT))
+                yield group
+                return
+            finally:
+                end = time.monotonic() + 20
+                while (group / "cgroup.procs").read_text() and time.monotonic() < end:
+                    time.sleep(0.05)
+                group.rmdir()
+    pytest.skip("NOT PROVEN: this machine limits no memory")
+
+
+def processes_of(mark: str) -> list[str]:
+    """The ids on this machine of the shell of a command that has this environment variable, of the subshell that
+    runs it, and of the program."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            command = environment.with_name("cmdline").read_text(errors="replace")
+            if command.startswith("sh\0-e") and mark in environment.read_text(errors="replace").split("\0"):
+                found = [environment.parent.name]
+                for _ in range(2):
+                    parent = re.search(r"^PPid:\s*(\d+)", Path("/proc", found[-1], "status").read_text(), re.M)
+                    assert parent is not None
+                    found.append(parent[1])
+                return found
+    return []
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", ["", FIRST], ids=["command", "program"])
+def test_a_program_that_the_kernel_kills_for_memory_is_told(host: Host, endpoint: SshEndpoint, first: str) -> None:
+    """A real limit of memory, with the program in it. tests/provision/test_log.py has the other ways to die."""
+    mark, failed = f"GOLDENAMI_TEST={os.getpid()}", []
+
+    def run() -> None:
+        try:
+            host.run(bind("command", shell=first + OUT_OF_MEMORY, environment=dict([mark.split("=")])))
+        except OperationFailed as error:
+            failed.append((error, time.monotonic()))
+
+    host.sh("rm -f /run/limited")
+    with memory_group() as group, ssh.connect(endpoint, timeout=60) as other:
+        thread = threading.Thread(target=run)
+        thread.start()
+        until = time.monotonic() + 60
+        while not (found := processes_of(mark)):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        for pid in found:
+            (group / "cgroup.procs").write_text(pid)
+        begin = time.monotonic()
+        other.run(other.as_root("touch /run/limited"))
+        thread.join(120)
+    [(error, end)] = failed
+    assert "for lack of memory" in error.message
+    assert "instance_types" in str(error.hint)
+    assert end - begin < 60, "within seconds, and not after the timeout of the stage"
 
 
 @pytest.mark.nightly

@@ -207,3 +207,12 @@ def test_an_operation_is_tried_again(tmp_path: Path) -> None:
     never = run_here(bind("command", argv=["false"], retries=5), path=str(tmp_path))
     assert never.statuses == ["failed"]
     assert (tmp_path / "pauses").read_text().split() == ["5", "10", "20", "40", "60"]
+
+
+def test_a_failure_says_if_the_kernel_ended_processes_for_memory() -> None:
+    """tests/provision/test_hosts.py has the real thing. The program notes the count of the kernel when it begins."""
+    ran = run_here(bind("command", shell='echo -1 >"${0%/*}/oom"; exit 137'))
+    assert ran.statuses == ["failed"]
+    assert ran.details[0].startswith("out of memory: ")
+    ran = run_here(bind("command", shell="sed -n 's/^oom_kill //p' /proc/vmstat >\"${0%/*}/oom\"; exit 137"))
+    assert not ran.details[0].startswith("out of memory")
