@@ -229,6 +229,7 @@ def _check(details: Mapping[str, Any]) -> None:
     names = [s.get("Name") for s in details["Schedules"]]
     if None in names or len(set(names)) != len(names):
         raise Refused("InvalidRequestException", "Each schedule needs a name of its own.")
+    # "Create Amazon EBS snapshot lifecycle policies", EBS user guide; the page of AMI policies says the same.
     if len({_is_by_count(schedule) for schedule in details["Schedules"]}) > 1:
         raise Refused("InvalidRequestException", "All schedules of a policy must have the same retention type.")
     parameters = details.get("Parameters") or {}
