@@ -105,6 +105,7 @@ _WRITE_KEY = ("kms:GenerateDataKeyWithoutPlaintext key ebs",)
 _CHANGE_KEY = (*_READ_KEY, *_WRITE_KEY, "kms:ReEncryptFrom key ebs", "kms:ReEncryptTo key ebs")
 
 _ALL_READERS = (_B, _P, _L)
+_NO_GROUP = "tests/release/test_consumer_launch.py makes the call"
 
 TABLE: Final[tuple[ApiCall, ...]] = (
     # --- identity -----------------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         _ALL_READERS,
         "any",
     ),
-    _row("autoscaling:DescribeAutoScalingGroups", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
+    _row("autoscaling:DescribeAutoScalingGroups", "find what uses an image", (_RETIRE, _PROVE), _ALL_READERS, "any"),
     _row("autoscaling:DescribeLaunchConfigurations", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
     _row("ec2:DescribeFleets", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
     _row("ec2:DescribeSpotFleetRequests", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
@@ -797,6 +798,58 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "security-group ours",
     ),
     _row("ec2:DeleteSecurityGroup", "delete the security group", (_PROVE, _RETIRE), (_P,), "security-group ours"),
+    # --- launching as application teams do: test --through autoscaling ------------------------------------------------
+    _row(
+        "ec2:CreateLaunchTemplate",
+        "launch a test instance in a group",
+        (_PROVE,),
+        (_B, _P),
+        "test-template new",
+        *_creating("CreateLaunchTemplate", "test-template"),
+        unrecorded=_NO_GROUP,
+    ),
+    _row(
+        "ec2:DeleteLaunchTemplate",
+        "delete the launch template of the group",
+        (_PROVE,),
+        (_B, _P),
+        "test-template ours",
+        unrecorded=_NO_GROUP,
+    ),
+    _row(
+        "autoscaling:CreateAutoScalingGroup",
+        "launch a test instance in a group",
+        (_PROVE,),
+        (_B, _P),
+        "test-group new",
+        "autoscaling:CreateOrUpdateTags test-group new",
+        "ec2:RunInstances test-template",
+        unrecorded=_NO_GROUP,
+    ),
+    _row(
+        "autoscaling:SetDesiredCapacity",
+        "launch a test instance in a group",
+        (_PROVE,),
+        (_B, _P),
+        "test-group ours",
+        unrecorded=_NO_GROUP,
+    ),
+    _row(
+        "autoscaling:DescribeScalingActivities",
+        "tell why a group launched nothing",
+        (_PROVE,),
+        (_B, _P),
+        "any",
+        unrecorded=_NO_GROUP,
+    ),
+    _row(
+        "autoscaling:DeleteAutoScalingGroup",
+        "delete the group with its instance",
+        (_PROVE,),
+        (_B, _P),
+        "test-group ours",
+        unrecorded=_NO_GROUP,
+    ),
     # --- consumers ----------------------------------------------------------------------------------------------------
     _row(
         "ec2:RunInstances",

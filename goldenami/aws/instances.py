@@ -277,6 +277,11 @@ def _choices(spec: LaunchSpec) -> Iterator[tuple[Market, str, Subnet]]:
     return ((m, t, s) for m in markets for t in spec.instance_types for s in spec.subnets)
 
 
+def request_of(spec: LaunchSpec) -> dict[str, Any]:
+    """Return the parameters of RunInstances for the first type and subnet, on demand."""
+    return _request(spec, "on-demand", spec.instance_types[0], spec.subnets[0])
+
+
 def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subnet) -> dict[str, Any]:
     request: dict[str, Any] = {
         "ImageId": spec.image_id,

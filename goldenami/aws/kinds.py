@@ -536,7 +536,98 @@ class KeyPair(Ec2Kind):
         return bool(answer.get("KeyPairId"))
 
 
+@register
+class LaunchTemplate(Ec2Kind):
+    """A launch template. Its id is its name, which is unique and has the id of the build."""
+
+    name = "launch-template"
+    id_field = "LaunchTemplateName"
+    delete_operation = "DeleteLaunchTemplate"
+    delete_parameter = "LaunchTemplateName"
+    duplicate_codes = frozenset({"InvalidLaunchTemplateName.AlreadyExistsException"})
+    missing_codes = frozenset({"InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound"})
+    tag_types = ("launch-template",)
+    describe = "DescribeLaunchTemplates"
+    result = "LaunchTemplates"
+    id_filter = "launch-template-name"
+    name_field = "LaunchTemplateName"
+    repeat_safe = True
+    everywhere = False
+    in_manifest = False
+    order = 5
+
+    def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
+        return str(request["LaunchTemplateName"])
+
+
 # --- other services ---------------------------------------------------------------------------------------------------
+
+
+@register
+class AutoScalingGroup(Kind):
+    """An Auto Scaling group. Its id is its name, which has the id of the build. It is deleted with its instances."""
+
+    name = "auto-scaling-group"
+    service = "autoscaling"
+    id_field = "AutoScalingGroupName"
+    delete_operation = "DeleteAutoScalingGroup"
+    delete_parameter = "AutoScalingGroupName"
+    duplicate_codes = frozenset({"AlreadyExists", "AlreadyExistsFault"})
+    uncertain_codes = frozenset({"ValidationError"})  # also for a group that does not exist
+    busy_codes = frozenset({"ResourceInUse", "ScalingActivityInProgress"})
+    busy_for = 300.0
+    repeat_safe = True
+    everywhere = False
+    in_manifest = False
+    order = 1
+
+    def add_tags(
+        self,
+        operation: str,
+        request: dict[str, Any],
+        token: str,
+        build_id: str,
+        every: Mapping[str, str],
+        prove: Prove,
+    ) -> None:
+        proof = prove(self.name, every, self.facts(self.name, operation, request))
+        own = tags.to_list({**every, tags.PROOF: proof})
+        # The instances do not get them: the proof is of the group.
+        request["Tags"] = [{**tag, "PropagateAtLaunch": False} for tag in own]
+
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        return str(request["AutoScalingGroupName"])
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        yield str(found.item.get("AutoScalingGroupName", ""))
+
+    def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
+        return str(request["AutoScalingGroupName"])
+
+    def delete_request(self, id: str, parent: str | None) -> dict[str, Any]:
+        return {"AutoScalingGroupName": id, "ForceDelete": True}
+
+    def tagged(
+        self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+    ) -> dict[str, Tagged]:
+        query = {"Filters": [_tag_filter(tag, value)]}
+        found = {str(one["AutoScalingGroupName"]): one for one in _groups(cloud, place, query)}
+        return {id: Tagged(tags.from_list(one.get("Tags")), one) for id, one in found.items() if id not in without}
+
+    def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
+        return any(not _is_leaving(one) for one in _groups(cloud, place, {"AutoScalingGroupNames": [id]}))
+
+    def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
+        return any(_is_leaving(one) for one in _groups(cloud, place, {"AutoScalingGroupNames": [id]}))
+
+
+def _groups(cloud: Cloud, place: Place, query: Request) -> Iterator[Mapping[str, Any]]:
+    yield from cloud.pages(place, "autoscaling", "DescribeAutoScalingGroups", "AutoScalingGroups", query)
+
+
+def _is_leaving(group: Mapping[str, Any]) -> bool:
+    """Return whether a group is being deleted; it stays visible until its instances have ended."""
+    return str(group.get("Status") or "").startswith("Delete")
 
 
 @register

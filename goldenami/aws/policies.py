@@ -305,6 +305,10 @@ class _Statements:
                 # Policies name templates by their ids, and goldenami.yaml may have only the names.
                 declared = [one for one in self.environment.launch_templates if self._has_place(one)]
                 return [f"arn:{p}:ec2:*:{account}:launch-template/*"] if declared else []
+            case "test-template":
+                return [f"arn:{p}:ec2:*:{account}:launch-template/*"]
+            case "test-group":
+                return [f"arn:{p}:autoscaling:*:{account}:autoScalingGroup:*:autoScalingGroupName/goldenami-*"]
             case "rule":
                 return [f"arn:{p}:rbin:*:{account}:rule/*"]
             case "role":

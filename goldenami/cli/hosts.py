@@ -208,6 +208,13 @@ def apply(
     metavar="ACCOUNT",
     help="Launch it in this account, with its role: a name of goldenami.yaml, or 12 digits. Default: the home account.",
 )
+@click.option(
+    "--through",
+    type=click.Choice(["role", "autoscaling"]),
+    default="role",
+    show_default=True,
+    help="Who launches the instance: the role of the account, or a temporary Auto Scaling group with its own role.",
+)
 @click.option("--reboot", is_flag=True, help="Reboot the instance after the tests, and run tests again.")
 @click.option("--ssh-user", metavar="NAME", help="The login user of an image that goldenami did not build.")
 @click.option(
@@ -229,6 +236,7 @@ def test(
     suites: tuple[str, ...],
     region: str | None,
     account: str | None,
+    through: Literal["role", "autoscaling"],
     reboot: bool,
     ssh_user: str | None,
     junit: Path | None,
@@ -258,7 +266,7 @@ def test(
                 raise UsageError(f"found {option} and --on, expected {option} for a fresh instance only")
         reports = [_test_on(where, recipe_ref or subject, environment_name, variables, access, events, chosen)]
     else:
-        wanted = _Fresh(subject, recipe_ref, architecture, region, account, ssh_user)
+        wanted = _Fresh(subject, recipe_ref, architecture, region, account, ssh_user, through == "autoscaling")
         reports = _test_fresh(wanted, environment_name, variables, chosen, reboot)
     from goldenami import validate
     from goldenami.stages.build import report_to_json
@@ -364,6 +372,7 @@ class _Fresh:
     region: str | None
     account: str | None
     ssh_user: str | None
+    in_group: bool
 
 
 def _test_fresh(
@@ -399,6 +408,7 @@ def _test_fresh(
                 known=_known(manifest, found),
                 suites=suites,
                 reboot=reboot,
+                in_group=wanted.in_group,
             )
     return reports
 

@@ -41,13 +41,15 @@ def run(
     known: Known | None = None,
     suites: Sequence[str] | None = None,
     reboot: bool = False,
+    in_group: bool = False,
     on_instance: OnInstance | None = None,
 ) -> tuple[TestReport, ...]:
     """Run the tests of a recipe on a fresh instance of an image, inside a task. Returns a report for each run.
 
     A failed test raises no error. A lost instance is replaced. ``outputs``: of the scripts of the build. ``place``:
     where the instance is launched, with the role of its account; None: the home account and region. ``known``,
-    ``suites``: as in :func:`host_work.run_tests`. ``reboot``: reboot it after the tests, and run tests again. The
+    ``suites``: as in :func:`host_work.run_tests`. ``reboot``: reboot it after the tests, and run tests again.
+    ``in_group``: an Auto Scaling group launches the instance, with its service-linked role. The
     instance and its keys are deleted at the end, whatever happens. ``on_instance`` replaces SSH, for callers without
     hosts.
     """
@@ -73,7 +75,9 @@ def run(
 
         def once(spot: bool) -> tuple[TestReport, ...]:
             with build.stage("boot image", architecture):
-                host = hosts.launch(build, architecture, "proof", image_id, None, spot=spot, place=place)
+                host = hosts.launch(
+                    build, architecture, "proof", image_id, None, spot=spot, place=place, in_group=in_group
+                )
             if on_instance is not None:
                 return (on_instance(build, architecture, host, outputs),)
             return _over_ssh(build, architecture, host, outputs, replace(known or Known(), fresh=True), suites, reboot)

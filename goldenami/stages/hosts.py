@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from goldenami import lifetime, ssh
-from goldenami.aws import instances, keypairs, network, security_groups
+from goldenami.aws import autoscaling, instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
 from goldenami.events import emit
 from goldenami.model import Architecture, Environment, Network, Place, SshEndpoint
@@ -42,6 +42,7 @@ def launch(
     kept_devices: tuple[str, ...] = (),
     spot: bool = True,
     place: Place | None = None,
+    in_group: bool = False,
 ) -> Host:
     """Launch a temporary instance and wait until EC2 reports that it runs.
 
@@ -50,7 +51,8 @@ def launch(
     ``image_key``: the ARN of the key of the image, if it is known, for messages.
     ``volumes``: data volumes. ``kept_devices``: devices of the image whose volumes would outlive the instance.
     ``spot``: False launches an on-demand instance even if the recipe requests a spot instance. ``place``: where;
-    None: the home account and region. The transport of the build must be for the same place.
+    None: the home account and region. The transport of the build must be for the same place. ``in_group``: an Auto
+    Scaling group launches it, with its service-linked role.
     """
     ledger, there = build.ledger, place or build.home
     at = "" if there == build.home else f"-{there.account}-{there.region}"
@@ -95,9 +97,12 @@ def launch(
         instance_profile=profile if there.account == build.home.account else None,
         public_address=_PUBLIC[settings.address],
     )
-    instance = instances.launch_running(
-        ledger, key, there, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
-    )
+    if in_group:
+        instance = autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
+    else:
+        instance = instances.launch_running(
+            ledger, key, there, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
+        )
     instance_id = instance.id
     emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance_id)
     endpoint = SshEndpoint(

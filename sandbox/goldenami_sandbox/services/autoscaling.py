@@ -3,7 +3,8 @@
 moto keeps the groups, launch configurations and suspended processes. This service keeps which instances are members: it
 attaches, detaches, sets to standby, and launches or terminates members for SetDesiredCapacity, with the service-linked
 role of Auto Scaling. Other changes of a group's size launch nothing, and DescribeAutoScalingGroups does not list
-members. As on AWS, a group terminates a member in service that is stopped,
+members. A group with members is deleted only by force, which terminates them. DescribeScalingActivities has the last
+launch of a group that EC2 refused. As on AWS, a group terminates a member in service that is stopped,
 with the volumes that are deleted on termination ("Health checks for instances in an Auto Scaling group").
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 from xml.sax.saxutils import escape
@@ -52,6 +52,7 @@ class AutoScaling(Service):
         super().__init__(world)
         self._guard = threading.RLock()
         self._members: dict[str, Member] = {}  # by instance
+        self._refused: dict[tuple[str, str, str], str] = {}  # account, region and group -> why the last launch failed
 
     def dump(self) -> Any:
         return [asdict(member) for member in self._members.values()]
@@ -81,13 +82,16 @@ class AutoScaling(Service):
             "EnterStandby": self._enter_standby,
             "ExitStandby": self._exit_standby,
             "SetDesiredCapacity": self._resize,
+            "DescribeScalingActivities": self._activities,
             "DescribeAutoScalingInstances": self._describe,
         }
         action = actions.get(call.action)
-        if action is None:
-            return None
         try:
             with self._guard:
+                if call.action == "DeleteAutoScalingGroup":
+                    self._end_members(call)
+                if action is None:
+                    return None
                 result = action(call)
         except _Refusal as refusal:
             return call.error(refusal.code, refusal.message)
@@ -145,9 +149,12 @@ class AutoScaling(Service):
         role = f"arn:aws:sts::{call.account}:assumed-role/{ROLE}/AutoScaling"
         ctx = Ctx(call.account, call.region, role, call.request_id)
         for _ in range(wanted - len(members)):
-            with suppress(Ec2Error):
+            try:
                 launched = self.world.ec2.call(ctx, "RunInstances", {**_source(group), "MinCount": 1, "MaxCount": 1})
                 id = launched["Instances"][0]["InstanceId"]
+            except Ec2Error as error:
+                self._refused[call.account, call.region, group.name] = f"{error.message} Launching EC2 instance failed."
+            else:
                 self._members[id] = Member(id, group.name, call.account, call.region)
                 self.world.ec2.mark([id], {GROUP_TAG: group.name})
         with self.world.surface.active():
@@ -165,6 +172,36 @@ class AutoScaling(Service):
         shown = "".join(f"<member>{self._rendered(self._members[id])}</member>" for id in found[start : start + size])
         more = f"<NextToken>{found[start + size]}</NextToken>" if len(found) > start + size else ""
         return f"<AutoScalingInstances>{shown}</AutoScalingInstances>{more}"
+
+    def _end_members(self, call: Call) -> None:
+        """Terminate the members of a group that is deleted by force. Refuses another deletion of a group with members,
+        in AWS's words."""
+        group = self._group(call)
+        members = [m for m in self._members.values() if (m.group, m.account, m.region) == _key(call, group.name)]
+        if members and call.form.get("ForceDelete", "").lower() != "true":
+            message = (
+                "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance request(s)"
+            )
+            raise _Refusal(f"{message} still in the group.", "ResourceInUse")
+        for member in members:
+            del self._members[member.instance]
+            self.world.ec2.replace_unhealthy(member.instance)
+
+    def _activities(self, call: Call) -> str:
+        group = self._group(call)
+        reason = self._refused.get((call.account, call.region, group.name))
+        if reason is None:
+            return "<Activities/>"
+        values = {
+            "ActivityId": "00000000-0000-0000-0000-000000000000",
+            "AutoScalingGroupName": group.name,
+            "Cause": "a user request explicitly set group desired capacity",
+            "StartTime": "2026-01-01T00:00:00Z",
+            "StatusCode": "Failed",
+            "StatusMessage": reason,
+        }
+        shown = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
+        return f"<Activities><member>{shown}</member></Activities>"
 
     # --- lookups ------------------------------------------------------------------------------------------------------
 
@@ -209,8 +246,22 @@ def _source(group: Any) -> dict[str, Any]:
     template = group.launch_template
     if template is not None:
         version = {"Version": template["Version"]} if template.get("Version") else {}
-        return {"LaunchTemplate": {"LaunchTemplateId": template["LaunchTemplateId"], **version}}
-    return {"ImageId": group.launch_config.image_id, "InstanceType": group.launch_config.instance_type}
+        return {"LaunchTemplate": {"LaunchTemplateId": template["LaunchTemplateId"], **version}, **_subnet(group)}
+    return {
+        **_subnet(group),
+        "ImageId": group.launch_config.image_id,
+        "InstanceType": group.launch_config.instance_type,
+    }
+
+
+def _subnet(group: Any) -> dict[str, str]:
+    """Return the first subnet of a group; nothing for a group with zones only."""
+    subnets = (group.vpc_zone_identifier or "").split(",")
+    return {"SubnetId": subnets[0]} if subnets[0] else {}
+
+
+def _key(call: Call, group: str) -> tuple[str, str, str]:
+    return group, call.account, call.region
 
 
 def _listed(form: Mapping[str, str], name: str) -> list[str]:

@@ -105,12 +105,16 @@ class Lookups:
                 wanted.lower(), int(wanted) if wanted.isdigit() else 0
             )
             chosen = next((item for item in found.versions if item.number == number), None)
-            return None if chosen is None else LaunchTemplate(found.id, found.name, chosen.number, _plain(chosen.data))
+            return (
+                None
+                if chosen is None
+                else LaunchTemplate(found.id, found.name, chosen.number, _template_data(chosen.data))
+            )
 
     def launch_templates(self, account: str, region: str) -> list[list[LaunchTemplate]]:
         with self._surface.active():
             return [
-                [LaunchTemplate(found.id, found.name, v.number, _plain(v.data)) for v in found.versions]
+                [LaunchTemplate(found.id, found.name, v.number, _template_data(v.data)) for v in found.versions]
                 for found in self._ec2(account, region).launch_templates.values()
             ]
 
@@ -146,6 +150,13 @@ def _subnet(account: str, subnet: Any) -> Subnet:
         owner=account,
         map_public_ip_on_launch=str(subnet.map_public_ip_on_launch).lower() == "true",
     )
+
+
+def _template_data(data: Any) -> dict[str, Any]:
+    """Return the data of a launch template. moto adds the tags of the template itself to those of its instances."""
+    found: dict[str, Any] = _plain(data)
+    tagged = [one for one in found.get("TagSpecifications", ()) if one.get("ResourceType") != "launch-template"]
+    return {**{k: v for k, v in found.items() if k != "TagSpecifications"}, "TagSpecifications": tagged}
 
 
 def _plain(value: Any) -> Any:
