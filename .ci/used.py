@@ -30,7 +30,7 @@ VOLUMES, DLM  # members of an enumeration that is unpacked
 
 # Subclasses that register themselves: operations, target modes, kinds of resources, services of the sandbox.
 SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
-Share, Grant
+Share, Grant, AutoScalingGroup
 AutoScaling, Dlm, Ebs, Ec2Service, Events, Iam, RecycleBin, S3, ServiceQuotas, Sns, Sts
 Again
 
