@@ -45,6 +45,18 @@ REPLACED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_other_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine of the tests can have a proxy and mirrors of its own."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("PIP_INDEX_URL", "PIP_TRUSTED_HOST", "npm_config_registry", "GIT_CONFIG_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
 @contextmanager
 def server(contents: bytes) -> Iterator[tuple[str, list[str]]]:
     """A server that answers everything, as a proxy and a mirror do; its URL, and the targets of the requests."""
