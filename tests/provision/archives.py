@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +32,18 @@ def run(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | 
 
 @contextlib.contextmanager
 def _agent_of(home: Path) -> Iterator[None]:
-    """gpg starts an agent for a keyring, which would stay."""
+    """gpg starts an agent for a keyring, which would stay. An agent that the command before ended may still be about to
+    end, and then gpgconf fails."""
     try:
         yield
     finally:
-        run("gpgconf", "--homedir", home, "--kill", "gpg-agent")
+        command = ["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"]
+        for _ in range(100):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode == 0:
+                break
+            time.sleep(0.1)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
 
 def _gpg(home: Path, *arguments: str | Path) -> str:
