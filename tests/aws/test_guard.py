@@ -256,8 +256,12 @@ def test_every_call_that_has_pages_is_read_by_pages() -> None:
     for file in Path(goldenami.__file__).parent.rglob("*.py"):
         found = re.findall(r'\.call\(\s*\w+(?:\.\w+)*,\s*"([\w-]+)",\s*"(\w+)"', file.read_text())
         once |= {f"{service}:{operation}" for service, operation in found}
-    # Besides those: one template's default and latest version, and one instance type.
-    named = {"ec2:DescribeInstanceTypes", "ec2:DescribeLaunchTemplateVersions"}
+    # Besides those: one template's default and latest version, one instance type, and the newest activities of a group.
+    named = {
+        "autoscaling:DescribeScalingActivities",
+        "ec2:DescribeInstanceTypes",
+        "ec2:DescribeLaunchTemplateVersions",
+    }
     assert once & set(with_pages()) == ONE_PAGE | named
 
 
