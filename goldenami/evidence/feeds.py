@@ -24,7 +24,16 @@ from typing import Any, Final, cast
 
 from goldenami.errors import GoldenAmiError
 from goldenami.evidence.packages import Inventory
-from goldenami.evidence.vulnerabilities import SEVERITIES, Ecosystem, Feed, Range, Statement, subjects_of, system_of
+from goldenami.evidence.vulnerabilities import (
+    AHEAD,
+    SEVERITIES,
+    Ecosystem,
+    Feed,
+    Range,
+    Statement,
+    subjects_of,
+    system_of,
+)
 from goldenami.model import FeedSource, Severity
 from goldenami.os import SYSTEMS
 from goldenami.reading import ANYWHERE, describe
@@ -80,7 +89,7 @@ class Wanted:
         return cls(systems, {ecosystem: frozenset(found) for ecosystem, found in names.items()})
 
 
-def read(source: FeedSource, wanted: Wanted, downloads: Downloads) -> Feed:
+def read(source: FeedSource, wanted: Wanted, downloads: Downloads, now: datetime) -> Feed:
     """Return what a feed tells about wanted packages. A feed that cannot be read has a ``problem``."""
     try:
         data, modified = _fetch(source, downloads)
@@ -89,7 +98,7 @@ def read(source: FeedSource, wanted: Wanted, downloads: Downloads) -> Feed:
         elif source.format == "updateinfo":
             statements, covers, updated = *_updateinfo(data, source, wanted), modified
         else:
-            statements, covers, updated = _osv(data, wanted)
+            statements, covers, updated = _osv(data, wanted, now)
     except GoldenAmiError as error:
         return Feed(source.address, max_age=source.max_age, problem=error.message)
     except _UNREADABLE as error:
@@ -124,17 +133,24 @@ def _of_header(text: str | None) -> datetime | None:
 # --- OSV: https://ossf.github.io/osv-schema/ --------------------------------------------------------------------------
 
 
-def _osv(data: bytes, wanted: Wanted) -> tuple[list[Statement], set[Ecosystem], datetime | None]:
-    """Read a record, a list of records, lines of records, or a zip archive of records. It is as old as the newest of
-    them. A record covers what it is about."""
+def _osv(data: bytes, wanted: Wanted, now: datetime) -> tuple[list[Statement], set[Ecosystem], datetime | None]:
+    """Read a record, a list of records, lines of records, or a zip archive of records. A record covers what it is
+    about.
+
+    The feed is as old as the newest of them. A record with a wrong date, in the future, counts only if all have one:
+    it would keep a feed that nobody updates any more fresh for ever.
+    """
     marks = tuple(name.encode() for name in _names_of(wanted))
     statements: list[Statement] = []
     covers: set[Ecosystem] = set()
     newest: datetime | None = None
+    wrong: datetime | None = None  # the earliest in the future
     for record in _records(data, marks):
         modified = _time(record.get("modified"))
-        if modified is not None and (newest is None or modified > newest):
-            newest = modified
+        if modified is not None and modified > now + AHEAD:
+            wrong = min(modified, wrong or modified)
+        elif modified is not None:
+            newest = max(modified, newest or modified)
         for entry in _list(record, "affected"):
             ecosystem = _ecosystem(_text(_map(entry, "package"), "ecosystem"), wanted)
             if ecosystem is None:
@@ -142,7 +158,7 @@ def _osv(data: bytes, wanted: Wanted) -> tuple[list[Statement], set[Ecosystem], 
             covers.add(ecosystem)
             if "withdrawn" not in record and _is_wanted(ecosystem, _text(_map(entry, "package"), "name"), wanted):
                 statements += _of_osv(record, entry, ecosystem)
-    return statements, covers, newest
+    return statements, covers, newest or wrong
 
 
 def _names_of(wanted: Wanted) -> Iterator[str]:

@@ -22,6 +22,9 @@ from goldenami.updates.versions import ORDERS
 SEVERITIES: Final[tuple[Severity, ...]] = ("negligible", "low", "medium", "high", "critical")
 """The known severities, the lowest first. A vulnerability can also have the severity "unknown"."""
 
+AHEAD: Final = timedelta(days=1)
+"""How far in the future a date can be, because clocks differ. A later one is wrong, and says nothing about an age."""
+
 State = Literal["fixable", "no fix", "end of life", "undetermined"]
 """What can be done: a newer version is known; none is; none will be, because the support ended; the feed has not
 determined whether the package is affected."""
@@ -84,6 +87,8 @@ class Feed:
         if self.updated is None:
             return "it does not say how old it is"
         age = now - self.updated
+        if age < -AHEAD:
+            return f"it is dated {_days(-age)} in the future"
         return f"it is {_days(age)} old, expected {_days(most)} at most" if age > most else ""
 
 

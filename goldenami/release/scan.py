@@ -69,7 +69,7 @@ def scan(
             known[manifest.label, architecture] = packages.loads(text, source=f"inventory of {manifest.label}")
         except (NotFound, CatalogError) as error:
             missing[manifest.label, architecture] = error.message
-    read = read_feeds(policy, known.values(), downloads)
+    read = read_feeds(policy, known.values(), now, downloads)
     return Scan(
         tuple(
             Scanned(
@@ -90,14 +90,17 @@ def _architectures(manifest: ImageManifest) -> tuple[Architecture, ...]:
 
 
 def read_feeds(
-    policy: VulnerabilityPolicy, inventories: Iterable[Inventory], downloads: Downloads | None = None
+    policy: VulnerabilityPolicy,
+    inventories: Iterable[Inventory],
+    now: datetime,
+    downloads: Downloads | None = None,
 ) -> tuple[Feed, ...]:
     """Return what the feeds of a policy tell about images."""
     wanted = feeds.Wanted.of(inventories)
     if downloads is None:
         cache = cache_directory()
         downloads = Downloads(cache.with_name("feeds") if cache is not None else None, seconds=_SECONDS)
-    return tuple(feeds.read(source, wanted, downloads) for source in policy.feeds)
+    return tuple(feeds.read(source, wanted, downloads, now) for source in policy.feeds)
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ def unmet(policy: VulnerabilityPolicy, inventory: str, now: datetime) -> list[st
     if not inventory:
         return ["its packages are not known"]
     found = packages.loads(inventory)
-    return reasons_of(judge(found, read_feeds(policy, [found]), policy, now))
+    return reasons_of(judge(found, read_feeds(policy, [found], now), policy, now))
 
 
 def reasons_of(verdict: Verdict) -> list[str]:
@@ -154,21 +157,21 @@ def tell(
     """Send the vulnerabilities that the policy does not accept and that were not sent before, and note them in the
     catalog. Returns receivers that did not get one -> reason. ``cloud``, ``known``: as in ``task.run``.
 
-    A vulnerability that was sent, ended (a waiver, a new policy) and counts again is sent again.
+    A vulnerability that was sent, ended (a waiver, a new policy) and counts again is sent again. While an image cannot
+    be judged, none has ended.
     """
     unsent: dict[str, str] = {}
     known = known or cloud or Cloud.of(environment)
     releases = {(image.manifest.recipe, image.manifest.version): image.manifest for image in found.images}
     for (name, version), manifest in releases.items():
-        findings = [
-            one for image in found.images if image.manifest.label == manifest.label for one in image.verdict.failing
-        ]
+        verdicts = [image.verdict for image in found.images if image.manifest.label == manifest.label]
         before = catalog.marks.told(name, version)
-        now_told = {_key(one): one for one in findings}
-        new = [one for key, one in now_told.items() if key not in before]
-        if new:
-            unsent |= _send(environment, manifest, catalog, new, cloud, known)
-        if before != now_told.keys() and not unsent:  # otherwise the next scan sends it again
+        failing = {_key(one): one for verdict in verdicts for one in verdict.failing}
+        new = [one for key, one in failing.items() if key not in before]
+        failed = _send(environment, manifest, catalog, new, cloud, known) if new else {}
+        unsent |= failed
+        now_told = {*failing, *(before if any(verdict.unknown for verdict in verdicts) else ())}
+        if before != now_told and not failed:  # otherwise the next scan sends it again
             catalog.marks.note_told(name, version, now_told, known.now())
     return unsent
 

@@ -27,6 +27,7 @@ INVENTORY = Inventory("debian", "12", "bookworm", (Component("deb", "x", "1.0-1"
 WANTED = feeds.Wanted.of([INVENTORY])
 DEBIAN = Ecosystem("debian", "12")
 MODIFIED = "2026-11-24T00:00:00Z"
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 def record(number: int = 1, **more: Any) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def packed(*records: object, name: str = "{}.json") -> bytes:
 def read(folder: Path, data: bytes | str, form: str = "osv") -> Feed:
     path = folder / "feed"
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return feeds.read(FeedSource(str(path), form), WANTED, Downloads(None))  # type: ignore[arg-type]
+    return feeds.read(FeedSource(str(path), form), WANTED, Downloads(None), NOW)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,21 @@ def test_records_with_other_types_are_no_statements(tmp_path: Path) -> None:
     assert {one.id for one in found.statements if one.ranges} == {"CVE-2026-0004"}
 
 
+@pytest.mark.parametrize(
+    ("others", "reason"),
+    [
+        ([], "it is dated 3 d in the future"),
+        ([MODIFIED], "it is 24 h old, expected 8 h at most"),
+        ([MODIFIED, "2026-11-25T23:00:00Z"], ""),  # the clock of another machine can be wrong by some hours
+    ],
+)
+def test_a_record_of_the_future_does_not_keep_a_feed_fresh(others: list[str], reason: str, tmp_path: Path) -> None:
+    dates = ["2099-01-01T00:00:00Z", "2026-11-28T00:00:00Z", *others]
+    found = read(tmp_path, json.dumps([record(number, modified=date) for number, date in enumerate(dates)]))
+    assert len(found.statements) == len(dates)
+    assert found.why_unusable(NOW, timedelta(hours=8)) == reason
+
+
 def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zeros = json.dumps(record(1, details="0" * 50_000))
     monkeypatch.setattr(feeds, "_RECORD", 40_000)
@@ -150,7 +166,7 @@ def test_a_tracker_covers_the_releases_that_it_names(tmp_path: Path) -> None:
     ],
 )
 def test_an_address_that_does_not_answer_or_is_not_read(address: str, reason: str) -> None:
-    found = feeds.read(FeedSource(address, "osv"), WANTED, Downloads(None))
+    found = feeds.read(FeedSource(address, "osv"), WANTED, Downloads(None), NOW)
     assert reason in found.problem
     assert found.covers == frozenset()
 
@@ -191,13 +207,13 @@ def test_a_feed_by_url_is_as_old_as_the_server_says_and_is_downloaded_once(tmp_p
         seen,
     ):
         for _ in range(2):
-            found = feeds.read(FeedSource(url, "security-tracker"), WANTED, Downloads(tmp_path))
+            found = feeds.read(FeedSource(url, "security-tracker"), WANTED, Downloads(tmp_path), NOW)
             assert found.problem == ""
             assert found.updated == datetime(2026, 11, 24, 3, tzinfo=UTC)
             assert [one.id for one in found.statements] == ["CVE-2026-0001"]
         assert seen == [200, 304]
     with serving(json.dumps(tracker).encode()) as (url, _):
-        found = feeds.read(FeedSource(url, "security-tracker"), WANTED, Downloads(None))
+        found = feeds.read(FeedSource(url, "security-tracker"), WANTED, Downloads(None), NOW)
     assert found.updated is None
     assert found.why_unusable(datetime.now(UTC), timedelta(days=365)) == "it does not say how old it is"
 
@@ -248,7 +264,7 @@ def advisories(folder: Path, data: bytes | str) -> Feed:
     path = folder / "updateinfo.xml"
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     source = FeedSource(str(path), "updateinfo", covers=("amzn", "2023"))
-    return feeds.read(source, feeds.Wanted.of([AMAZON]), Downloads(None))
+    return feeds.read(source, feeds.Wanted.of([AMAZON]), Downloads(None), NOW)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])

@@ -58,7 +58,7 @@ def read(folder: Path, form: str, document: Any, *inventories: Inventory) -> Fee
     path = folder / "feed.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
     source = FeedSource(str(path), form)  # type: ignore[arg-type]
-    found = feeds.read(source, feeds.Wanted.of(inventories), Downloads(None))
+    found = feeds.read(source, feeds.Wanted.of(inventories), Downloads(None), datetime.now(UTC))
     assert found.problem == ""
     return found
 

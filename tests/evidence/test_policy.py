@@ -77,6 +77,7 @@ def test_waivers_end(waiver: VulnerabilityWaiver, valid: bool) -> None:
     [
         ((), "no feed of vulnerabilities"),
         ((feed(updated=NOW - timedelta(days=4)),), "it is 4 d old, expected 3 d at most"),
+        ((feed(updated=NOW + timedelta(hours=25)),), "it is dated 25 h in the future"),
         ((feed(updated=None),), "does not say how old"),
         ((feed(covers=frozenset(), problem="No such file"),), "No such file"),
         ((feed(covers=frozenset({Ecosystem("debian", "11")})),), "no usable feed covers debian 12"),

@@ -279,3 +279,20 @@ def test_a_released_image_that_became_vulnerable_is_told_once(world: World, hook
     assert night(n5=VULNERABLE) == [["CVE-2026-0005"]], "nobody got the first one"
     assert night() == []
     assert night(n1=VULNERABLE) == [["CVE-2026-0001"]], "it was mended, and is back"
+    path.unlink()
+    world.cloud.start_process()
+    unknown = scans.scan(world.environment.vulnerabilities, catalog, [made], world.cloud.now())
+    assert unknown.images[0].verdict.unknown
+    scans.tell(world.environment, catalog, unknown, cloud=world.cloud)
+    assert night(n1=VULNERABLE) == [], "the feed was away for a night, and nothing ended"
+    # What is told about one release does not depend on the delivery of what is told about another.
+    assert night() == []
+    write(path, n4=VULNERABLE)
+    world.cloud.start_process()
+    one = scans.scan(world.environment.vulnerabilities, catalog, [made], world.cloud.now())
+    other = replace(made, version="1.0.20200101.1")
+    both = replace(one, images=(*one.images, *(replace(image, manifest=other) for image in one.images)))
+    hook.answers[:] = [400]
+    assert scans.tell(world.environment, catalog, both, cloud=world.cloud)
+    assert catalog.marks.told(made.recipe, made.version) == frozenset()
+    assert catalog.marks.told(other.recipe, other.version) == {"CVE-2026-0004 openssl"}
