@@ -74,13 +74,15 @@ def attest_revision(
 ) -> str:
     """Sign a revised manifest, and keep the statement. Call it before ``Catalog.revise``.
 
-    Returns why it was not signed, or an empty text. A release that is not as signed stays so: its next revision must
-    not make it look signed.
+    Returns why it was not signed; empty if it was, or if the release never was. A release that is not as signed stays
+    so: its next revision must not make it look signed.
     """
     name, version = revised.recipe, revised.version
     signer = signing_keys.open_signer(signing, cloud)
-    if signer is None or catalog.document(name, version, PROVENANCE) is None:
+    if catalog.document(name, version, PROVENANCE) is None:
         return ""
+    if signer is None:
+        return f"the change of {revised.label} is not signed, because the environment has no key (signing.key)"
     trusted = {**signing_keys.trusted_keys(signing, cloud), "signing.key": signer.public}
     wrong = check(catalog, name, version, trusted)
     if wrong.deviations or wrong.manifest != before:

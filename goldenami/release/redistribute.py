@@ -177,6 +177,7 @@ def distribute(
             return Redistributed(difference, manifest)
         if not difference.changes:
             raise _failed(manifest, _left(difference))
+        _refuse_unsigned(catalog, environment, manifest)
         with task.run(environment, KIND, arguments, cloud=cloud, known=reading, emit_to=emit_to, undo=hand_over) as job:
             return _Work(job, catalog, declaration).run(difference)
 
@@ -195,6 +196,7 @@ def resume(
     with task.again(environment, journal, cloud, interrupts, undo=hand_over, emit_to=emit_to) as job:
         manifest = release_of(catalog, job.journal)
         _refuse(catalog, environment, manifest)
+        _refuse_unsigned(catalog, environment, manifest)
         difference = _find(cloud, environment, catalog, manifest, declaration)
         return _Work(job, catalog, declaration).run(difference)
 
@@ -233,6 +235,21 @@ def _refuse(catalog: Catalog, environment: Environment, manifest: ImageManifest)
         raise UsageError(
             f"{manifest.label} is of the environment {manifest.environment!r}, not {environment.name!r}",
             hint=f"Use --environment {manifest.environment}.",
+        )
+
+
+def _refuse_unsigned(catalog: Catalog, environment: Environment, manifest: ImageManifest) -> None:
+    """Refuse to change a signed release without a key, if signatures are required: no channel would take it again."""
+    signing = environment.signing
+    if signing is None or not signing.required or signing.key is not None:
+        return
+    from goldenami.release.attest import PROVENANCE  # here, because it loads cryptography
+
+    if catalog.document(manifest.recipe, manifest.version, PROVENANCE) is not None:
+        raise UsageError(
+            f"{manifest.label} is signed, and the environment {environment.name} has no key to sign a change of it",
+            hint="Nothing was changed. A change that is not signed would keep the release out of all channels "
+            "(signing.required). Run it where signing.key is set.",
         )
 
 

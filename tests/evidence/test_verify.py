@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from goldenami import recipe
+from goldenami.aws.guard import reads_only
 from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
-from goldenami.errors import ConditionsUnmet, NotFound
+from goldenami.errors import ConditionsUnmet, NotFound, UsageError
+from goldenami.events import Event
 from goldenami.evidence import contents, signing, signing_keys, statement
 from goldenami.evidence.state import File, State
 from goldenami.model import ImageManifest, KmsSigningKey, ManifestImage, Place, Revision, Signing
@@ -299,14 +301,19 @@ def test_without_contents_no_block_is_read(world: World, capsys: pytest.CaptureF
     assert not [c for c in world.paper.calls[before:] if c["service"] == "ebs"]
 
 
-def test_an_image_that_was_added_later_is_proven_by_its_contents(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def add_region(world: World) -> None:
+    """Declare one more place of all images."""
     settings = world.path / "goldenami.yaml"
     more = "{account: home, regions: [eu-central-1, eu-west-1, us-east-1]"
     settings.write_text(settings.read_text().replace("{account: home, regions: [eu-central-1, eu-west-1]", more))
     world.project = recipe.load_project(world.path)
     world.environment = recipe.environment(world.project, "test")
+
+
+def test_an_image_that_was_added_later_is_proven_by_its_contents(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_region(world)
     done = distributing.distribute(world, released(world))
     assert done.failures == {}
     code, found = verify(capsys)
@@ -321,6 +328,25 @@ def test_an_image_that_was_added_later_is_proven_by_its_contents(
         assert verify(capsys, "--no-images")[0] == 5
     statement_file.write_text(signed_text)
     assert verify(capsys, "--no-images")[0] == 0
+
+
+def test_without_a_key_a_signed_release_is_changed_only_if_no_signature_is_required(world: World) -> None:
+    add_region(world)
+    rules = world.environment.signing
+    assert rules is not None
+    world.environment = replace(world.environment, signing=replace(rules, key=None, required=True))
+    before = len(world.paper.calls)
+    with pytest.raises(UsageError, match="has no key to sign a change of it"):
+        distributing.distribute(world, released(world))
+    assert all(reads_only(c["service"], c["action"]) for c in world.paper.calls[before:])
+    assert released(world).revisions == ()
+    assert distributing.distribute(world, released(world), dry_run=True).difference.changes
+    world.environment = replace(world.environment, signing=replace(rules, key=None))
+    told: list[Event] = []
+    done = distributing.distribute(world, released(world), emit_to=told.append)
+    assert (done.failures, len(done.manifest.revisions)) == ({}, 1)
+    warnings = [one.fields["message"] for one in told if one.fields.get("level") == "warning"]
+    assert any("is not signed, because the environment has no key" in text for text in warnings)
 
 
 def test_a_revision_that_nobody_signed_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
