@@ -124,7 +124,8 @@ def build(
 
     If one exists, the recipe's channel is pointed to it (unless ``move`` is False), so that a reverted recipe reaches
     the consumers. The channel stays if it was rolled back from exactly that release. Raises ConditionsUnmet if that
-    release is revoked. ``adopt``: continue the newest unfinished build of the same inputs, if it can be resumed.
+    release is revoked or cannot move into the channel. ``adopt``: continue the newest unfinished build of the same
+    inputs, if it can be resumed.
 
     Base recipes without a release are built first. One build of a recipe runs at a time: a second call waits up to
     ``wait`` seconds for the first build, and then raises Busy. Raises the errors of the stages, after the clean-up

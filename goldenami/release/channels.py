@@ -213,9 +213,13 @@ class _Mover:
         self, manifest: ImageManifest, channel: str, action: MoveAction, caller: str, reason: str | None
     ) -> None:
         rules = self.environment.channels.get(channel, ChannelRules())
+        where = f"channels.{channel}"
         if action == "rollback":
             reasons = unmet_by_rollback(rules, caller=caller, reason=reason)
         else:
+            if action == "build" and self.environment.vulnerabilities.builds:
+                rules = replace(rules, vulnerabilities=True)  # the build that this move replaces would end
+                where += " and vulnerabilities"
             channels = {one.channel: one for one in self.catalog.channels(manifest.recipe)}
             reasons = unmet(
                 rules,
@@ -231,8 +235,7 @@ class _Mover:
             raise ConditionsUnmet(
                 f"{manifest.label} cannot move into {channel}",
                 reasons=reasons,
-                hint=f"The conditions are in goldenami.yaml, in channels.{channel} of the environment "
-                f"{self.environment.name}.",
+                hint=f"The conditions are in goldenami.yaml, in {where} of the environment {self.environment.name}.",
             )
 
     def _signature_problems(self, manifest: ImageManifest, rules: ChannelRules) -> list[str]:

@@ -238,6 +238,30 @@ def test_a_channel_gets_no_vulnerable_release(world: World) -> None:
     assert promote().changed
 
 
+def test_a_build_moves_no_channel_back_to_a_vulnerable_release(world: World) -> None:
+    from goldenami import recipe
+    from tests.worlds.retiring import releases
+
+    path = policy(world, builds=True)
+    write(path, n2=MINOR)
+    file = world.path / "recipes" / "web.yaml"
+    original = file.read_text()
+    first, second = releases(world, 2)
+    file.write_text(original)
+    world.project = recipe.load_project(world.path)
+    write(path, n1=VULNERABLE)
+    world.cloud.start_process()
+    with pytest.raises(ConditionsUnmet, match="CVE-2026-0001"):
+        world.build()
+    pointer = world.catalog.channel(first.recipe, "stable")
+    assert pointer is not None
+    assert pointer.current == second.version
+    write(path, n2=MINOR)
+    world.cloud.start_process()
+    outcome = world.build()
+    assert (outcome.status, outcome.manifest.version) == ("moved", first.version)
+
+
 # --- notifications ----------------------------------------------------------------------------------------------------
 
 
