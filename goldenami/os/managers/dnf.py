@@ -74,7 +74,7 @@ echo"""
             "Enable a repository in the base, or set patches.level to none.",
         ),
         (
-            r"has security advisories \\(updateinfo\\)",
+            r"has security advisories \(updateinfo\)",
             "Mirror the file updateinfo with the packages, or set patches.level to all.",
         ),
         (
@@ -126,9 +126,17 @@ return 2
 printf '%s\\n' "$_origins" >"$work/origins\""""
         )
         if security:  # --security matches nothing without them, and says nothing
+            # The cache of a repository is ID-HASH. Those of repositories that are not enabled any more stay there.
             archives += Script(
                 """
-[ "$mode" = check ] || [ -n "$(find /var/cache/dnf -name '*updateinfo*' 2>/dev/null | head -n 1)" ] || {
+_advisories() {
+for _id in $(printf '%s' "$_origins" | tr -d ',*!'); do
+for _lists in "/var/cache/dnf/$_id"-*/repodata; do
+[ "${_lists%-*}" != "/var/cache/dnf/$_id" ] || find "$_lists" -name '*updateinfo*' 2>/dev/null
+done
+done
+}
+[ "$mode" = check ] || [ -n "$(_advisories)" ] || {
 echo "no repository of this host has security advisories (updateinfo): $_origins"
 return 2
 }"""
