@@ -21,6 +21,7 @@ from goldenami.report.state import OPERATION_ORDER, TEST_ORDER, BuildState, Stag
 from goldenami.report.text import about, clean_lines, counts, duration, elapsed, first_line
 
 _STEP = 25  # percent of progress between two lines about the same target
+_QUIET = 300.0  # seconds after which there is another line about a target that goes on
 _MANY = 8  # targets; of more, there is a line with the counts from time to time
 _PAUSE = 30.0  # seconds between two of these lines
 # By the first word of a line, as in the live view. Codes of ECMA-48, "Select Graphic Rendition".
@@ -69,7 +70,9 @@ class Lines:
         self._sections = sections
         self._wall_clock = wall_clock
         self._state = BuildState()
-        self._printed: dict[tuple[str, str], tuple[str, float]] = {}  # target -> state and percent of its last line
+        self._printed: dict[
+            tuple[str, str], tuple[str, float, float]
+        ] = {}  # target -> its last line: state, percent, time
         self._summed: float | None = None  # when the counts of many targets were printed
         self._section: str | None = None  # GitLab's sections must be nested, so only one is open at a time
 
@@ -134,15 +137,17 @@ class Lines:
         return None
 
     def _target(self, row: TargetRow, now: float) -> tuple[str, list[str]] | None:
-        """Return a line if the state changed or another 25 percent are done, otherwise None.
+        """Return a line if the state changed, another 25 percent are done, or more than at the last line, which is some
+        time ago; otherwise None.
 
         Of many targets, only those that failed or are tried again have lines of their own."""
         key = (row.target, row.architecture)
-        state, percent = self._printed.get(key, ("", -1.0))
+        state, percent, when = self._printed.get(key, ("", -1.0, now))
         done = row.percent if row.percent is not None else -1.0
-        if row.state == state and not (done > percent and done // _STEP > percent // _STEP):
+        due = done // _STEP > percent // _STEP or now - when >= _QUIET
+        if row.state == state and not (done > percent and due):
             return None
-        self._printed[key] = (row.state, done)
+        self._printed[key] = (row.state, done, now)
         if len(self._state.targets) > _MANY and not row.failed and row.state != "retrying":
             return self._counts(now)
         shown = f"{row.state} {row.percent:.0f} %" if row.percent is not None and row.percent < 100 else row.state

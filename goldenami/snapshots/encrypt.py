@@ -27,8 +27,9 @@ from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.each import all_of
 from goldenami.errors import CloudError, UsageError
-from goldenami.events import emit
+from goldenami.events import Emit, emit
 from goldenami.model import Place
+from goldenami.polling import Clock
 from goldenami.snapshots import exchange, names
 from goldenami.snapshots.exchange import Exchange
 from goldenami.snapshots.history import How
@@ -38,6 +39,7 @@ from goldenami.task import TEMPORARY, Task
 Verify = Literal["changed", "all", "sample", "none"]
 _AHEAD: Final = "ahead/"  # in keys: what is made while the instance runs
 _PERCENT: Final = 5  # between two reports of a comparison
+_SECONDS: Final = 60.0  # or so long after the last one
 _SAMPLE: Final = 1000  # blocks of 512 KiB
 _READERS: Final = 8
 
@@ -234,7 +236,7 @@ def compared(
         ) from error
     if verify == "sample" and len(every) > _SAMPLE:
         indices = sorted(random.sample(every, _SAMPLE))
-    told = _Told(job, place, sealed, len(indices))
+    told = Told(job.emit, job.cloud.clock, f"{place.region}/{sealed}", len(indices))
 
     def compare(index: int) -> None:
         one = blocks.read(job.cloud, place, plain, index, ours.get(index))
@@ -250,20 +252,23 @@ def compared(
     return len(every), len(every) if verify == "changed" else len(indices)
 
 
-class _Told:
-    """Tells the progress of a comparison, which can take hours, as that of the encrypted copy."""
+class Told:
+    """Tells the progress of a comparison, which can take hours, as that of the encrypted copy: each 5 percent, and at
+    the first block that is compared a minute after the last report."""
 
-    def __init__(self, job: Task, place: Place, sealed: str, total: int) -> None:
-        self._job, self._target, self._total = job, f"{place.region}/{sealed}", total
+    def __init__(self, emit_to: Emit, clock: Clock, target: str, total: int) -> None:
+        self._emit, self._clock, self._target, self._total = emit_to, clock, target, total
         self._done = self._said = 0
+        self._when = clock()
         self._mutex = threading.Lock()
 
     def one_more(self) -> None:
         """Count one more block."""
         with self._mutex:
             self._done += 1
-            percent = 100 * self._done // self._total
-            if percent < self._said + _PERCENT:
+            percent, now = 100 * self._done // self._total, self._clock()
+            if percent < self._said + _PERCENT and now - self._when < _SECONDS:
                 return
-            self._said = percent
-        emit(self._job.emit, "target.progress", target=self._target, state="comparing", percent=percent)
+            self._said, self._when = percent, now
+            detail = f"{self._done} of {self._total} blocks"
+        emit(self._emit, "target.progress", target=self._target, state="comparing", percent=percent, detail=detail)

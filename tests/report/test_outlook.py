@@ -163,6 +163,26 @@ def test_many_targets_are_counts_and_the_unusual_rows() -> None:
     assert "  and 8 more" in drawn([*MANY, *failing], 6.0)
 
 
+def test_a_log_has_a_line_about_what_takes_long() -> None:
+    told = [
+        (0.0, 1.0),
+        (299.0, 2.0),
+        (301.0, 2.0),
+        (400.0, 3.0),
+        (699.0, 4.0),
+        (700.0, 4.0),
+        (701.0, 5.0),
+        (702.0, 25.0),
+    ]
+    lines = printed([(0.0, started()), *((s, moved(1, "comparing", p, f"{s:.0f}")) for s, p in told)]).splitlines()[1:]
+    assert [(line.split(" · ")[-2], line.split(" · ")[-1]) for line in lines] == [
+        ("comparing 1 %", "0"),
+        ("comparing 2 %", "301"),
+        ("comparing 4 %", "699"),
+        ("comparing 25 %", "702"),
+    ]
+
+
 def test_a_narrow_terminal_shows_all_counts_and_states() -> None:
     lines = drawn(MANY, 6.0, width=40)
     assert all(len(line) <= 40 for line in lines)

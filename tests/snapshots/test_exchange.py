@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 from goldenami_sandbox.http import Response
+from goldenami_sandbox.node.api import DataKey
 from goldenami_sandbox.protocol import Call
 
 from goldenami import task
 from goldenami.aws import volumes
 from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
+from goldenami.events import Event
 from goldenami.journal import Journals
-from goldenami.snapshots import create, names, points
+from goldenami.snapshots import create, encrypt, names, points
 from tests.worlds.builds import Death, Disturb, Label, World
 from tests.worlds.exchanges import WORK, copying, fresh, prepared, sealed
 from tests.worlds.faults import FAULTS, Fault, FromThenOn, Once, denied
@@ -246,6 +248,92 @@ def test_volumes_are_copied_before_the_stop_and_what_changed_after_it(estate: Es
     assert estate.snapshots() == {}
 
 
+BLOCK = 7  # of the copies: the damaged one
+DIFFERS = f"in block {BLOCK} of /dev/xvda"
+
+
+def damage(estate: Estate, monkeypatch: pytest.MonkeyPatch, *copies: int) -> None:
+    """Each snapshot of a volume has three blocks, and these copies, by number, have another one than their source."""
+    node = estate.world.paper.node
+    node.on_volumes.update({0: "a", 1: "b", BLOCK: "c"})
+    copy, numbers = node.copy_snapshot, itertools.count(1)
+
+    def damaged(
+        source: str, source_key: DataKey | None, id: str, key: DataKey | None, parent: str | None = None
+    ) -> object:
+        facts = copy(source, source_key, id, key, parent)
+        if next(numbers) in copies:
+            node.written[id][BLOCK] = "damaged"
+        return facts
+
+    monkeypatch.setattr(node, "copy_snapshot", damaged)
+
+
+def stops(estate: Estate) -> int:
+    return len([c for c in estate.world.paper.calls if c["action"] == "StopInstances"])
+
+
+@pytest.mark.parametrize(("verify", "stopped"), [("changed", 0), ("all", 1), ("sample", 1)])
+def test_a_copy_that_differs_from_its_source_is_not_used(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch, verify: str, stopped: int
+) -> None:
+    damage(estate, monkeypatch, 1, 2)
+    code, _, err = estate.try_("volume", "encrypt", "web-1", "--verify", verify, "--yes")
+    text = " ".join(err.split())
+    assert (code, "differs from its source" in text, DIFFERS in text) == (1, True, True), text
+    assert stops(estate) == stopped
+    assert (estate.attached()["/dev/xvda"], estate.state()) == (estate.root, "running")
+    assert (set(estate.volumes()), estate.snapshots()) == ({estate.root, estate.data}, {})
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_of_the_second_copy_what_changed_is_compared(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch, changes: bool
+) -> None:
+    """The first copy is good. A block of the second one is compared if it was written between both."""
+    damage(estate, monkeypatch, 2)
+
+    def write(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if call.action == "StopInstances":
+            estate.world.paper.node.on_volumes[BLOCK if changes else 0] = "written"
+        return serve()
+
+    estate.world.gate.start(write)
+    code, _, err = estate.try_("volume", "encrypt", "web-1", "--verify", "changed", "--yes")
+    assert (code, DIFFERS in " ".join(err.split())) == ((1, True) if changes else (0, False)), err
+    assert (stops(estate), estate.state()) == (1, "running")
+    assert (estate.attached()["/dev/xvda"] == estate.root) == changes
+
+
+def test_without_a_comparison_the_user_is_told_so(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(estate, monkeypatch, 1, 2)
+    code, _, err = estate.try_("volume", "encrypt", "web-1", "--verify", "none", "--yes")
+    told = "/dev/xvda: the encrypted copy was not compared with its source"
+    assert (code, told in " ".join(err.split())) == (0, True), err
+    assert estate.attached()["/dev/xvda"] != estate.root
+    assert not [c for c in estate.world.paper.calls if c["action"] in ("ListSnapshotBlocks", "GetSnapshotBlock")]
+
+
+def test_a_comparison_is_told_each_5_percent_and_each_minute() -> None:
+    """Of 1000 blocks: a hundred in one second, then one each 20 seconds."""
+    told: list[Event] = []
+    times = [0.0] * 101 + [20.0 * number for number in range(1, 10)]
+    clock = iter(times)
+    one = encrypt.Told(told.append, lambda: next(clock), "eu-central-1/snap-1", 1000)
+    for _ in times[1:]:
+        one.one_more()
+    assert {(e.kind, e.fields["target"], e.fields["state"]) for e in told} == {
+        ("target.progress", "eu-central-1/snap-1", "comparing")
+    }
+    assert [(e.fields["percent"], e.fields["detail"]) for e in told] == [
+        (5, "50 of 1000 blocks"),
+        (10, "100 of 1000 blocks"),
+        (10, "103 of 1000 blocks"),
+        (10, "106 of 1000 blocks"),
+        (10, "109 of 1000 blocks"),
+    ]
+
+
 def test_an_instance_that_is_stopped_is_copied_once(estate: Estate) -> None:
     estate.ec2().stop_instances(InstanceIds=[estate.instance])
     estate.settle()
@@ -297,6 +385,21 @@ def test_an_undo_takes_back_one_task(estate: Estate) -> None:
     assert estate.attached() == {"/dev/xvda": estate.root, "/dev/sdf": estate.data}
     assert estate.try_(*undo)[0] == 3
     assert estate.try_("snapshot", "restore", "web-1", "--to", "data-ok", "--task", task, "--yes")[0] == 2
+
+
+def test_an_undo_is_told_with_its_age(estate: Estate) -> None:
+    estate.snapshot(estate.data, "data-ok")
+    estate.run("volume", "encrypt", "web-1", "--yes")
+    estate.run("snapshot", "restore", "web-1", "--to", "data-ok", "--yes")
+    began = datetime.now(UTC) - timedelta(days=21, hours=12)
+    old = f"{began:%Y%m%d-%H%M%S}-abcdef"
+    estate.ec2().create_tags(Resources=[estate.root], Tags=[{"Key": "goldenami:kept-by", "Value": old}])
+    code, _, err = estate.try_("snapshot", "restore", "web-1", "--undo", "--dry-run")
+    text = " ".join(err.split())
+    told = f"task {old} (/dev/xvda, {began:%F %T} UTC, 21 d ago)"
+    assert (code, f"not undone: {told}; choose it with --task {old}" in text) == (0, True), text
+    code, _, err = estate.try_("snapshot", "restore", "web-1", "--undo", "--task", old, "--dry-run")
+    assert (code, f"undoes {told}" in " ".join(err.split())) == (0, True), err
 
 
 def test_restore_by_a_name_of_two_snapshots_of_one_volume(estate: Estate) -> None:
