@@ -20,7 +20,7 @@ from goldenami.errors import (
     TestsFailed,
 )
 from goldenami.model import Architecture, TestReport
-from goldenami.ssh import NotBack, NotReachable
+from goldenami.ssh import NotBack, NotReachable, Refused
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.watch import Watch, watched
 from tests.worlds import inventory
@@ -164,6 +164,7 @@ def test_tests_that_the_watch_ended_are_not_interrupted(world: World) -> None:
         (OperationFailed("exit status 1"), True, False),
         (TestsFailed("1 of 4 tests failed"), True, False),
         (NotBack("did not come back from its reboot within 600 s"), True, False),
+        (Refused("accepts the login, and refuses a session for a command: Administratively prohibited"), True, False),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, Exception) else str(v),
 )
