@@ -245,6 +245,26 @@ def test_policies_are_made_changed_and_deleted(world: World) -> None:
     assert sync.make_plan(world.environment, schedules, cloud=world.cloud).steps == ()
 
 
+def test_a_schedule_of_a_recipe_is_a_policy_too(world: World) -> None:
+    """Its name has a dot, which DLM accepts in a tag, and not in the description of a policy or the name of a
+    schedule."""
+    web = (world.path / "recipes/web.yaml").read_text().replace("name: web", "name: base-x")
+    (world.path / "recipes/base-x.yaml").write_text(web + f"schedules: {json.dumps({'data': WEEKDAYS})}\n")
+    every = declare(world, nightly=WEEKDAYS)
+    assert [(s.name, s.owner) for s in every] == [("nightly", ""), ("base-x.data", "base-x")]
+    one = express.express(world.environment, every[1], {})
+    assert one.reasons == ()
+    assert one.details[HOME_PLACE]["Schedules"][0]["Name"] == "base-x-data"
+    assert step(world, every).failures == {}
+    policies = {p["Tags"]["goldenami:schedule"]: p["Description"] for p in there(world)}
+    assert policies == {
+        "test/nightly": "goldenami test nightly",
+        "test/base-x.data": "goldenami test base-x-data",
+    }
+    again = sync.make_plan(world.environment, every, cloud=world.cloud)
+    assert (again.steps, again.in_step) == ((), 2)
+
+
 def test_what_it_cannot_express_is_left_as_it_is(world: World) -> None:
     step(world, declare(world, nightly=WEEKDAYS))
     schedules = declare(world, nightly={**WEEKDAYS, "time_zone": "Europe/Berlin"})
