@@ -63,8 +63,9 @@ def poll(
     code after the loop handles the timeout.
     ``check`` is called before each check; an exception that it raises ends the wait. ``sign_of_life`` is called with
     the seconds so far, about every ``silence`` seconds, to report that the wait goes on. ``sleep`` may raise too.
-    ``ahead``: called with the seconds so far before each pause. It returns the next pause if it knows when the
-    condition will be met, or None.
+    ``ahead``: called with the seconds so far before each pause. It returns the next pause if it can guess when the
+    condition will be met, or None. A guess that is longer than the time left is shortened to it, so that a wrong guess
+    ends no wait early.
     """
     random_ = jitter or random.Random()
     start = last_sign = clock()
@@ -82,7 +83,7 @@ def poll(
             last_sign = now
             sign_of_life(now - start)
         known = ahead(now - start) if ahead is not None else None
-        if (pause if known is None else known) > left and not last_look:
+        if known is None and pause > left and not last_look:
             return
         if known is not None:
             sleep(min(known, left))

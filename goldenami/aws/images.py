@@ -316,7 +316,8 @@ def wait(
         check=check,
     )
     for one in seen.values():
-        _learn_snapshots(ledger, place, one.item)
+        if one.item:  # empty if it is not visible
+            _learn_snapshots(ledger, place, one.item)
         if one.readiness == "failed":
             ledger.spoil("image", place, one.id, one.reason)
     return seen

@@ -154,14 +154,20 @@ def detach(ledger: Ledger, key: str, place: Place, volume_id: str, *, timeout: f
     """Ensure that a volume is detached, and wait for it. For a root volume, the instance must be stopped."""
     call = Call("ec2", "DetachVolume", {"VolumeId": volume_id})
     ledger.change(key, place, call, resource=volume_id, kind="attachment", already={"IncorrectState"})
-    wait_available(ledger, place, [volume_id], timeout=timeout)
+    _wait(ledger, place, waiters.DETACHED, [volume_id], timeout)
 
 
 def wait_available(
     ledger: Ledger, place: Place, ids: Collection[str], *, timeout: float | None = 900.0
 ) -> dict[str, Volume]:
     """Wait until volumes are available and detached. Raises CloudError for the first one that fails or is late."""
-    seen = waiters.watch(ledger.cloud, place, waiters.AVAILABLE, ids, timeout=timeout)
+    return _wait(ledger, place, waiters.AVAILABLE, ids, timeout)
+
+
+def _wait(
+    ledger: Ledger, place: Place, what: waiters.Watched, ids: Collection[str], timeout: float | None
+) -> dict[str, Volume]:
+    seen = waiters.watch(ledger.cloud, place, what, ids, timeout=timeout)
     for one in seen.values():
         if not one.ok:
             if one.readiness == "failed":

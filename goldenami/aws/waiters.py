@@ -77,6 +77,7 @@ _LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time
 _LATER: Final = 1.01  # looks are so much later than expected: the estimate may be a little short
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
 _NEVER_LONGER: Final = 600.0  # seconds between two looks, however long the estimate is
+_LONGEST_GUESS: Final = 60.0  # seconds of a pause that only the last wait of this kind gives
 
 
 class Ahead:
@@ -84,20 +85,28 @@ class Ahead:
 
     A progress gives the time that is left, if it has moved since the last look. Before the first one, the duration of
     the last wait of this kind counts, if there was one in this process: half of it, if there is a progress to learn
-    from then, and nine tenths of it otherwise. An estimate leads to no pause longer than four times the wait so far,
-    and never to more looks than the usual intervals.
+    from then, and nine tenths of it otherwise. A progress leads to no pause longer than four times the wait so far,
+    and the last wait to none longer than a minute: this one may be of a smaller resource. Neither leads to more looks
+    than the usual intervals. While a resource is missing, the usual intervals count: whether it stays missing is known
+    only after several looks.
     """
 
     def __init__(self, expected: float | None, *, has_progress: bool) -> None:
-        self._first = None if expected is None else expected * (0.5 if has_progress else 0.9)
-        self._step = 0.0 if expected is None or has_progress else 0.05 * expected
+        self._until = self._step = 0.0  # until when the last wait counts, and the pauses after it
+        if expected is not None and has_progress:
+            self._until = 0.5 * expected
+        elif expected is not None:
+            self._until = min(0.9 * expected, _LONGEST_GUESS)
+            self._step = min(0.05 * expected, STANDARD.longest)
         self._usual = STANDARD.first
         self._percent: float | None = None
         self._moved = False
+        self._missing = False
         self._begin = (0.0, 0.0)  # seconds and percent: a resource may have begun long before the wait
 
-    def seen(self, elapsed: float, percents: Iterable[float]) -> None:
-        """Take the progress of the resources that are not ready."""
+    def seen(self, elapsed: float, percents: Iterable[float], *, missing: bool = False) -> None:
+        """Take the progress of the resources that are not ready. ``missing``: one of them is not visible."""
+        self._missing = missing
         percent = max(percents, default=None)
         self._moved = percent is not None and percent != self._percent
         if percent is not None and self._percent is None and elapsed < self._usual:
@@ -108,13 +117,15 @@ class Ahead:
         """Return the seconds until the next look; None if nothing is known."""
         usual = self._usual
         self._usual = min(usual * STANDARD.factor, STANDARD.longest)
-        if self._first is not None and self._first > elapsed:
-            return max(self._first - elapsed, usual)
+        if self._missing:
+            return None
         since, before = self._begin
         percent = self._percent
         if percent is not None and self._moved and percent - before >= _LEAST_PERCENT and percent < 100.0:
             left = (elapsed - since) * (100.0 - percent) / (percent - before)
             return max(min(left * _LATER, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
+        if self._until > elapsed:
+            return max(min(self._until - elapsed, _LONGEST_GUESS), usual)
         if self._step:
             step, self._step = self._step, min(self._step * STANDARD.factor, STANDARD.longest)
             return max(step, STANDARD.first)
@@ -146,7 +157,7 @@ def watch(
     """
     limit = LONGEST if timeout is None else timeout
     last: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
-    seen_at: dict[str, float] = {}
+    missing: dict[str, float] = {}  # since when, in seconds of the wait
     new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
     ahead = Ahead(cloud.durations.get(what.classify), has_progress=percent is not None)
     for elapsed in polling.poll(
@@ -160,13 +171,12 @@ def watch(
         percentages = percent(waiting) if percent is not None and waiting and elapsed > 0 else {}
         if percentages and all(value >= 100.0 for value in percentages.values()):
             percent = None  # it will tell nothing more
-        ahead.seen(elapsed, percentages.values())
+        missing = {id: missing.get(id, elapsed) for id in open_ids if id not in found}
+        ahead.seen(elapsed, percentages.values(), missing=bool(missing))
         for id in open_ids:
-            if id in found:
-                seen_at[id] = elapsed
-            longest = interval.visible if id in seen_at else new[id]
-            late = elapsed - seen_at.get(id, 0.0) >= longest
-            if id not in found and id in seen_at and not late:
+            was_visible = bool(last[id].item)
+            late = id in missing and elapsed - missing[id] >= (interval.visible if was_visible else new[id])
+            if id in missing and was_visible and not late:
                 continue  # the next describe may show it again
             seen = _seen(what, id, found.get(id), percentages.get(id), late)
             if on_progress is not None and (seen.state, seen.percent) != (last[id].state, last[id].percent):
@@ -273,6 +283,11 @@ def _classify_available(item: Item) -> tuple[Readiness, str]:
     return ("failed", f"its state is {state}") if state in ("error", "deleting", "deleted") else ("pending", "")
 
 
+def _classify_detached(item: Item) -> tuple[Readiness, str]:
+    """The same as an available one; a function of its own, because a wait for it takes another time (``Ahead``)."""
+    return _classify_available(item)
+
+
 def _classify_attached(item: Item) -> tuple[Readiness, str]:
     states = [a.get("State") for a in item.get("Attachments") or ()]
     if state_of(item) == "in-use" and states == ["attached"]:
@@ -295,6 +310,7 @@ IMAGES: Final = Watched(
 )
 SNAPSHOTS: Final = Watched("DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _classify_snapshot)
 AVAILABLE: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_available)
+DETACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_detached)
 ATTACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_attached)
 RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_running, flatten)
 STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_stopped, flatten)

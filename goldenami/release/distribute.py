@@ -356,19 +356,32 @@ class Distribution:
             key = f"{reconcile.TEMPORARY}{architecture}/{account}"
             images.share(ledger, key, home, candidate, accounts=[account])
             arns = self._keys_of(candidate)
-            self._lent_keys[account] = self._lent_keys.get(account, frozenset()) | frozenset(arns)
+            with self._mutex:  # the other architectures add theirs
+                self._lent_keys[account] = self._lent_keys.get(account, frozenset()) | frozenset(arns)
             for number, arn in enumerate(arns):
                 grantee = account_root(arn, account)
                 kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
             self._lent.add((architecture, account))
 
     def _keys_of(self, candidate: str) -> list[str]:
-        """Return the ARNs of the keys of a candidate's snapshots. They are read once for all accounts."""
+        """Return the ARNs of the keys of a candidate's snapshots. They are read once for all accounts.
+
+        Raises CloudError if the candidate or a snapshot is not visible: an account would get no grant on its key. The
+        copy is tried again then.
+        """
         with self._reading:
             if candidate not in self._candidate_keys:
                 cloud, home = self._ledger.cloud, self._order.home
                 image = images.describe_many(cloud, home, [candidate]).get(candidate, {})
-                behind = snapshots.describe_many(cloud, home, snapshots.of_image(image))
+                ids = snapshots.of_image(image)
+                behind = snapshots.describe_many(cloud, home, ids)
+                if not ids or len(behind) < len(ids):
+                    raise CloudError(
+                        f"image {candidate} in {home} and its snapshots are not all visible",
+                        code="goldenami.NotVisible",
+                        account=home.account,
+                        region=home.region,
+                    )
                 keys = sorted({str(s["KmsKeyId"]) for s in behind.values() if s.get("Encrypted")})
                 self._candidate_keys[candidate] = keys
             return self._candidate_keys[candidate]

@@ -32,6 +32,7 @@ from .test_ledger import (
     foreign_image,
     foreign_instance,
     launch,
+    make_copy,
     prepare,
 )
 
@@ -241,6 +242,26 @@ def test_an_instance_that_reads_omit_for_a_while_still_runs(late: LateWorld) -> 
     seen = waiters.watch(late.cloud, HOME_PLACE, waiters.TERMINATED, [other], timeout=30.0, interval=interval)
     assert (seen[other].readiness, seen[other].state) == ("pending", "running")
     assert sorted(running(late)) == sorted([instance, other])
+
+
+@pytest.mark.parametrize(("hidden", "ok"), [(20.0, True), (100_000.0, False)])
+def test_a_copy_that_one_late_look_omits_is_not_gone(late: LateWorld, hidden: float, ok: bool) -> None:
+    """However long ago the look before was. What stays missing for a minute is gone."""
+    late.paper.set(pending={"copy": 3000.0})
+    copy = make_copy(late)
+    looks: list[float] = []
+    since: list[float] = []
+
+    def hide() -> None:
+        looks.append(late.clock.now())
+        if not since and len(looks) > 1 and looks[-1] - looks[-2] > 100.0:
+            since.append(looks[-1])
+            late.paper.cloud.ec2._cloud.store.images[copy].visible_from = looks[-1] + hidden
+
+    assert images.wait(late.ledger, HOME_PLACE, [copy], check=hide)[copy].ok == ok
+    assert since
+    if not ok:
+        assert 60.0 <= looks[-1] - since[0] < 200.0
 
 
 def launch_only_another(world: World) -> str:

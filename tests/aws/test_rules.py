@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -256,6 +257,8 @@ def test_the_local_address_of_a_route() -> None:
         (waiters.STOPPED, {"State": {"Name": "stopped"}}, "ready", ""),
         (waiters.TERMINATED, {"State": {"Name": "shutting-down"}}, "pending", ""),
         (waiters.TERMINATED, {"State": {"Name": "terminated"}}, "ready", ""),
+        (waiters.DETACHED, {"State": "in-use"}, "pending", ""),
+        (waiters.DETACHED, {"State": "available"}, "ready", ""),
     ],
 )
 def test_what_states_mean(what: waiters.Watched, item: waiters.Item, readiness: str, reason: str) -> None:
@@ -292,7 +295,7 @@ def test_a_progress_saves_looks_and_ends_the_wait_soon(duration: float) -> None:
     assert len(told) <= len(usual)
     assert told[-1] - duration <= max(0.05 * duration, 1.0)
     again = looks(duration, expected=duration)
-    assert len(again) <= 4 + duration // 600
+    assert len(again) <= 7 + duration // 600
     assert again[-1] - duration <= max(0.05 * duration, 1.0)
 
 
@@ -307,6 +310,25 @@ def test_an_uneven_progress_makes_no_wait_much_longer(steps: int, duration: floa
 def test_a_wait_without_progress_looks_when_the_last_one_ended() -> None:
     assert len(looks(20.0, expected=20.0, tells=False)) <= 4
     assert looks(20.0, expected=20.0, tells=False)[-1] <= 21.5
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_long_last_wait_delays_no_short_one(tells: bool) -> None:
+    assert looks(5.0, expected=7000.0, tells=tells)[-1] <= 60.0
+    later = looks(1000.0, expected=7000.0, tells=tells, steps=100)
+    assert max(after - before for before, after in itertools.pairwise(later)) <= 60.0
+
+
+def test_waits_of_other_lengths_share_no_duration() -> None:
+    assert waiters.DETACHED.classify is not waiters.AVAILABLE.classify
+
+
+def test_what_is_missing_is_looked_for_at_the_usual_intervals() -> None:
+    ahead = waiters.Ahead(7000.0, has_progress=True)
+    ahead.seen(300.0, [10.0])
+    assert (ahead.pause(300.0) or 0.0) > 60.0
+    ahead.seen(900.0, [20.0], missing=True)
+    assert ahead.pause(900.0) is None
 
 
 def test_a_wait_that_joins_late_looks_no_more_often_than_usual() -> None:

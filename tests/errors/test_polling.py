@@ -48,6 +48,12 @@ def test_there_is_at_least_one_look() -> None:
     assert looks == 1
 
 
+def test_a_guess_ends_no_wait_early() -> None:
+    time = Time()
+    assert list(poll(time.clock, time.sleep, timeout=20.0, ahead=lambda elapsed: 50.0)) == [0.0, 20.0]
+    assert time.slept == [20.0]
+
+
 @pytest.mark.parametrize("forever", [None, math.inf])
 def test_without_end(forever: float | None) -> None:
     time = Time()

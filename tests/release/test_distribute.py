@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from goldenami.errors import GoldenAmiError, TargetsFailed, UsageError
+from goldenami.errors import CloudError, GoldenAmiError, TargetsFailed, UsageError
 from goldenami.model import Architecture, Place, Target
-from goldenami.release.distribute import Tries, distribute
+from goldenami.release.distribute import Tries, _may_pass, distribute
 
 if TYPE_CHECKING:
     from tests.worlds.releases import World
@@ -132,6 +132,23 @@ def test_a_copy_that_fails_later_is_told_with_the_reason_and_the_others_go_on(wo
     assert world.mutations(calls).count("CopyImage") == 1
     for region in REGIONS:
         assert list(world.own_images(Place(HOME.id, region))).count(NAME) == 1
+
+
+def test_the_keys_of_a_candidate_that_is_not_visible_are_read_again(world: World) -> None:
+    """Otherwise each account would count as having its grants."""
+    from tests.worlds.releases import HOME_PLACE
+
+    candidate = world.candidate(encrypted=True)
+    distribution = distribute(world.build(), world.order(), {"x86_64": candidate})
+    (snapshot,) = world.snapshots_of(HOME_PLACE, candidate)
+    store = world.paper.cloud.ec2._cloud.store
+    for record in (store.images[candidate], store.snapshots[snapshot["SnapshotId"]]):
+        record.visible_from += 100_000.0
+        with pytest.raises(CloudError, match="are not all visible") as caught:
+            distribution._keys_of(candidate)
+        assert _may_pass(caught.value)
+        record.visible_from -= 100_000.0
+    assert distribution._keys_of(candidate) == [world.key_arn(HOME_PLACE)]
 
 
 def test_a_taken_name_is_sent_once_and_its_holder_is_named(world: World) -> None:

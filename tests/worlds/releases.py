@@ -126,11 +126,12 @@ class World:
         ledger.journal.close()
         return self.ledger(Journal.open(ledger.journal.directory, sync=lambda descriptor: None), version)
 
-    def candidate(self, architecture: Architecture = "x86_64") -> str:
-        """An unencrypted image in the home region, made by other means."""
+    def candidate(self, architecture: Architecture = "x86_64", *, encrypted: bool = False) -> str:
+        """An image in the home region, made by other means."""
         ec2 = self.client("ec2", HOME_PLACE)
         number = next(self._numbers)
-        volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=8)["VolumeId"]
+        key = {"Encrypted": True, "KmsKeyId": KEY} if encrypted else {}
+        volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=8, **key)["VolumeId"]
         ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 0})
         snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
         ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 0})
