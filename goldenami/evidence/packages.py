@@ -61,7 +61,8 @@ class UnownedFile:
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """What is in an image. ``system``, ``release``, ``codename``: from /etc/os-release. ``files_not_listed``: the
-    number of files that no package owns beyond those in ``files``. ``complete``: False if the text of the host was cut.
+    number of files that no package owns beyond those in ``files``. ``complete``: False if the text of the host, or
+    a list in it, was cut.
     """
 
     system: str

@@ -26,7 +26,7 @@ Change = Literal["added", "removed", "changed"]
 @dataclass(frozen=True, slots=True)
 class File:
     """A file. ``kind``: as ``find`` names it: f, d, l, … ``digest``: 16 digits of the SHA-256 of a regular file; empty
-    for other files and for files of more than 64 MiB. ``target``: of a link."""
+    for other files, for files of more than 64 MiB, and for those that others may not read. ``target``: of a link."""
 
     kind: str
     mode: str
@@ -41,7 +41,8 @@ class State:
     """The state of one image.
 
     ``services``: unit -> enabled, masked, …; ``users``, ``groups``, ``sysctls``: name -> the rest, as text. ``ports``:
-    protocol and address -> empty. ``used``: bytes of the root disk. ``complete``: False if the text was cut.
+    protocol and address -> empty. ``used``: bytes of the root disk. ``complete``: False if the text was
+    cut, or the host had too many files, or was too slow.
     """
 
     files: Mapping[str, File]

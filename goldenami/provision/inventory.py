@@ -41,7 +41,9 @@ inventory_owned() {
 def inventory_below(top: str) -> Script:
     """Return code that prints what is below a folder; empty for the root folder. ``inventory_packages`` and
     ``inventory_owned`` must be defined, and ``$work`` be a directory."""
-    left_out = Script(" ".join(sh("-o -path @path", path=f"{top}{path}").text for path in LEFT_OUT))
+    # With what is below: a disk can be mounted there, at which a search begins.
+    paths = [f"{top}{path}{end}" for path in LEFT_OUT for end in ("", "/*")]
+    left_out = Script(" ".join(sh("-o -path @path", path=path).text for path in paths))
     text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
     return sh(text, left_out=left_out, top=top)
 

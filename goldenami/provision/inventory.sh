@@ -1,10 +1,12 @@
 # Prints what is installed on a host, in sections: "=NAME", then lines that begin with a space. It reads only, and ends
 # with 0: a tool that a host does not have leaves its section empty. inventory_packages and inventory_owned are the
-# package manager's.
+# package manager's. "=end" is printed only if no list was cut.
 _section() { echo "=$1"; sed 's/^/ /'; }
 _tab=$(printf '\t')
 _here=$work/inventory
 mkdir -p "$_here"
+# Passes on so many lines, and notes that there are more.
+_most() { awk -v most="$1" -v cut="$_here/cut" 'NR > most { print >cut; exit } { print }'; }
 
 (. @top/etc/os-release; printf '%s\t%s\t%s\n' "$ID" "${VERSION_ID:-}" "${VERSION_CODENAME:-}") | _section system
 inventory_packages | _section packages
@@ -17,13 +19,16 @@ for _name in bin sbin lib lib32 lib64 libx32; do
 done
 set -- "$@" -e '/^\//!d'
 inventory_owned | sed "$@" -e 's|^|'@top'|' | sort -u >"$_here/owned"
-find @top/ -xdev \( -name __pycache__ @left_out \) -prune -o -type f -printf '%p\t%s\t%m\n' 2>/dev/null |
-sort >"$_here/files"
+# Volumes of the image are mounted below. A loop device is a file of one of them.
+_mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $1 !~ "^/dev/loop" && $2 != "/" && index($2, top) == 1 { print $2 }' \
+/proc/mounts)
+find @top/ $_mounts -xdev \( -name __pycache__ @left_out \) -prune -o -type f -printf '%p\t%s\t%m\n' 2>/dev/null |
+sort -u >"$_here/files"
 join -t "$_tab" -v 2 "$_here/owned" "$_here/files" >"$_here/unowned"
 cut -f 1 "$_here/unowned" >"$_here/paths"
 
 # Python: the metadata of distributions, and the files that their RECORD names.
-grep -E '\.(dist-info/METADATA|egg-info/PKG-INFO|egg-info)$' "$_here/paths" | head -n 5000 >"$_here/pip"
+grep -E '\.(dist-info/METADATA|egg-info/PKG-INFO|egg-info)$' "$_here/paths" | _most 5000 >"$_here/pip"
 : >"$_here/claimed"
 if [ -s "$_here/pip" ]; then
 xargs -d '\n' awk -v OFS='\t' 'FNR == 1 { head = 1 } $0 == "" || $0 == "\r" { head = 0 }
@@ -40,7 +45,7 @@ cat "$_here/pip" >>"$_here/claimed"
 fi
 
 # npm: each package has a package.json in a directory of node_modules; all files below it are the package's.
-grep -E '/node_modules/(@[^/]+/)?[^/@.][^/]*/package\.json$' "$_here/paths" | head -n 20000 >"$_here/npm"
+grep -E '/node_modules/(@[^/]+/)?[^/@.][^/]*/package\.json$' "$_here/paths" | _most 20000 >"$_here/npm"
 if [ -s "$_here/npm" ]; then
 xargs -d '\n' awk -v OFS='\t' 'FNR == 1 { version = licence = 0 }
 !version && match($0, /"version"[ \t]*:[ \t]*"[^"]*"/) { version = 1; print FILENAME, substr($0, RSTART, RLENGTH) }
@@ -58,21 +63,21 @@ sub(/\/node_modules\/(@[^\/]+\/)?[^\/]+\/$/, "/", path)
 fi
 
 # Java: the names of Maven projects and of archives in an archive are plain text in it.
-grep -E '\.(jar|war|ear)$' "$_here/paths" | head -n 1000 | while read -r _file; do
+grep -E '\.(jar|war|ear)$' "$_here/paths" | _most 1000 | while read -r _file; do
 printf '%s\n' "$_file"
 grep -a -o -E '(META-INF/maven/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+/pom\.properties|(BOOT-INF|WEB-INF)/lib/[A-Za-z0-9._+-]+\.jar)' \
 "$_file" | sort -u | awk -v OFS='\t' -v file="$_file" '{ print file, $0 }'
 done | _section java
 
 # Go: programs have the list of their modules after this mark, at a multiple of 16 bytes.
-awk -F '\t' '$2 > 300000 && $3 ~ /[1357]/ { print $1 }' "$_here/unowned" | head -n 2000 | while read -r _file; do
+awk -F '\t' '$2 > 300000 && $3 ~ /[1357]/ { print $1 }' "$_here/unowned" | _most 2000 | while read -r _file; do
 [ "$(head -c 4 -- "$_file" | tail -c 3)" = ELF ] || continue
 grep -a -b -o "$(printf '\377') Go buildinf:" -- "$_file" | head -n 8 | while IFS=: read -r _at _; do
 [ $((_at % 16)) = 0 ] || continue
 printf '%s\t%s\n' "$_file" "$(tail -c "+$((_at + 1))" -- "$_file" | head -c 49152 | base64 | tr -d '\n')"
 break
 done
-done | head -n 64 | _section go
+done | _most 64 | _section go
 
 # The other files, with digests: at most 1,000 of them, and at most 512 MiB of contents.
 sort -u "$_here/claimed" >"$_here/known"
@@ -81,6 +86,6 @@ wc -l <"$_here/rest" | _section count
 head -n 1000 "$_here/rest" | awk -F '\t' '{ total += $2; if (total <= 536870912) print $1 }' |
 xargs -d '\n' -r sha256sum -- 2>/dev/null | _section digests
 head -n 1000 "$_here/rest" | _section files
+[ -e "$_here/cut" ] || echo '=end'
 rm -rf "$_here"
-echo '=end'
 exit 0

@@ -45,7 +45,7 @@ class Comparison:
 
     ``inputs``: what the digest of the plan covers, by label, with the first characters of its hash. ``services`` to
     ``measures``: of the hosts, as their builders had them before the capture. ``measures``: the size of the disk, the
-    number of files and the time of the boot. ``files`` has the architectures whose states are known in both.
+    number of files and the time of the boot. ``files`` has the architectures whose states are known as a whole in both.
     ``unknown``: why a part could not be compared.
     """
 
@@ -95,8 +95,14 @@ def compare(
         if one.restored is not None
     )
     known = not unknown
-    both = sorted(states[0].keys() & states[1].keys())
-    for architecture in sorted((set(before.packages) & set(after.packages)) - set(both)) if known else ():
+    cut = {a: one.label for one, of in ((before, states[0]), (after, states[1])) for a in of if not of[a].complete}
+    for architecture, label in sorted(cut.items()):
+        unknown = (
+            *unknown,
+            f"the files, services, users and ports of {architecture} are unknown: the state of {label} is not complete",
+        )
+    both = sorted((states[0].keys() & states[1].keys()) - cut.keys())
+    for architecture in sorted((set(before.packages) & set(after.packages)) - set(both) - cut.keys()) if known else ():
         unknown = (
             *unknown,
             f"the files, services, users and ports of {architecture} are unknown: a release has no state of its images",

@@ -124,8 +124,10 @@ def test_modules_of_a_go_program() -> None:
 # --- the program that reads it ----------------------------------------------------------------------------------------
 
 
-def test_packages_of_languages_and_files_without_owner(tmp_path: Path) -> None:
-    top, work = tmp_path / "top", tmp_path / "work"
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A host with packages of all languages, and files that no package owns."""
+    top = tmp_path / "top"
     files = {
         "etc/os-release": 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n',
         "etc/app.conf": "port = 80\n",
@@ -155,14 +157,28 @@ def test_packages_of_languages_and_files_without_owner(tmp_path: Path) -> None:
     program = top / "opt/tool"
     program.write_bytes(b"\x7fELF" + bytes(400_012) + go_program("dep\tgolang.org/x/net\tv0.17.0\th1:a=\n"))
     program.chmod(0o755)
+    return top
+
+
+def read(top: Path, *replaced: tuple[str, str]) -> Inventory:
+    """Run the program, with other texts in it, as on a host with that folder as root."""
+    work = top.parent / "work"
     work.mkdir()
     owned = "/etc/owned.conf\n/bin/owned\n/usr/lib/python3/dist-packages/owned-1.0.dist-info/METADATA\nno path\n"
     code = f"inventory_packages() {{ :; }}\ninventory_owned() {{ printf '{owned}'; }}\n"
-    code += f"work={work}\n{provision.inventory_below(str(top)).text}"
+    program = provision.inventory_below(str(top)).text
+    for text, instead in replaced:
+        assert text in program
+        program = program.replace(text, instead)
+    code += f"work={work}\n{program}"
     done = subprocess.run(["sh", "-u", "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert list(work.iterdir()) == []
-    found = inventory_of(done.stdout)
+    return inventory_of(done.stdout)
+
+
+def test_packages_of_languages_and_files_without_owner(top: Path) -> None:
+    found = read(top)
     assert found.complete
     assert [(c.type, c.group, c.name, c.version, c.licences) for c in found.components] == [
         ("golang", "", "golang.org/x/net", "v0.17.0", ()),
@@ -186,6 +202,34 @@ def test_packages_of_languages_and_files_without_owner(tmp_path: Path) -> None:
     for name, file in named.items():
         data = (top / name[1:]).read_bytes()
         assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("limit", "count"), [("5000", 1), ("20000", 3), ("1000", 1), ("2000", 1), ("64", 1)], ids=lambda value: str(value)
+)
+def test_a_list_that_was_cut_is_not_taken_for_the_whole(top: Path, limit: str, count: int) -> None:
+    found = read(top, (f"_most {limit} ", f"_most {count - 1} "))
+    assert not found.complete
+    assert found.files, "the rest of the inventory is there"
+
+
+def test_lists_that_are_just_not_too_long_are_whole(top: Path) -> None:
+    limits = {"5000": 1, "20000": 3, "1000": 1, "2000": 1, "64": 1}
+    found = read(top, *((f"_most {limit} ", f"_most {count} ") for limit, count in limits.items()))
+    assert found.complete
+    assert len(found.components) == 9
+
+
+def test_volumes_that_are_mounted_are_read(top: Path) -> None:
+    for name in ("data/app.db", "snap/app.db", "top/var/log/audit/audit.log"):
+        (top.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (top.parent / name).write_text("x\n")
+    mounts = top.parent / "mounts"
+    lines = ("/dev/vdb {}/../data", "/dev/loop0 {}/../snap", "/dev/vdc {}/var/log/audit", "none {}/../work")
+    mounts.write_text("".join(f"{line.format(top)} ext4 rw 0 0\n" for line in lines))
+    paths = {file.path.removeprefix(str(top)) for file in read(top, ("/proc/mounts", str(mounts))).files}
+    assert {"/../data/app.db", "/etc/app.conf"} <= paths
+    assert not [path for path in paths if "snap" in path or "log/" in path]
 
 
 def test_a_system_without_a_codename_and_without_files(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ FILES = {
     "etc/nothing/with spaces": "1\n",
     "tmp/left-out": "",
     "usr/bin/app": "#!/bin/sh\n",
+    "etc/secret": "4711\n",
 }
 
 
@@ -35,6 +36,7 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / name).write_text(text)
         (made / name).chmod(0o644)
     (made / "usr/bin/app").chmod(0o755)
+    (made / "etc/secret").chmod(0o640)
     (made / "usr/bin/link").symlink_to("app")
     return made
 
@@ -53,6 +55,8 @@ def test_a_host_is_read(found: State) -> None:
     app = found.files["/usr/bin/app"]
     assert (app.kind, app.mode, app.owner, app.size) == ("f", "755", owner, 10)
     assert app.digest == "a8076d3d28d21e02"  # of sha256sum: what a second program says
+    secret = found.files["/etc/secret"]
+    assert (secret.mode, secret.size, secret.digest) == ("640", 5, ""), "it could be guessed from its digest"
     assert found.files["/usr/bin/link"] == replace(found.files["/usr/bin/link"], kind="l", target="app", digest="")
     assert "/etc/nothing/with spaces" in found.files
     assert not [path for path in found.files if "left-out" in path]
@@ -61,6 +65,21 @@ def test_a_host_is_read(found: State) -> None:
     assert found.sysctls.keys() == {"kernel.panic", "kernel.hostname"}
     assert found.complete
     assert found.used > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [("NR > 200000", "NR > 3"), ("timeout 120 xargs", "timeout() { return 124; }; timeout 120 xargs")],
+    ids=["files", "time"],
+)
+def test_a_host_that_was_not_read_as_a_whole_says_so(top: Path, text: str, instead: str) -> None:
+    code = provision.state_below(str(top)).text
+    assert code.count(text) == 1
+    told = subprocess.run(["sh", "-euc", code.replace(text, instead)], check=True, capture_output=True, text=True)
+    parsed = state.parse(told.stdout, top=str(top))
+    assert parsed is not None
+    assert not parsed.complete
+    assert parsed.users, "the rest is there"
 
 
 def test_a_text_that_was_cut_says_so(found: State) -> None:

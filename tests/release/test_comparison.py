@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from goldenami.cli.main import main
+from goldenami.evidence.state import File, State
 from goldenami.model import (
     BaseImage,
     ControlResult,
@@ -80,6 +81,23 @@ def test_the_change_of_a_package(
         release(manifest, str(n), packages(linux=text), sources) for n, text in enumerate((before, after), 1)
     )
     assert changes(first, second) == {"linux": change}
+
+
+def test_a_state_that_is_not_complete_is_left_out_and_named(manifest: ManifestFactory) -> None:
+    before, after = (release(manifest, str(n), packages(curl="1")) for n in (1, 2))
+    whole = State({"/a": File("f", "644", "0:0", 1)}, ports={"tcp 0.0.0.0:22": ""})
+    other = State({}, ports={})
+    assert compare(before, after, states=({"x86_64": whole}, {"x86_64": other})).unknown == ()
+    for states, one in (
+        ((whole, replace(other, complete=False)), after),
+        ((replace(whole, complete=False), other), before),
+    ):
+        found = compare(before, after, states=({"x86_64": states[0]}, {"x86_64": states[1]}))
+        assert (found.files, found.ports) == ({}, ())
+        (line,) = found.unknown
+        assert line == (
+            f"the files, services, users and ports of x86_64 are unknown: the state of {one.label} is not complete"
+        )
 
 
 def test_everything_else_that_differs(manifest: ManifestFactory) -> None:
