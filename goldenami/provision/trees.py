@@ -24,6 +24,7 @@ from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.reading import FILE_BYTES, Files, Refused
 
 MOST_ENTRIES: Final = 10_000  # files, directories and links of one directory
+MOST_LEVELS: Final = 100  # of directories in one another
 _ARCHIVE = "Exclude what the host does not need, or use the operation archive."
 PATTERNS = (
     '"*.log" is compared with names, "conf/*.log" with whole paths from the source directory (* also matches a slash).'
@@ -90,6 +91,9 @@ def _walk(folder: Path, files: Files, below: str, match: tuple[str, ...], exclud
         elif entry.is_dir(follow_symlinks=False):
             if entry.name == ".git":
                 raise Refused(f"has {path}, which can have credentials", "Add .git to exclude.")
+            if path.count("/") >= MOST_LEVELS:
+                top = path.partition("/")[0]
+                raise Refused(f"has more than {MOST_LEVELS} levels of directories, below {top}", _ARCHIVE)
             yield Entry(path, "directory")
             yield from _walk(folder / entry.name, files, f"{path}/", match, exclude)
         elif not match or _matches(path, match):
@@ -246,7 +250,7 @@ find -H "$@" -maxdepth 0 \\( ! -perm "$_mode" -o ! @user "$_user" -o ! @of "$_gr
             for pattern in self.exclude
         ]
         spared = f"\\( {' -o '.join(one.text for one in kept)} \\) -prune -o" if kept else ""
-        found = "find @dest/ -xdev -mindepth 1 @spared @which -print0 | grep -zvxF -f @known"
+        found = "find @dest/ -xdev -mindepth 1 @spared @which -print0 | LC_ALL=C grep -azvxF -f @known"
         values: dict[str, str | Script] = {"dest": self.dest, "known": known, "spared": Script(spared)}
         # A directory with something that is spared stays, so only empty ones count as too much.
         extra = sh(found, which=Script("\\( ! -type d -o -empty \\)"), **values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,17 @@ def test_delete_removes_what_the_source_does_not_have_and_spares_what_is_exclude
     assert (outside / "mine").exists()
 
 
+def test_delete_removes_names_that_are_not_utf_8(source: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "dest"
+    run_here(copy(source, dest))
+    odd = os.fsencode(dest) + b"/caf\xe9"
+    Path(os.fsdecode(odd)).write_text("")
+    operation = copy(source, dest, delete=True)
+    assert run_here(operation, mode="check").statuses == ["changed"]
+    assert [run_here(operation).statuses for _ in range(2)] == [["changed"], ["ok"]]
+    assert not os.path.lexists(odd)
+
+
 def test_only_what_matches_is_read(source: Path) -> None:
     def paths(**select: list[str]) -> set[str]:
         return {entry.path for entry in read_tree(source, ANYWHERE, **select).tree or ()}
@@ -197,6 +209,11 @@ def test_what_cannot_be_copied_is_refused(source: Path, monkeypatch: pytest.Monk
     (source / "two\nlines").write_text("")
     assert "not one line" in refusal("two*")
     (source / "two\nlines").unlink()
+    (source / "/".join(["deep"] * 100)).mkdir(parents=True)
+    assert len([one for one in read_tree(source, ANYWHERE).tree or () if one.path.startswith("deep")]) == 100
+    (source / "/".join(["deep"] * 101)).mkdir()
+    assert refusal("deep") == "has more than 100 levels of directories, below deep"
+    shutil.rmtree(source / "deep")
     monkeypatch.setattr(trees, "MOST_ENTRIES", 8)
     assert len(read_tree(source, ANYWHERE).tree or ()) == 8
     (source / "one more").write_text("")
