@@ -28,6 +28,14 @@ _NAMESPACE: Final = "http://autoscaling.amazonaws.com/doc/2011-01-01/"
 _IN_SERVICE, _STANDBY = "InService", "Standby"
 # With one of these suspended, a group does not replace a member that does not run ("Suspend and resume processes").
 _REPLACING: Final = frozenset({"HealthCheck", "ReplaceUnhealthy", "Terminate"})
+_PROCESSES: Final = _REPLACING | {
+    "AZRebalance",
+    "AddToLoadBalancer",
+    "AlarmNotification",
+    "InstanceRefresh",
+    "Launch",
+    "ScheduledActions",
+}
 _MOST_PER_CALL: Final = 20
 
 
@@ -71,7 +79,7 @@ class AutoScaling(Service):
                     del self._members[member.instance]
                 elif state not in ("stopping", "stopped") or member.lifecycle != _IN_SERVICE:
                     continue
-                elif not _REPLACING & set(self._suspended(member)):
+                elif not _REPLACING & self._suspended(member):
                     self.world.ec2.replace_unhealthy(member.instance)
 
     def serve(self, call: Call, identity: Identity) -> Response | None:
@@ -90,6 +98,8 @@ class AutoScaling(Service):
             with self._guard:
                 if call.action == "DeleteAutoScalingGroup":
                     self._end_members(call)
+                elif call.action in ("SuspendProcesses", "ResumeProcesses"):
+                    self._check_processes(call)
                 if action is None:
                     return None
                 result = action(call)
@@ -148,7 +158,8 @@ class AutoScaling(Service):
             self.world.ec2.replace_unhealthy(member.instance)
         role = f"arn:aws:sts::{call.account}:assumed-role/{ROLE}/AutoScaling"
         ctx = Ctx(call.account, call.region, role, call.request_id)
-        for _ in range(wanted - len(members)):
+        missing = 0 if "Launch" in _suspended(group) else wanted - len(members)
+        for _ in range(missing):
             try:
                 launched = self.world.ec2.call(ctx, "RunInstances", {**_source(group), "MinCount": 1, "MaxCount": 1})
                 id = launched["Instances"][0]["InstanceId"]
@@ -187,6 +198,13 @@ class AutoScaling(Service):
             del self._members[member.instance]
             self.world.ec2.replace_unhealthy(member.instance)
 
+    def _check_processes(self, call: Call) -> None:
+        """Refuse what moto does not: a group that does not exist, and names that are no processes."""
+        self._group(call)
+        unknown = sorted({*_listed(call.form, "ScalingProcesses")} - _PROCESSES)
+        if unknown:
+            raise _Refusal(f"Invalid scaling process: {', '.join(unknown)}")
+
     def _activities(self, call: Call) -> str:
         group = self._group(call)
         reason = self._refused.get((call.account, call.region, group.name))
@@ -213,11 +231,11 @@ class AutoScaling(Service):
             raise _Refusal("AutoScalingGroup name not found - null")
         return group
 
-    def _suspended(self, member: Member) -> list[str]:
+    def _suspended(self, member: Member) -> frozenset[str]:
         with self.world.surface.active():
             backend = self.world.surface.backend("autoscaling", member.account, member.region)
             group = backend.autoscaling_groups.get(member.group)
-            return [p["ProcessName"] for p in group.suspended_processes] if group is not None else []
+            return _suspended(group) if group is not None else frozenset()
 
     def _chosen(self, call: Call) -> list[Member]:
         group = self._group(call)
@@ -239,6 +257,11 @@ class AutoScaling(Service):
             "ProtectedFromScaleIn": "false",
         }
         return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
+
+
+def _suspended(group: Any) -> frozenset[str]:
+    """Return the suspended processes of a group, as moto keeps them."""
+    return frozenset(p["ProcessName"] for p in group.suspended_processes)
 
 
 def _source(group: Any) -> dict[str, Any]:
@@ -268,5 +291,5 @@ def _listed(form: Mapping[str, str], name: str) -> list[str]:
     """Return the values of NAME.member.1, NAME.member.2, … Raises a refusal for too many."""
     found = [value for key, value in form.items() if key.startswith(f"{name}.member.")]
     if len(found) > _MOST_PER_CALL:
-        raise _Refusal(f"At most {_MOST_PER_CALL} instances may be given.")
+        raise _Refusal(f"At most {_MOST_PER_CALL} values may be given.")
     return found

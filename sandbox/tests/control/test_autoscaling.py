@@ -101,6 +101,28 @@ def test_a_group_whose_replacing_is_suspended_keeps_a_stopped_member(fleet: Flee
     assert fleet.state() == "terminated"
 
 
+def test_a_group_whose_launches_are_suspended_launches_nothing(fleet: Fleet) -> None:
+    def launched() -> int:
+        query = [{"Name": "tag:aws:autoscaling:groupName", "Values": [fleet.name]}]
+        return len(fleet.ec2.describe_instances(Filters=query)["Reservations"])
+
+    fleet.groups.suspend_processes(AutoScalingGroupName=fleet.name, ScalingProcesses=["Launch"])
+    fleet.groups.set_desired_capacity(AutoScalingGroupName=fleet.name, DesiredCapacity=2)
+    assert launched() == 1
+    fleet.groups.resume_processes(AutoScalingGroupName=fleet.name, ScalingProcesses=["Launch"])
+    fleet.groups.set_desired_capacity(AutoScalingGroupName=fleet.name, DesiredCapacity=2)
+    assert launched() == 2
+
+
+def test_only_processes_of_existing_groups_are_suspended(fleet: Fleet) -> None:
+    with pytest.raises(ClientError, match="ValidationError"):
+        fleet.groups.suspend_processes(AutoScalingGroupName=fleet.name, ScalingProcesses=["Start"])
+    with pytest.raises(ClientError, match="not found"):
+        fleet.groups.suspend_processes(AutoScalingGroupName="none", ScalingProcesses=["Launch"])
+    found = fleet.groups.describe_auto_scaling_groups(AutoScalingGroupNames=[fleet.name])["AutoScalingGroups"][0]
+    assert found["SuspendedProcesses"] == []
+
+
 def test_only_running_instances_become_members_of_existing_groups(fleet: Fleet) -> None:
     with pytest.raises(ClientError, match="already attached"):
         fleet.groups.attach_instances(**fleet.given)
