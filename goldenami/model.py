@@ -350,6 +350,11 @@ class Environment:
         return Place(self.home.id, self.home_region)
 
     @property
+    def places(self) -> tuple[Place, ...]:
+        """The home place and the places of all targets, sorted."""
+        return tuple(sorted({self.home_place, *(target.place for target in self.targets)}))
+
+    @property
     def informed(self) -> tuple[Account, ...]:
         """The accounts that also get parameters of images that are only shared with them."""
         return tuple(account for account in self.accounts.values() if account.parameters)

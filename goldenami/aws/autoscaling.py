@@ -14,8 +14,8 @@ from goldenami.aws import instances, tags
 from goldenami.aws.instances import Instance, LaunchSpec
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
-from goldenami.aws.waiters import Item
-from goldenami.errors import BuilderError
+from goldenami.aws.waiters import Item, state_of
+from goldenami.errors import BuilderError, HostLost
 from goldenami.journal import Secret
 from goldenami.model import Place
 
@@ -24,6 +24,9 @@ _GROUP: Final = "aws:autoscaling:groupName"
 STANDBY: Final = "Standby"
 _LAUNCHED_WITHIN: Final = 140.0  # seconds; a group launches within some seconds, or tells in its activities why not
 _SIZE: Final = "size"
+# With these suspended, a group neither replaces its member nor ends it: the work on the member decides.
+_SUSPENDED: Final = ("Launch", "HealthCheck", "ReplaceUnhealthy", "AZRebalance")
+_ENDED: Final = ("shutting-down", "terminated")
 
 
 def group_of(instance: Item) -> str | None:
@@ -48,23 +51,24 @@ def launch_running(
     """Launch an instance through a temporary Auto Scaling group, and wait until it runs.
 
     ``more``: tags of the instance. The group is deleted with ``key``, and terminates its instance. The instance has no
-    tags of the build, because their proof would be that of another call. Raises BuilderError, with the reason, if the
-    group launches nothing or its instance does not start.
+    tags of the build, because their proof would be that of another call. It launches no second instance: another one
+    needs another group, after the deletion of ``key``. Raises BuilderError, with the reason, if the group launches
+    nothing or its instance does not start; HostLost if another instance may start.
     """
-    name = f"goldenami-{ledger.journal.build_id}-{key.replace('/', '-')}"
-    # Not the name of the group: the journal distinguishes resources of a place by their ids.
-    data = {"LaunchTemplateName": f"{name}-template", "LaunchTemplateData": _data(spec, more or {})}
+    # That of a lost instance has its user data, with its deadline.
+    ledger.delete_key(f"{key}-template")
+    data = {"LaunchTemplateName": _name(ledger, f"{key}-template"), "LaunchTemplateData": _data(spec, more or {})}
     made = Call("ec2", "CreateLaunchTemplate", data)
     template = ledger.create(f"{key}-template", "launch-template", place, made, temporary=True)
     group = {
-        "AutoScalingGroupName": name,
+        "AutoScalingGroupName": _name(ledger, key),
         "LaunchTemplate": {"LaunchTemplateName": template, "Version": "$Latest"},
         "MinSize": 0,
         "MaxSize": 1,
         "DesiredCapacity": 0,
         "VPCZoneIdentifier": ",".join(subnet.id for subnet in spec.subnets),
     }
-    ledger.create(
+    name = ledger.create(
         key, "auto-scaling-group", place, Call("autoscaling", "CreateAutoScalingGroup", group), temporary=True
     )
     size = {"AutoScalingGroupName": name, "DesiredCapacity": 1}
@@ -74,7 +78,10 @@ def launch_running(
 
     def member() -> str | None:
         found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", query)
-        return next((str(one["InstanceId"]) for reservation in found for one in reservation["Instances"]), None)
+        every = [one for reservation in found for one in reservation["Instances"]]
+        # One that has ended tells why, if the group has not replaced it yet.
+        every.sort(key=lambda one: state_of(one) in _ENDED)
+        return str(every[0]["InstanceId"]) if every else None
 
     instance_id = cloud.look(member, _LAUNCHED_WITHIN)
     if instance_id is None:
@@ -83,14 +90,26 @@ def launch_running(
             hint="The service-linked role AWSServiceRoleForAutoScaling launches it. Name it in `consumers:` of the "
             "environment.",
         )
+    # If this machine is lost, the instance ends itself at its deadline, and the group must not launch the next one.
+    halt = {"AutoScalingGroupName": name, "ScalingProcesses": [*_SUSPENDED]}
+    ledger.change(f"{key}/halt", place, Call("autoscaling", "SuspendProcesses", halt), resource=name, kind="halt")
     try:
         return instances.wait_running(ledger, place, [instance_id])[instance_id]
+    except HostLost:
+        raise
     except BuilderError as error:
         raise BuilderError(
             f"the Auto Scaling group {name} in {place}: {error.message}",
             hint="Probably its role AWSServiceRoleForAutoScaling may not use the key of the image. Name the account in "
             "`consumers:` of the environment, and distribute the release again.",
         ) from error
+
+
+def _name(ledger: Ledger, key: str) -> str:
+    """Return a name for the next resource of a key. A deleted group keeps its name until its instance has ended, so
+    each attempt has its own. The group and its template differ, because the journal distinguishes resources of a place
+    by their ids."""
+    return f"goldenami-{ledger.journal.build_id}-{key.replace('/', '-')}-{ledger.journal.attempts(key) + 1}"
 
 
 def _data(spec: LaunchSpec, more: Mapping[str, str]) -> dict[str, Any]:

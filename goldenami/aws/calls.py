@@ -173,7 +173,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "any",
     ),
     _row("ec2:DescribeInstanceStatus", "wait until a restored instance is healthy", (_VOLUMES,), (_B, _P), "any"),
-    _row("ec2:DescribeLaunchTemplates", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
+    _row("ec2:DescribeLaunchTemplates", "find what uses an image", (_RETIRE, _PROVE), _ALL_READERS, "any"),
     _row(
         "ec2:DescribeLaunchTemplateVersions",
         "find what uses an image, read the templates that follow a channel",
@@ -811,7 +811,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     _row(
         "ec2:DeleteLaunchTemplate",
         "delete the launch template of the group",
-        (_PROVE,),
+        (_PROVE, _RETIRE),
         (_B, _P),
         "test-template ours",
         unrecorded=_NO_GROUP,
@@ -835,6 +835,14 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         unrecorded=_NO_GROUP,
     ),
     _row(
+        "autoscaling:SuspendProcesses",
+        "let a group launch one test instance only",
+        (_PROVE,),
+        (_B, _P),
+        "test-group ours",
+        unrecorded=_NO_GROUP,
+    ),
+    _row(
         "autoscaling:DescribeScalingActivities",
         "tell why a group launched nothing",
         (_PROVE,),
@@ -845,7 +853,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     _row(
         "autoscaling:DeleteAutoScalingGroup",
         "delete the group with its instance",
-        (_PROVE,),
+        (_PROVE, _RETIRE),
         (_B, _P),
         "test-group ours",
         unrecorded=_NO_GROUP,

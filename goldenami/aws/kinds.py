@@ -73,6 +73,7 @@ class Kind:
     ``order``: of deletion, lowest first: what uses another resource goes before it.
     ``everywhere``: builds create it, so a clean-up searches every place for its tag. False: only places where the
     journal has a call for it.
+    ``expires``: some are temporary, so ``clean --expired`` searches every place for them.
     ``has_tags``: the resource is found by its tags. ``in_manifest``: a release's manifest names every one it needs.
     False: whatever the release's build created for it stays.
     """
@@ -92,6 +93,7 @@ class Kind:
     repeat_safe: ClassVar[bool] = False
     order: ClassVar[int]
     everywhere: ClassVar[bool] = True
+    expires: ClassVar[bool] = True
     has_tags: ClassVar[bool] = True
     in_manifest: ClassVar[bool] = True
 
@@ -715,6 +717,7 @@ class LifecyclePolicy(Kind):
     delete_parameter = "PolicyId"
     missing_codes = frozenset({"ResourceNotFoundException"})
     everywhere = False
+    expires = False  # it is kept as long as it is declared
     order = 1
 
     def add_tags(

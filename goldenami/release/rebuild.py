@@ -110,7 +110,7 @@ def find(
     ``identity``: the id of the lost catalog, needed if the resources of several catalogs are there. Raises UsageError
     if it is needed, or if the catalog has another id; NotFound if there is nothing to restore.
     """
-    places = sorted({environment.home_place, *(target.place for target in environment.targets)})
+    places = environment.places
     answers = each(places, lambda place: _search(cloud, environment, place))
     every = [image for found in answers.results.values() for image in found.images]
     identity = _identity(environment, catalog, every, identity, answers.reasons)

@@ -79,7 +79,7 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     refuse_empty(cloud, environment, catalog)
     owned, released = _owned(catalog)
     journaled = frozenset(journals.storage.names())
-    places = sorted({environment.home_place, *(target.place for target in environment.targets)})
+    places = environment.places
     owner = Owner(catalog.identity(), environment.name, proofs)
     answers = each(places, lambda place: _search(cloud, environment, place, owner))
     left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
@@ -112,8 +112,7 @@ def _search(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
 
 def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[_Expired]:
     for kind in in_order():
-        # Builds create only kinds that exist in every place. A lifecycle policy is kept as long as it is declared.
-        if not kind.has_tags or not kind.everywhere:
+        if not kind.has_tags or not kind.expires:
             continue
         for id, one in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
             if is_expired(one.tags, cloud.now()) and not kind.is_gone(cloud, place, id):
