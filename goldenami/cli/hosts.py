@@ -261,7 +261,9 @@ def test(
     if where is not None:
         if subject.startswith("ami-"):
             raise UsageError(f"found {subject} and --on, expected a recipe with --on")
-        for option, given in (("--region", region), ("--account", account), ("--reboot", reboot)):
+        grouped = through == "autoscaling"
+        options = ("--region", "--account", "--reboot", "--through autoscaling")
+        for option, given in zip(options, (region, account, reboot, grouped), strict=True):
             if given:
                 raise UsageError(f"found {option} and --on, expected {option} for a fresh instance only")
         reports = [_test_on(where, recipe_ref or subject, environment_name, variables, access, events, chosen)]
@@ -386,7 +388,7 @@ def _test_fresh(
     from goldenami.stages import fresh
 
     manifest, image_ids, recipe, environment = _find(wanted, environment_name, variables)
-    place = find_place(environment, wanted.region, wanted.account)
+    place = _place(environment, wanted)
     version = manifest.version if manifest is not None else recipe.version
     reach(environment)
     cloud = Cloud.of(environment)
@@ -411,6 +413,18 @@ def _test_fresh(
                 in_group=wanted.in_group,
             )
     return reports
+
+
+def _place(environment: Environment, wanted: _Fresh) -> Place:
+    """Return where the instance is launched. Raises UsageError for a place where `clean --expired` would not search for
+    what a lost machine leaves."""
+    place = find_place(environment, wanted.region, wanted.account)
+    if place not in environment.places:
+        raise UsageError(
+            f"{place} is no place of environment {environment.name}: {', '.join(map(str, environment.places))}",
+            hint="Choose one of these places with --account and --region, or add a target to goldenami.yaml.",
+        )
+    return place
 
 
 def _known(manifest: ImageManifest | None, architecture: Architecture) -> Known:
@@ -456,7 +470,7 @@ def _find(
 
     subject, recipe_ref, architecture = wanted.subject, wanted.recipe_ref, wanted.architecture
     _, environment = open_project(environment_name)
-    place = find_place(environment, wanted.region, wanted.account)
+    place = _place(environment, wanted)
     catalog = open_catalog(environment)
     manifest: ImageManifest | None
     if subject.startswith("ami-"):

@@ -12,6 +12,7 @@ import pytest
 from goldenami import pipeline, task
 from goldenami import recipe as recipes
 from goldenami.aws import autoscaling
+from goldenami.cli.main import main
 from goldenami.errors import BuilderError, HostLost, OperationFailed
 from goldenami.model import Architecture, Place, TestReport
 from goldenami.stages import fresh
@@ -164,3 +165,19 @@ def test_a_launch_that_ec2_refuses_is_told(world: World) -> None:
     with pytest.raises(BuilderError, match="launched no instance") as caught:
         launch(world, SHARED)
     assert "Launching EC2 instance failed" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--on", "admin@192.0.2.7", "--through", "autoscaling"], "found --through autoscaling and --on"),
+        (["--region", "eu-north-1"], f"{HOME}/eu-north-1 is no place of environment test"),
+    ],
+    ids=["on a host", "no target"],
+)
+def test_what_cannot_be_is_refused(
+    world: World, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(world.path)
+    assert main(["test", RECIPE, "-e", "test", *options]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
