@@ -49,12 +49,12 @@ def read_files(project: Project, recipe: Recipe) -> dict[str, str]:
     paths = {project.file, recipe.source, *(one.path for one in recipe.lookups)}
     paths |= {test.path for test in recipe.tests if test.path is not None}
     paths |= {
-        payload.path
+        path
         for stages in recipe.provisioning.values()
         for stage in stages
         for bound in all_operations(stage)
         for payload in bound.payloads.values()
-        if payload.path is not None
+        for path in payload.paths
     }
     found: dict[str, str] = {}
     for path in sorted(paths):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from goldenami.errors import GoldenAmiError, InvalidInput, UsageError
 from goldenami.model import BaseImage
 from goldenami.recipe import limits
 from goldenami.recipe.secrets import display
+from goldenami.stages import attesting
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -94,6 +96,23 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
 def project_of(write: Write, document: dict[str, Any], files: dict[str, str] | None = None) -> Path:
     text = yaml.safe_dump(document, sort_keys=False)
     return write({"recipes/web.yaml": text, **FILES, **(files or {})})
+
+
+def test_the_signed_statement_has_every_file_of_directories_and_of_scripts(write_project: Write) -> None:
+    operations = [
+        {"tree": {"src": "app", "dest": "/srv/app"}},
+        {"script": {"src": "run.sh", "files": ["tools", "single"], "creates": "/srv/done"}},
+    ]
+    names = ["app/conf/a.conf", "app/index.html", "run.sh", "tools/lib/x.sh", "single"]
+    root = project_of(
+        write_project,
+        changed(("software",), operations) | {"handlers": {}},
+        {f"recipes/{name}": f"{name}\n" for name in names},
+    )
+    project = recipe.load_project(root)
+    found = attesting.read_files(project, recipe.load(project, "web", recipe.environment(project)))
+    for name in names:
+        assert found[f"recipes/{name}"] == hashlib.sha256(f"{name}\n".encode()).hexdigest()
 
 
 def test_a_recipe_as_it_is_loaded(write_project: Write) -> None:
