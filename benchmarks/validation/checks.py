@@ -1,4 +1,4 @@
-"""A hundred usual checks, as a team writes them for testinfra. pytest runs the file, unmodified, over each backend.
+"""A hundred usual checks, as a team writes them for testinfra. pytest runs the same file over each backend.
 
 ``bound.script`` gathers what they ask for.
 """
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 Host = Any
+
+pytestmark = pytest.mark.reads
 
 PACKAGES = ("bash", "coreutils", "dpkg", "grep", "sed", "gzip", "login", "mount", "openssh-server", "sudo")
 ABSENT = ("telnetd", "rsh-server", "nis", "talkd")

@@ -1,17 +1,19 @@
 """Answers the commands of tests from batches that were sent ahead.
 
 A test that needs an answer from the host waits for one round trip, and a hundred tests need several hundred answers. So
-when a test needs the first one, the test process forks, and all tests from that one on run in the copy (``rehearsal``)
+tests may promise that they only read, with the mark ``reads``; most of the built-in suites do. When one of them needs
+its first answer, the test process forks, and it and the tests with the mark that follow run in the copy (``rehearsal``)
 until each needs an answer. Their commands go out together, over few channels (``ssh.Shells``), the answers come back,
 and the copy goes on. The tests themselves run in their order, one at a time, in this process, and find their answers
 here. They take as many turns as the longest chain of commands in one test, instead of the sum of all.
 
 Results are those of a run without it, by these rules:
 
-- Only commands that are known to be reading are sent ahead (``commands``). Any other command runs alone, on a channel
-  of its own. Before it runs, all answers are forgotten, and later tests are rehearsed again from the host's new state.
-- All answers are forgotten, too, at the end of a test that did something the rehearsal could not follow (a request over
-  the network, a pause, a file), before a test is repeated, after the connection was lost, and after ten seconds.
+- A test without the mark never runs in the copy, and gets no answer that was read ahead. Its commands run one after the
+  other: those that are known to be reading (``commands``) in a shell, any other on a channel of its own.
+- All answers are forgotten before and after a test without the mark, at the end of a test that did something the
+  rehearsal could not follow (a request over the network, a pause, a file), before a test is repeated, after the
+  connection was lost, and after ten seconds.
 - A test gets an answer as often as it asked for it in the rehearsal. If it asks again, because it waits for a change,
   the host is asked. Two tests may get the same answer, since nothing has happened between them.
 - A command without a plain answer (the shell ended, a signal) is run again on its own channel.
@@ -95,8 +97,8 @@ class Ahead:
         self._shells: tuple[Connection, Shells] | None = None
         self._copy: _Copy | None = None
         self._current = -1
-        self._is_alone = True  # no answers, and no rehearsal, for the current test
-        self._is_declared = self._is_repeated = False
+        self._is_alone = True  # each command of the current test has its own channel
+        self._is_reading = self._is_repeated = False
         self._used: Counter[str] = Counter()
         self._commands: list[str] = []  # of the current test
         self._has_booted = self._has_facts = False
@@ -132,9 +134,9 @@ class Ahead:
         self._commands.clear()
         self._seconds = 0.0
         self._is_repeated = False
-        self._is_declared = item.get_closest_marker("reads") is not None
+        self._is_reading = _may_run_ahead(item)
         self._is_alone = self._current < 0 or item.get_closest_marker("alone") is not None
-        if self._is_alone:
+        if self._is_alone or not self._is_reading:
             self.forget()
 
     def begin_again(self) -> None:
@@ -185,17 +187,19 @@ class Ahead:
 
         Raises the errors of the connection."""
         self._commands.append(text)
-        kind = kind_of(text, is_declared=self._is_declared)
+        kind = kind_of(text, is_declared=self._is_reading)
         if kind is Kind.OTHER or self._is_alone:
             self._run_alone()
             return None
+        if not self._is_reading:  # what it did beside its commands is not known, so it wants the host's state now
+            return self._ask(text)
         if self._may_use(text) and (kept := self._kept(text)) is not None:
             return self._use(text, kept[0])
         if not self._may_use(text):  # asked again: it wants the host's state now
             return self._use(text, self._ask(text))
         if kind is Kind.WAITS and text not in self._outstanding and self._copy is None and self._answers:
             self.forget()
-        is_possible = max(self._rehearsed + 1, self._next_copy) <= self._current < len(self._items) - 1
+        is_possible = max(self._rehearsed + 1, self._next_copy) <= self._current < self._end_of_reading() - 1
         if self._copy is None and is_possible and not self._is_repeated:
             self._rehearse()
         while self._copy is not None and not self._copy.has_stopped and self._current not in self._known:
@@ -204,6 +208,11 @@ class Ahead:
             self._pump()
         kept = self._kept(text)
         return self._use(text, kept[0] if kept is not None else self._ask(text))
+
+    def _end_of_reading(self) -> int:
+        """Return the number after the last test, from the current one on, that may be rehearsed with it."""
+        numbers = range(self._current, len(self._items))
+        return next((n for n in numbers if not _may_run_ahead(self._items[n])), len(self._items))
 
     def _ask(self, text: str) -> ShellAnswer | None:
         """Ask the host, and wait for the answer."""
@@ -306,13 +315,14 @@ class Ahead:
     # --- the copy -----------------------------------------------------------------------------------------------------
 
     def _rehearse(self) -> None:
-        """Start the copy, with all tests from the current one on."""
+        """Start the copy, with the tests from the current one on that promise to read."""
         facts = () if self._has_facts else _FACTS  # later copies have those that testinfra keeps
         self._has_facts = True
         if facts:
             self._submit(facts)
-        self._rehearsed = len(self._items)
-        arguments = (self._items, self._current, self._backend)
+        end = self._end_of_reading()
+        self._rehearsed = end - 1
+        arguments = (self._items[:end], self._current, self._backend)
         self._copy = _Copy(arguments, self._on_copy, self._events, self._most, self._kept_open)
         while not self._outstanding.isdisjoint(facts):
             self._pump()
@@ -334,7 +344,9 @@ class Ahead:
             self._wanted.setdefault(number, Counter())[text] += 1
             if kind_of(text, is_declared=True) is Kind.WAITS:
                 self._waits[text] = number
-        texts = {text: number for number, text in reversed(message.asked)}
+        texts: dict[str, int] = {}  # in the order of the tests, so that none waits for the commands of later ones
+        for number, text in message.asked:
+            texts.setdefault(text, number)
         self._asked |= texts.keys()
         self._asked_at = self._clock()
         missing = [t for t, number in texts.items() if self._kept(t, number) is None and t not in self._outstanding]
@@ -412,6 +424,11 @@ class _Copy:
         os.close(self._to_copy)
         os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
+
+
+def _may_run_ahead(item: pytest.Item) -> bool:
+    """Return whether a test promises, with its fixtures, to do nothing but read."""
+    return item.get_closest_marker("reads") is not None
 
 
 def _tears_down(item: pytest.Item, next_item: pytest.Item | None) -> bool:

@@ -1,6 +1,6 @@
 """A testinfra backend over goldenami's own SSH connection, so that the host key is pinned for tests too.
 
-Commands that only read are answered from batches that were sent ahead, see ``ahead``. A test that is repeated sees the
+Tests that only read get answers from batches that were sent ahead, see ``ahead``. A test that is repeated sees the
 current state of the host.
 """
 

@@ -1,9 +1,9 @@
 """Decides from the text of a shell command whether it only reads the host.
 
-Tests run ahead as far as their commands only read; see ``ahead``. A command counts as reading only if every program in
-it is listed here with arguments that are known to change nothing. Whatever is not understood does not count: expansions
-of the shell, redirections into files, control structures, other programs. A test that needs such a command to count has
-the mark ``reads``.
+A command that only reads may run in a shell beside others; see ``ahead``. A command counts as reading only if every
+program in it is listed here with arguments that are known to change nothing. Whatever is not understood does not count:
+expansions of the shell, redirections into files, control structures, other programs. In a test with the mark ``reads``,
+which promises it, every command counts.
 """
 
 from __future__ import annotations
@@ -233,13 +233,31 @@ def _without(*options: str) -> Check:
     return check
 
 
+_FLAGS = frozenset(
+    _words("-a -l -q --all --failed --full --long --no-ask-password --no-legend --no-pager --plain --quiet --system")
+    + _words("--user --value")
+)
+_WITH_VALUE = re.compile(r"--(property|type|state|output)=.*")
+
+
 def _first_of(*words: str) -> Check:
-    """The first argument that is no option is one of these."""
+    """The first argument that is no option is one of these. Before it are only options that are known to have no value,
+    or to have it in the same argument: in ``systemctl -p show restart x``, the verb is not the word ``show``."""
 
     def check(arguments: list[str]) -> bool:
-        return next((a for a in arguments if not a.startswith("-")), "") in words
+        for argument in arguments:
+            if not argument.startswith("-"):
+                return argument in words
+            if argument not in _FLAGS and not _WITH_VALUE.fullmatch(argument):
+                return False
+        return "" in words
 
     return check
+
+
+def _options_only(*allowed: str) -> Check:
+    """No option but these, exactly as they are written here."""
+    return lambda arguments: all(a in allowed for a in arguments if a.startswith("-"))
 
 
 def _begins_with(*options: str) -> Check:
@@ -276,7 +294,38 @@ def _ip(arguments: list[str]) -> bool:
     objects = {"a", "addr", "address", "l", "link", "r", "route", "ro", "n", "neigh", "rule", "maddr"}
     batch = any(a.startswith(("-b", "-force")) and a != "-br" and a != "-brief" for a in arguments)
     verb = words[1] if len(words) > 1 else "show"
-    return not batch and words[:1] != [] and words[0] in objects and verb in ("show", "list", "ls", "get", "lst", "s")
+    verbs = {"show", "list", "ls", "get", "lst"}
+    if words[:1] not in (["l"], ["link"]):  # where "s" is "set"
+        verbs.add("s")
+    return not batch and words[:1] != [] and words[0] in objects and verb in verbs
+
+
+def _iptables(arguments: list[str]) -> bool:
+    """It lists, and has no other option than those of a list: among them could be another action."""
+    lists = ("--list", "--list-rules")
+    options = [a for a in arguments if a.startswith("-")]
+    return any(a in lists or re.fullmatch(r"-\w*[LS]\w*", a) for a in options) and all(
+        a in (*lists, "--line-numbers") or re.fullmatch("-[LSntvx46w]+", a) for a in options
+    )
+
+
+def _nft(arguments: list[str]) -> bool:
+    """One command: nft joins its arguments, and a semicolon or a line end begins the next command."""
+    return (
+        arguments[:1] != []
+        and re.match(r"list\b", arguments[0]) is not None
+        and not any(a.startswith("-") or re.search(r"[;\n]", a) for a in arguments)
+    )
+
+
+def _apk(arguments: list[str]) -> bool:
+    return next((a for a in arguments if not a.startswith("-")), "") == "info" and _options_only("-e", "-v")(arguments)
+
+
+def _pacman(arguments: list[str]) -> bool:
+    """Its actions are capital letters, or long options."""
+    options = [a for a in arguments if a.startswith("-")]
+    return _begins_with("-Q")(arguments) and all(re.fullmatch("-Q[a-z]*|-[a-z]+", a) for a in options)
 
 
 def _sysctl(arguments: list[str]) -> bool:
@@ -312,6 +361,10 @@ def _openssl(arguments: list[str]) -> bool:
     return reading and not any(a.removeprefix("-").startswith(tuple(w[1:] for w in writing)) for a in arguments)
 
 
+_DPKG_LISTS = _words(
+    "-l -s -S -L -p -V -C --list --status --search --listfiles --verify --audit --get-selections --print-avail "
+    "--print-architecture --print-foreign-architectures --compare-versions --version"
+)
 _PROGRAMS: dict[str, Check] = {
     **dict.fromkeys(
         _words("true false : test [ echo printf pwd uname arch id groups whoami who w uptime free"), _anything
@@ -353,28 +406,30 @@ _PROGRAMS: dict[str, Check] = {
     "mount": _nothing,
     "sysctl": _sysctl,
     "lsof": _without("-r", "+r"),
-    "dpkg": _begins_with(
-        *_words("-l -s -S -L -p -V -C --list --status --search --listfiles --verify --audit --print- --get-sel"),
-        "--compare-versions",
-        "--version",
+    "dpkg": _all(_begins_with("-"), _options_only(*_DPKG_LISTS, "--no-pager")),
+    "rpm": _all(
+        _begins_with("-q", "-V", "--query", "--verify"),
+        _without("-E", "-D", "--eval", "--define", "--pipe"),
+        # Aliases that pipe into a shell, and other actions.
+        _without(*_words("--setperms --setugids --setcaps --restore --import --initdb --rebuilddb --erase --install")),
+        _without(*_words("--upgrade --freshen --reinstall")),
     ),
-    "rpm": _all(_begins_with("-q", "-V", "--query", "--verify"), _without("-E", "-D", "--eval", "--define", "--pipe")),
-    "apk": lambda arguments: "info" in arguments and _only("info", "-e", "-v")([a for a in arguments if a[:1] == "-"]),
-    "pacman": _begins_with("-Q"),
+    "apk": _apk,
+    "pacman": _pacman,
     "apt-cache": _first_of("policy", "show", "madison", "showpkg", "depends", "rdepends"),
     "apt-mark": _first_of("showhold", "showauto", "showmanual"),
     "pip": _first_of("list", "show", "freeze", "check"),
     "pip3": _first_of("list", "show", "freeze", "check"),
-    "update-alternatives": _begins_with("--display", "--query", "--list"),
-    "crontab": _all(_begins_with("-l", "-u"), lambda arguments: "-l" in arguments and "-" not in arguments),
-    "chage": _begins_with("-l", "--list"),
-    "passwd": _begins_with("-S", "--status"),
+    "update-alternatives": _all(_begins_with("--"), _options_only("--display", "--query", "--list")),
+    "crontab": _all(_options_only("-l", "-u"), lambda arguments: "-l" in arguments),
+    "chage": _all(_begins_with("-l", "--list"), _options_only("-l", "--list", "-i", "--iso8601")),
+    "passwd": _all(_begins_with("-S", "--status"), _options_only("-S", "--status", "-a", "--all")),
     "swapon": _only("-s", "--show", "--summary", "--noheadings"),
     "sshd": _all(_begins_with("-T", "-t"), _only("-T", "-t")),
     "visudo": _all(_begins_with("-c"), _without("-f", "-x", "--export")),
-    "iptables": _all(_begins_with("-L", "-S", "--list", "-n", "-t"), _without("-Z", "--zero", "-A", "-D", "-F")),
-    "ip6tables": _all(_begins_with("-L", "-S", "--list", "-n", "-t"), _without("-Z", "--zero", "-A", "-D", "-F")),
-    "nft": _begins_with("list"),
+    "iptables": _iptables,
+    "ip6tables": _iptables,
+    "nft": _nft,
     "ufw": _begins_with("status"),
     "auditctl": _only("-l", "-s"),
     "getsebool": _anything,

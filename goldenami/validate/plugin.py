@@ -8,10 +8,10 @@ Tests may use:
 - ``@pytest.mark.gate("image", …)``: run the test at these gates only;
 - ``@pytest.mark.retry(times, delay=1.0)``: repeat a failed test up to ``times`` times, with ``delay`` seconds before
   each repetition. A test without the mark is repeated ``retries`` times (TestSettings), because services may still
-  start after a boot. It is not repeated if it read only what does not change by itself: packages, accounts,
-  configuration. Only the body is repeated, with the same fixtures. A test that passed only when it was repeated is
-  reported as flaky, never as passed;
-- ``@pytest.mark.reads``: the commands of this test change nothing on the host, so they may be sent ahead;
+  start after a boot. One with the mark ``reads`` is not repeated if it read only what does not change by itself:
+  packages, accounts, configuration. Only the body is repeated, with the same fixtures. A test that passed only when it
+  was repeated is reported as flaky, never as passed;
+- ``@pytest.mark.reads``: the test only reads, with its fixtures, so it may run ahead. See ``ahead``;
 - ``@pytest.mark.alone``: this test gets no answer that was read ahead. See ``ahead``.
 
 A test that takes longer than the limit fails. If the host is lost, the run ends with an error of the infrastructure;
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     follow_parent()
     config.addinivalue_line("markers", "gate(*names): run at these gates only")
-    config.addinivalue_line("markers", "reads: the test changes nothing, so its commands may be sent ahead")
+    config.addinivalue_line("markers", "reads: the test only reads, so it may run ahead")
     config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
     config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
     settings = replace(TestSettings.from_file(settings_fd), connections=connections[0] if connections else None)

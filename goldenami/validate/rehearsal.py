@@ -1,15 +1,15 @@
 """The rehearsal: a copy of the test process, in which the bodies of many tests run at once, to find their commands.
 
-The process of the tests forks. The copy runs each test's fixtures and body, each in a thread of its own; a body stops
-at each command until the answer is there. The copy sends the commands of all bodies together to the process of the
-tests, which runs them on the host as one batch. Outcomes in the copy mean nothing and are thrown away with it: the
-tests themselves run afterwards, one after the other, as pytest runs them. So the memory of the tests is not touched.
+The process of the tests forks. The copy runs the fixtures and bodies of tests that promise to do nothing but read
+(mark ``reads``), each in a thread of its own; a body stops at each command until the answer is there. The copy sends
+the commands of all bodies together to the process of the tests, which runs them on the host as one batch. Outcomes in
+the copy mean nothing and are thrown away with it: the tests themselves run afterwards, one after the other, as pytest
+runs them. So the memory of the tests is not touched.
 
-A test is rehearsed only as long as it computes and reads. Python reports to an audit hook what a body does beside that:
-it opens a socket, writes a file, starts a program, sleeps. The body then ends in the copy before it has done that; so
-it does with a command that is not known to be reading. Later tests may depend on what that test does, so they are not
-rehearsed either, until that test has run.
-"""
+Even so, a test is rehearsed only as long as it computes and reads. Python reports to an audit hook what a body does
+beside that: it opens a socket, writes a file, starts a program, sleeps. The body then ends in the copy before it has
+done that; so it does with a command that is not known to be reading. Later tests may depend on what that test does, so
+they are not rehearsed either, until that test has run."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CHECKS = """
 import pytest
 
+pytestmark = pytest.mark.reads
+
 @pytest.fixture(scope="module")
 def release(host):
     return host.check_output("cat /etc/os-release")
@@ -107,6 +109,9 @@ def test_what_tests_do_on_this_computer_happens_once_and_in_their_order(bench: B
         """
 import os, subprocess, time
 from pathlib import Path
+import pytest
+
+pytestmark = pytest.mark.reads  # which is wrong
 seen = []
 
 def test_reads(host):
@@ -143,11 +148,59 @@ def test_sees_nothing(host, variables):
     assert (report.passed, report.flaky) == (8, 0)
 
 
+def test_only_tests_that_promise_to_read_run_ahead(bench: Bench) -> None:
+    """The tests note it in memory that a copy of their process has in common with them. No audit hook reports that."""
+    path = bench.write(
+        """
+import mmap, os
+import pytest
+
+here = os.getpid()
+ran_ahead = mmap.mmap(-1, 2)
+
+def note(place):
+    if os.getpid() != here:
+        ran_ahead[place] = 1
+
+@pytest.mark.reads
+@pytest.mark.parametrize("number", range(2))
+def test_reads(host, number):
+    note(0)
+    assert host.check_output("echo %s", str(number)) == str(number)
+
+@pytest.fixture
+def noted():
+    note(1)
+
+@pytest.mark.parametrize("number", range(2))
+def test_does_more(host, number, noted):
+    note(1)
+    assert host.check_output("echo one") == "one"
+
+@pytest.mark.reads
+@pytest.mark.parametrize("number", range(2))
+def test_reads_again(host, number):
+    assert host.check_output("echo %s", str(number)) == str(number)
+
+def test_all(host):
+    note(1)
+    assert host.check_output("echo two") == "two"
+    assert tuple(ran_ahead) == (1, 0)
+"""
+    )
+    report = bench.run(path)
+    require(report)
+    assert (report.passed, report.flaky) == (7, 0)
+
+
 def test_a_test_that_waits_for_a_change_sees_it(bench: Bench) -> None:
     path = bench.write(
         """
 import time, threading
 from pathlib import Path
+import pytest
+
+pytestmark = pytest.mark.reads
 
 def test_waits(host, variables):
     made = variables["folder"] + "/made"
@@ -172,7 +225,8 @@ def test_commands_of_later_tests_come_after_one_that_waits(bench: Bench) -> None
         """
 import pytest
 
-@pytest.mark.reads
+pytestmark = pytest.mark.reads
+
 def test_waits(host, variables):
     host.run("set -- --wait; sleep 0.5; : >%s/made", variables["folder"])
 
@@ -190,7 +244,8 @@ def test_output_arrives_unchanged(bench: Bench) -> None:
         r"""
 import pytest
 
-@pytest.mark.reads
+pytestmark = pytest.mark.reads
+
 @pytest.mark.parametrize("number", range(3))
 def test_bytes(host, number):
     done = host.run("awk 'BEGIN { for (i = 0; i < 256; i++) printf \"%%c\", i }'; printf 'a\nb' >&2; exit 7")
@@ -215,10 +270,11 @@ def test_a_command_that_never_ends_fails_only_its_own_test(bench: Bench) -> None
         """
 import pytest
 
+pytestmark = pytest.mark.reads
+
 def test_before(host):
     assert host.check_output("echo a") == "a"
 
-@pytest.mark.reads
 def test_hangs(host):
     host.run("sleep 60")
 
@@ -236,6 +292,8 @@ def test_a_fixture_that_nobody_can_rehearse_ends_the_rehearsal_only(bench: Bench
     path = bench.write(
         """
 import pytest
+
+pytestmark = pytest.mark.reads
 
 @pytest.fixture
 def odd(request, tmp_path):

@@ -23,6 +23,20 @@ sudo -n -u nobody /bin/sh -c 'test -e /etc/passwd'
 runuser -u nobody -- /bin/sh -c 'id -un'
 /usr/bin/ss --numeric --listening --tcp
 /sbin/sysctl -n net.ipv4.ip_forward
+systemctl --no-pager --property=ActiveState show nginx
+systemctl show -p ActiveState nginx
+iptables -t nat -S PREROUTING
+iptables -w 90 -t filter -S
+ip6tables -L -n -v --line-numbers
+ip a s
+ip -br link show
+nft list ruleset
+dpkg -l nginx
+dpkg --print-architecture
+passwd -S root
+chage -l root
+crontab -u root -l
+pacman -Qi nginx
 sha256sum /etc/passwd | cut -d ' ' -f 1
 grep -qs -- 'a; rm -rf /' /etc/passwd
 ps -Aww -o pid,comm:50,lstart,args
@@ -73,6 +87,33 @@ date -s tomorrow
 date 010100002030
 mount /dev/sda1 /mnt
 iptables -t filter -A INPUT -j DROP
+iptables -t nat -I PREROUTING -j DROP
+iptables -t filter -P INPUT DROP
+iptables -n --flush
+iptables -L -Z
+iptables -t nat
+ip6tables -t raw -X
+ip link s eth0 down
+ip l s eth0 down
+nft 'list ruleset; flush ruleset'
+nft list ruleset ';' flush ruleset
+nft -f /tmp/x
+nft list ruleset -f /tmp/x
+systemctl -p show restart x
+systemctl --prop show restart x
+systemctl -qp show restart x
+timedatectl -p show set-time 00:00
+apt-mark -o showhold hold x
+pip --log show install x
+passwd -S -d root
+passwd -Sd root
+dpkg -l --purge x
+chage -l -m 3 x
+crontab -u root -l -r
+update-alternatives --display x --auto x
+rpm -q --setperms nginx
+apk add info
+pacman -Q -R nginx
 journalctl --vacuum-time=1s
 journalctl -f
 journalctl --rot

@@ -532,6 +532,10 @@ def test_a_definite_failure_is_not_repeated(bench: Bench) -> None:
     """A host without systemd never says that its boot has ended, so a program stands in for systemctl."""
     path = bench.write(
         """
+import pytest
+
+pytestmark = pytest.mark.reads
+
 def test_package(host, tries=[]):
     tries.append(1)
     assert host.check_output("id -un nobody") == "somebody", f"tried {len(tries)} times"
@@ -582,6 +586,8 @@ def test_the_rehearsal_cannot_use_the_connection(bench: Bench) -> None:
     path = bench.write(
         """
 import pytest
+
+pytestmark = pytest.mark.reads
 
 @pytest.fixture(scope="module")
 def directly(host):
