@@ -217,7 +217,7 @@ def test_lists_that_are_just_not_too_long_are_whole(top: Path) -> None:
     limits = {"5000": 1, "20000": 3, "1000": 1, "2000": 1, "64": 1}
     found = read(top, *((f"_most {limit} ", f"_most {count} ") for limit, count in limits.items()))
     assert found.complete
-    assert len(found.components) == 9
+    assert len(found.components) == 8
 
 
 def test_volumes_that_are_mounted_are_read(top: Path) -> None:

@@ -73,6 +73,7 @@ def run_items_here(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",  # names of files can be any bytes
             timeout=60,
         )
         for line in done.stdout.splitlines():
