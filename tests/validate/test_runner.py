@@ -156,9 +156,9 @@ def test_next(host):
     assert host.run("true").succeeded
 """
     )
-    report = bench.run(path, test_timeout=1.0)
+    report = bench.run(path, test_timeout=6.0)  # the next test connects again, on a busy machine
     assert (report.passed, report.failed) == (1, 1)
-    assert report.failures[0].message.startswith("took longer than 1 s\n> host.run(")
+    assert report.failures[0].message.startswith("took longer than 6 s\n> host.run(")
 
 
 def test_the_whole_run_has_a_limit(bench: Bench) -> None:
