@@ -58,9 +58,9 @@ def test_only_allowed_images_are_seen_and_launched(cloud: PaperCloud) -> None:
 def test_new_accounts_block_public_images(cloud: PaperCloud) -> None:
     ec2 = client(cloud)
     assert ec2.get_image_block_public_access_state()["ImageBlockPublicAccessState"] == "block-new-sharing"
-    snapshot = ec2.create_snapshot(VolumeId=ec2.create_volume(Size=1, AvailabilityZone="eu-central-1a")["VolumeId"])[
-        "SnapshotId"
-    ]
+    volume = ec2.create_volume(Size=1, AvailabilityZone="eu-central-1a")["VolumeId"]
+    cloud.cloud.settle()  # a volume that is being created has no snapshots
+    snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
     cloud.cloud.settle()
     devices = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
     image = ec2.register_image(Name="own", RootDeviceName="/dev/xvda", BlockDeviceMappings=devices)["ImageId"]
