@@ -104,6 +104,20 @@ _READ_KEY = ("kms:DescribeKey key ebs", "kms:Decrypt key ebs", "kms:CreateGrant 
 _WRITE_KEY = ("kms:GenerateDataKeyWithoutPlaintext key ebs",)
 _CHANGE_KEY = (*_READ_KEY, *_WRITE_KEY, "kms:ReEncryptFrom key ebs", "kms:ReEncryptTo key ebs")
 
+# What RunInstances uses and makes, and the tags of that.
+_LAUNCHED = (
+    "image",
+    "snapshot",
+    "instance new",
+    "network-interface new",
+    "volume new",
+    "spot-instances-request new",
+    "security-group",
+    "subnet",
+    "key-pair",
+)
+_LAUNCH_TAGS = _creating("RunInstances", "instance", "volume", "network-interface", "spot-instances-request")
+
 _ALL_READERS = (_B, _P, _L)
 _NO_GROUP = "tests/release/test_consumer_launch.py makes the call"
 
@@ -269,17 +283,9 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "launch builders and test instances",
         (_BUILD,),
         (_B,),
-        "image",
-        "snapshot",
-        "instance new",
-        "network-interface new",
-        "volume new",
-        "spot-instances-request new",
-        "security-group",
-        "subnet",
-        "key-pair",
+        *_LAUNCHED,
         "iam:PassRole profile-role pass-to-ec2",
-        *_creating("RunInstances", "instance", "volume", "network-interface", "spot-instances-request"),
+        *_LAUNCH_TAGS,
         *_CHANGE_KEY,
     ),
     _row("ec2:StopInstances", "stop the builder before the capture", (_BUILD,), (_B,), "instance ours"),
@@ -759,16 +765,8 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "launch test instances",
         (_PROVE,),
         (_P,),
-        "image",
-        "snapshot",
-        "instance new",
-        "network-interface new",
-        "volume new",
-        "spot-instances-request new",
-        "security-group",
-        "subnet",
-        "key-pair",
-        *_creating("RunInstances", "instance", "volume", "network-interface", "spot-instances-request"),
+        *_LAUNCHED,
+        *_LAUNCH_TAGS,
         *_CHANGE_KEY,
     ),
     _row("ec2:TerminateInstances", "end test instances", (_PROVE, _RETIRE), (_P,), "instance ours"),
