@@ -173,21 +173,24 @@ def test_no_leftovers(facts: Facts, declared: Mapping[str, Any]) -> None:
 @pytest.mark.gate("image")
 def test_identity_was_made_at_this_boot(facts: Facts, declared: Mapping[str, Any]) -> None:
     """The machine-id and the host keys of SSH are not older than this boot, so each instance has its own."""
-    if not declared.get("fresh"):
-        pytest.skip("NOT PROVEN: the test needs a new instance of the image")
-    start = _start(facts)
-    old = [name for time, name in (line.split(" ", 1) for line in facts["identity"]) if int(time) < start]
+    old = _before_this_boot(facts, declared, "identity")
     assert not old, f"made before the instance: {', '.join(old)}"
 
 
 @pytest.mark.gate("image")
 def test_no_old_temporary_files(facts: Facts, declared: Mapping[str, Any]) -> None:
     """/tmp and /var/tmp have no file from before this boot."""
+    old = _before_this_boot(facts, declared, "temporary")
+    assert not old, f"temporary files of the builder: {', '.join(old[:20])}"
+
+
+def _before_this_boot(facts: Facts, declared: Mapping[str, Any], name: str) -> list[str]:
+    """Return the files of a fact, listed as time and path, that are older than this boot. Skips the test on an instance
+    that was not launched for it."""
     if not declared.get("fresh"):
         pytest.skip("NOT PROVEN: the test needs a new instance of the image")
     start = _start(facts)
-    old = [path for time, path in (line.split(" ", 1) for line in facts["temporary"]) if float(time) < start]
-    assert not old, f"temporary files of the builder: {', '.join(old[:20])}"
+    return [path for time, path in (line.split(" ", 1) for line in facts[name]) if float(time) < start]
 
 
 def _start(facts: Facts) -> int:
