@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -49,11 +49,10 @@ class _Row:
     instances: int | None
 
 
-def write(site: Site, out: Path, progress: Callable[[int, int], object] | None = None) -> Written:
+def write(site: Site, out: Path) -> Written:
     """Write the site to ``out``, in place of an earlier one there, at once: a reader finds the old or the new one.
 
-    ``progress`` is called with the number of recipes that are done, and of all. Raises UsageError if ``out`` is a
-    folder with other files; OutputFailed if it cannot be written.
+    Raises UsageError if ``out`` is a folder with other files; OutputFailed if it cannot be written.
     """
     if out.is_symlink() or (out.exists() and not (out / MARK).is_file() and not _is_empty(out)):
         raise UsageError(
@@ -66,7 +65,7 @@ def write(site: Site, out: Path, progress: Callable[[int, int], object] | None =
         raise OutputFailed(f"{out} cannot be written: {error.strerror}") from None
     try:
         folder.chmod(0o755)
-        written = _Writer(site, folder).write(progress)
+        written = _Writer(site, folder).write()
         _replace(folder, out)
     except OSError as error:
         raise OutputFailed(f"{out} cannot be written: {error.strerror}") from None
@@ -105,23 +104,14 @@ class _Writer:
         self._search: list[tuple[str, str, str]] = []
         self._entries: list[dict[str, str]] = []
 
-    def write(self, progress: Callable[[int, int], object] | None) -> Written:
-        site, every = self._site, len(self._site.names)
-        names = []
-        for number, name in enumerate(site.names):
-            if progress is not None:
-                progress(number, every)
-            names.append(self._name(name))
+    def write(self) -> Written:
+        site = self._site
+        names = [self._name(name) for name in site.names]
         channels = site.channel_names()
-        rows = [
-            (
-                name,
-                [next((c for c in name.channels if c.channel == channel), None) for channel in channels],
-                name.marks[name.releases[0]] if name.releases else None,
-            )
+        board = [
+            (name, _cells(name, channels), name.marks[name.releases[0]] if name.releases else None)
             for name in site.names
         ]
-        board = [(name, [_Cell.of(channel) for channel in row], newest) for name, row, newest in rows]
         releases = sum(len(name.releases) for name in site.names)
         first = self._page("index.html", "index.html.j2", root="", channels=channels, rows=board, releases=releases)
         for file in ("style.css", "site.js"):
@@ -225,11 +215,11 @@ class _Cell:
     created: str
     unusable: str | None
 
-    @classmethod
-    def of(cls, channel: Any) -> _Cell | None:
-        if channel is None:
-            return None
-        return cls(channel.current, channel.created or channel.history[-1].moved, channel.unusable)
+
+def _cells(name: NameFacts, channels: Sequence[str]) -> list[_Cell | None]:
+    """Return what a recipe has in each of these channels; None where it does not have the channel."""
+    own = {one.channel: _Cell(one.current, one.created or one.history[-1].moved, one.unusable) for one in name.channels}
+    return [own.get(channel) for channel in channels]
 
 
 def _row(release: ReleaseFacts) -> _Row:
