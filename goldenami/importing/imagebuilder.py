@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import yaml
 
-from goldenami.errors import InvalidInput, NotFound, Problem
+from goldenami.errors import InvalidInput, Problem
+from goldenami.importing.documents import maps, read_text
 from goldenami.importing.draft import Content, Draft
 from goldenami.importing.values import MARKS, as_text, identifier
-from goldenami.reading import Files, describe
 
 _EXPRESSION: Final = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _CHAINED: Final = re.compile(r"(\w+)\.([\w-]+)\.inputs(?:\[(\d+)\])?\.(\w+)")
@@ -64,8 +64,8 @@ def draft_agent(path: Path, systems: Sequence[str]) -> Draft:
         draft.recipe["description"] = " ".join(str(document["description"]).split())
     found = _Component(draft, str(path), systems)
     _declare(found, document, lines)
-    for phase in _list(document.get("phases")):
-        for step in _list(phase.get("steps")):
+    for phase in maps(document.get("phases")):
+        for step in maps(phase.get("steps")):
             _add(found, str(phase.get("name", "")), step, lines.get(id(step), 0))
     for one in found.steps.values():
         _translate(found, one)
@@ -82,13 +82,7 @@ def draft_agent(path: Path, systems: Sequence[str]) -> Draft:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[int, int]]:
     """Return the document, and the lines of its steps by identity."""
-    try:
-        text = Files([path.parent]).read_bytes(path).decode()
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = describe(error, path.name) if isinstance(error, OSError) else f"{path.name} is not UTF-8"
-        raise InvalidInput([Problem(str(path), 1, 1, reason)]) from None
+    text = read_text(path, _HINT)
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -117,13 +111,9 @@ def _note_lines(node: Any, value: Any, lines: dict[int, int]) -> None:
                 _note_lines(inner, value[key.value], lines)
 
 
-def _list(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
 def _declare(found: _Component, document: Mapping[str, Any], lines: Mapping[int, int]) -> None:
     params: dict[str, Any] = {}
-    for declared in _list(document.get("parameters")):
+    for declared in maps(document.get("parameters")):
         for name, about in declared.items():
             about = about if isinstance(about, dict) else {}
             found.params[name] = identifier(name)
@@ -137,7 +127,7 @@ def _declare(found: _Component, document: Mapping[str, Any], lines: Mapping[int,
             params[identifier(name)] = param
     if params:
         found.draft.recipe["params"] = params
-    for declared in _list(document.get("constants")):
+    for declared in maps(document.get("constants")):
         for name, about in declared.items():
             found.constants[name] = as_text(about.get("value") if isinstance(about, dict) else about)
     for key in document:

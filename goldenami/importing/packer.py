@@ -13,10 +13,10 @@ import yaml
 
 from goldenami.errors import InvalidInput, NotFound, Problem
 from goldenami.importing import hcl
+from goldenami.importing.documents import maps, read_text
 from goldenami.importing.draft import Draft
 from goldenami.importing.sources import EBS, Translation, recipe_name
 from goldenami.importing.values import Block, Code, Reference, Text, Value, Variable, joined
-from goldenami.reading import Files, describe
 
 _CALL: Final = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 _USER: Final = re.compile(r"(user|env)\s+[`\"]([^`\"]+)[`\"]")
@@ -121,23 +121,13 @@ def _set(template: Template, values: Mapping[str, Value]) -> None:
             template.variables[name] = replace(known, default=value.given, env=None)
 
 
-def _text(path: Path) -> str:
-    try:
-        return Files([path.parent]).read_bytes(path).decode()
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist", hint=_FILE_HINT) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = describe(error, path.name) if isinstance(error, OSError) else f"{path.name} is not UTF-8"
-        raise InvalidInput([Problem(str(path), 1, 1, reason, _FILE_HINT)]) from None
-
-
 # --- HCL2 -------------------------------------------------------------------------------------------------------------
 
 
 def _read_hcl(files: Sequence[Path], folder: Path) -> Template:
     template = Template(str(files[0] if len(files) == 1 else folder), folder)
     scope = hcl.Scope(template.variables)
-    trees = [(str(file), hcl.parse(_text(file), str(file))) for file in files]
+    trees = [(str(file), hcl.parse(read_text(file, _FILE_HINT), str(file))) for file in files]
     for name, tree in trees:
         hcl.declare(tree, name, scope)
     for name, tree in trees:
@@ -174,7 +164,7 @@ def _source_name(text: str) -> str:
 
 
 def _var_file(path: Path) -> dict[str, Value]:
-    text = _text(path)
+    text = read_text(path, _FILE_HINT)
     if path.name.endswith(".json"):
         return {name: Value(value, str(path), 0) for name, value in _load(text, path).items()}
     return hcl.assignments(hcl.parse(text, str(path)), str(path), hcl.Scope())
@@ -196,7 +186,7 @@ def _load(text: str, path: Path) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Template:
-    text = _text(path)
+    text = read_text(path, _FILE_HINT)
     loaded, lines = _load(text, path), _Lines(text)
     template = Template(str(path), path.parent)
     secret = loaded.get("sensitive-variables")
@@ -207,13 +197,13 @@ def _read_json(path: Path) -> Template:
         line = lines.of("variables", name)
         template.variables[name] = Variable(name, value, sensitive, str(path), line, env[1] if env else None)
     build = Build([])
-    for number, one in enumerate(_list(loaded.get("builders"))):
+    for number, one in enumerate(maps(loaded.get("builders"))):
         kind = str(one.get("type", ""))
         name = str(one.get("name") or kind)
         block = _json_block("source", f"{kind}/{name}", one, ("builders", number), str(path), lines)
         template.sources[f"{kind}.{name}"] = block
         build.sources.append(f"{kind}.{name}")
-    for number, one in enumerate(_list(loaded.get("provisioners"))):
+    for number, one in enumerate(maps(loaded.get("provisioners"))):
         where = ("provisioners", number)
         build.provisioners.append(_json_block("provisioner", str(one.get("type", "")), one, where, str(path), lines))
     for number, one in enumerate(_flat(loaded.get("post-processors"))):
@@ -226,10 +216,6 @@ def _read_json(path: Path) -> Template:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _flat(value: Any) -> list[Any]:
