@@ -16,7 +16,6 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -181,7 +180,7 @@ class _Shell:
         self._on_not_started = on_not_started
         self._lock = threading.Lock()
         self._sending = threading.Lock()
-        self._pending = deque(enumerate(first, 1))
+        self._pending = dict(enumerate(first, 1))  # by number: what is sent may overtake what was sent before
         self._outputs: dict[int, dict[bool, tuple[int, bytes, float]]] = {}  # by number, and whether it is stderr
         self._number = len(first)
         self.has_answered = False
@@ -201,7 +200,7 @@ class _Shell:
                     lost.append(asked)
                     continue
                 self._number += 1
-                self._pending.append((self._number, asked))
+                self._pending[self._number] = asked
                 encoded = asked.command.encode("utf-8", errors="surrogateescape")
                 data += f"{self._number} {encoded.count(10) + 1}\n".encode() + encoded + b"\n"
         if data:
@@ -238,9 +237,9 @@ class _Shell:
         with self._lock:
             found = self._outputs.setdefault(number, {})
             found[is_stderr] = (status, output, seconds)
-            if len(found) < 2 or not self._pending or self._pending[0][0] != number:
+            if len(found) < 2 or number not in self._pending:
                 return
-            _, asked = self._pending.popleft()
+            asked = self._pending.pop(number)
             self.has_answered = True
             del self._outputs[number]
         answer = None
@@ -255,12 +254,12 @@ class _Shell:
             if self.ended:
                 return
             self.ended = True
-            left = list(self._pending)
+            left = list(self._pending.values())
             self._pending.clear()
         if not self.has_answered:
             self._on_not_started()
         self._channel.close()
-        for _, asked in left:
+        for asked in left:
             asked.on_answer(asked.text, None)
 
 

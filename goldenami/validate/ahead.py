@@ -171,8 +171,11 @@ class Ahead:
         """End a test. The answers are forgotten, unless the whole test was rehearsed."""
         if not self._answers and not self._outstanding and self._copy is None:
             return
-        if not self._is_rehearsed() or _tears_down(item, next_item):
-            self.forget()
+        try:
+            if not self._is_rehearsed() or _tears_down(item, next_item):
+                self.forget()
+        except ConnectionLost:  # the next command of a test finds it, too
+            self.close()
 
     def _is_rehearsed(self) -> bool:
         """Return whether the rehearsal of the current test has reached its end."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 import marshal
 import os
@@ -51,8 +52,17 @@ _HARMLESS = frozenset(_EVENTS.split())
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+_current = threading.local()  # ``body``: the one that this thread runs
+
+
 class StopRehearsalError(BaseException):
     """A body is about to do something other than computing and reading, so its rehearsal ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = getattr(_current, "body", None)
+        if body is not None:
+            body.is_told_to_stop = True  # it may catch this
 
 
 class _State(Enum):
@@ -129,6 +139,7 @@ class _Body:
     kind: Kind = Kind.READS
     is_sent: bool = False
     answered: int = 0
+    is_told_to_stop: bool = False
     key: object = None  # of the fixture by which it is blocked
     get_command: Any = None  # of the backend, while it is in testinfra's ``host.sudo()``
     times: dict[str, int] = field(default_factory=dict)
@@ -166,15 +177,15 @@ class Rehearsal:
         self._ended: list[int] = []
         self._stopped: list[int] = []
         self._end = len(items)  # no test from this number on is rehearsed
-        self._current = threading.local()
         self._fixtures: dict[object, tuple[str, Any]] = {}
-        self._kept: list[object] = []  # generators of common fixtures, which are not torn down here
+        self._kept: list[object] = []  # generators: without a reference, Python would run their clean-up
 
     def serve(self) -> NoReturn:
         """Run the bodies, until none is left or the process of the tests ends the pipe."""
         try:
             _be_quiet({self._in, self._out, *self._kept_open})
             _without_locks()
+            gc.disable()  # it could run the clean-up of generators in any thread
             self._backend.ask_rehearsal = self._ask
             sys.addaudithook(self._watch)
             self._run()
@@ -279,22 +290,23 @@ class Rehearsal:
 
     def _run_body(self, body: _Body) -> None:
         body.go.acquire()
-        self._current.body = body
-        state = _State.ENDED
+        _current.body = body
+        state = _State.STOPPED
         try:
             _call(body.item, lambda name: self._fixture(body, name))
             for generator in reversed(body.generators):
                 next(generator, None)
-        except (StopRehearsalError, pytest.exit.Exception, SystemExit, KeyboardInterrupt):
-            state = _State.STOPPED
+            state = _State.ENDED
+        except (AssertionError, pytest.fail.Exception, pytest.skip.Exception):
+            state = _State.ENDED  # the test itself will fail, or be skipped
         except BaseException:
-            pass  # the test itself will fail, or be skipped
-        self._current.body = None
-        body.state = state
+            pass  # perhaps only because of the rehearsal
+        _current.body = None
+        body.state = _State.STOPPED if body.is_told_to_stop else state
         body.back.release()
 
     def _ask(self, text: str) -> Result | None:
-        body: _Body = self._current.body
+        body: _Body = _current.body
         is_declared = body.item.get_closest_marker("reads") is not None
         body.kind = kind_of(text, is_declared=is_declared)
         body.times[text] = body.times.get(text, 0) + 1
@@ -318,7 +330,7 @@ class Rehearsal:
 
     def _watch(self, event: str, arguments: tuple[Any, ...]) -> None:
         """The audit hook."""
-        if event in _HARMLESS or getattr(self._current, "body", None) is None:
+        if event in _HARMLESS or getattr(_current, "body", None) is None:
             return
         if event == "open" and len(arguments) > 2 and not (arguments[2] or 0) & _WRITING:
             return
@@ -370,7 +382,9 @@ class Rehearsal:
                 vars(arguments[wanted])["param"] = parameters[name]
         value = function(**arguments)
         if inspect.isgenerator(value):
-            (body.generators if definition.scope == "function" else self._kept).append(value)
+            self._kept.append(value)
+            if definition.scope == "function":
+                body.generators.append(value)
             return next(value)
         if inspect.iscoroutine(value) or inspect.isasyncgen(value):
             raise StopRehearsalError
@@ -416,9 +430,6 @@ class _Request:
     def __init__(self, item: pytest.Item, fixture: Callable[[str], Any]) -> None:
         self.node, self.config, self.session = item, item.config, item.session
         self.getfixturevalue = fixture
-
-    def addfinalizer(self, _: Callable[[], object]) -> None:
-        """The copy tears nothing down."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise StopRehearsalError
