@@ -45,6 +45,7 @@ _FRESH_SECONDS = 10.0
 _PARTIAL_SECONDS = 2.0  # the copy gets the answers so far, while slower commands run
 _START_SECONDS = 20.0  # for the first answer of a shell
 _IDLE_SECONDS = 5.0  # for the commands that run, before one that runs alone
+_SILENT_SECONDS = 3.0  # of the copy while it computes; then it hangs
 _POLL = 0.25
 # What testinfra's modules and the built-in suites ask first to find out what kind of host this is. They are asked while
 # the copy starts, which saves a turn for each.
@@ -118,6 +119,7 @@ class Ahead:
         self._known: set[int] = set()  # tests whose rehearsal has reached its end
         self._asked: set[str] = set()  # by the copy, which waits for the answers
         self._asked_at = 0.0
+        self._silent_since: float | None = None  # while the copy computes: since its last sign of life
         self._rehearsed = -1  # a copy has been started for the tests up to this number
 
     # --- the course of the tests --------------------------------------------------------------------------------------
@@ -274,7 +276,8 @@ class Ahead:
         self._shells[1].ask(
             [text for text in texts if inside[text] is None],
             [(text, command) for text, command in inside.items() if command is not None],
-            lambda text, answer: events.put((text, answer)),
+            # The time is that of the answer, not that of the moment when a test wants it.
+            lambda text, answer: events.put((text, answer, self._clock() - (answer.seconds if answer else 0.0))),
         )
 
     def _close_shells(self) -> None:
@@ -290,11 +293,12 @@ class Ahead:
             self._look_at_the_clock()
             return
         if isinstance(event, tuple):
-            text, answer = event
+            text, answer, read_at = event
             self._outstanding.discard(text)
-            self._answers[text] = (answer, self._clock())
+            self._answers[text] = (answer, read_at)
             self._only_until.pop(text, None)
             if text in self._waits:
+                self._answers[text] = (answer, self._clock())  # the state that it waited for is that of its end
                 self._forget_older(text)
             if self._asked and self._asked.isdisjoint(self._outstanding):
                 self._answer_the_copy()
@@ -314,6 +318,9 @@ class Ahead:
                 self._close_shells()  # a login shell that does not start; a channel of its own tells why
         if self._asked - self._outstanding and self._clock() - self._asked_at > _PARTIAL_SECONDS:
             self._answer_the_copy()
+        since = self._silent_since
+        if self._copy is not None and since is not None and self._clock() - since > _SILENT_SECONDS:
+            self._copy.kill()  # it hangs, for example by a lock that a thread held when it was made
 
     # --- the copy -----------------------------------------------------------------------------------------------------
 
@@ -336,6 +343,10 @@ class Ahead:
         if message is None:
             copy.has_stopped = True
             return
+        if message.is_sign:
+            self._silent_since = self._clock()
+            return
+        self._silent_since = None
         self._known.update(message.ended)
         if message.stopped:  # the next copy begins with fewer tests, as many of them may end as early
             reached = min(message.stopped) - copy.start
@@ -364,6 +375,7 @@ class Ahead:
         """Send the copy all answers that it waits for and that are there."""
         ready = {text: self._answers[text][0] for text in self._asked - self._outstanding if text in self._answers}
         self._asked -= ready.keys()
+        self._silent_since = self._clock()
         if self._copy is not None:
             self._copy.send({t: (a.done.status, a.done.stdout, a.done.stderr) if a else None for t, a in ready.items()})
 
@@ -422,10 +434,15 @@ class _Copy:
         except OSError:
             self.has_stopped = True
 
-    def end(self) -> None:
-        """Kill the process. It has nothing to finish."""
-        os.close(self._to_copy)
+    def kill(self) -> None:
+        """Kill the process, which has nothing to finish. It is still to be ended."""
         os.kill(self._process, signal.SIGKILL)
+        self.has_stopped = True
+
+    def end(self) -> None:
+        """Kill the process, and forget it."""
+        os.close(self._to_copy)
+        self.kill()
         os.waitpid(self._process, 0)
 
 

@@ -1,9 +1,9 @@
 """The start of the process that runs tests: it loads pytest and the rest, and then waits for its order.
 
 ``runner`` starts it before its order is known, while a host is provisioned or boots, because loading takes longer than
-many tests do. The order is one message on the socket whose descriptor is the only argument: arguments of pytest,
-environment, working directory, and with it the descriptors of the settings, the answers and the lifeline. If the parent
-ends first, or has no order for a long time, this process ends too.
+many tests do. The order comes over the socket whose descriptor is the only argument, until its end: arguments of
+pytest, environment, working directory, and with it the descriptors of the settings, the answers and the lifeline. If
+the parent ends first, or has no order for a long time, this process ends too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 import sys
 
 IDLE_SECONDS = 3600.0
-ORDER_BYTES = 1 << 20
+PIECE_BYTES = 1 << 20
 MOST_DESCRIPTORS = 4
 
 
@@ -32,10 +32,12 @@ def main() -> None:
     _ = (ssh.connect, ssh.Shells, plugin.TestRun)  # names that are loaded on demand
     gc.freeze()  # pytest collects garbage at its end, and need not look at all this
     parent.settimeout(IDLE_SECONDS)
-    data, descriptors, *_rest = socket.recv_fds(parent, ORDER_BYTES, MOST_DESCRIPTORS)
-    parent.close()
+    data, descriptors, *_rest = socket.recv_fds(parent, PIECE_BYTES, MOST_DESCRIPTORS)
     if not data:
         return
+    while piece := parent.recv(PIECE_BYTES):
+        data += piece
+    parent.close()
     order = json.loads(data)
     os.environ.clear()
     os.environ.update(order["environment"])

@@ -23,6 +23,7 @@ import signal
 import struct
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ Result = tuple[int, bytes, bytes]  # status, stdout, stderr
 
 MOST_BODIES = 200  # that run at the same time
 _STUCK_SECONDS = 2.0  # limit for a body's computing between two commands
+_SIGN_SECONDS = 0.5  # pause between two signs of life, while bodies compute
 _MOST_ASKED = 20  # times that one body may ask for one command; then it is a loop that waits for something
 
 # What a body may do in the copy, as events of Python's audit hooks. "open" is handled apart.
@@ -89,9 +91,10 @@ class Message:
     ended: list[int]
     stopped: list[int]
     is_last: bool
+    is_sign: bool = False  # only a sign of life, while the copy computes
 
     def to_bytes(self) -> bytes:
-        data = marshal.dumps((self.asked, self.known, self.ended, self.stopped, self.is_last))
+        data = marshal.dumps((self.asked, self.known, self.ended, self.stopped, self.is_last, self.is_sign))
         return struct.pack("<Q", len(data)) + data
 
     @classmethod
@@ -177,6 +180,8 @@ class Rehearsal:
         self._ended: list[int] = []
         self._stopped: list[int] = []
         self._end = len(items)  # no test from this number on is rehearsed
+        self._is_stuck = False  # a body computes without end
+        self._told_at = time.monotonic()
         self._fixtures: dict[object, tuple[str, Any]] = {}
         self._kept: list[object] = []  # generators: without a reference, Python would run their clean-up
 
@@ -201,13 +206,13 @@ class Rehearsal:
         while True:
             self._start_bodies()
             asked = self._to_ask()
-            is_last = not self._active and not self._waiting
+            is_last = self._is_stuck or (not self._active and not self._waiting)
             for body in asked:
                 body.is_sent = True
             asks = [(body.number, body.text) for body in asked]
             message = Message(asks, self._known, self._ended, self._stopped, is_last)
             self._known, self._ended, self._stopped = [], [], []
-            _write(self._out, message.to_bytes())
+            self._tell(message)
             if is_last or not self._hear():
                 return
             self._most = min(2 * self._most, MOST_BODIES)
@@ -220,6 +225,10 @@ class Rehearsal:
             if has_waited:
                 self._results.clear()  # they may be older than the state that was waited for
             self._resume_blocked()
+
+    def _tell(self, message: Message) -> None:
+        _write(self._out, message.to_bytes())
+        self._told_at = time.monotonic()
 
     def _hear(self) -> bool:
         """Wait for answers. Return false at the end of the pipe."""
@@ -240,7 +249,13 @@ class Rehearsal:
             self._resume_blocked()
 
     def _resume(self, body: _Body) -> None:
-        """Let a body go on until it asks, is blocked, or ends."""
+        """Let a body go on until it asks, is blocked, or ends.
+
+        One that computes without end cannot be ended, so the whole rehearsal ends with it."""
+        if self._is_stuck:
+            return
+        if time.monotonic() - self._told_at > _SIGN_SECONDS:
+            self._tell(Message([], [], [], [], is_last=False, is_sign=True))
         commands = vars(self._backend)
         if body.get_command is not None:
             commands["get_command"] = body.get_command
@@ -249,6 +264,7 @@ class Rehearsal:
         is_back = body.back.acquire(timeout=_STUCK_SECONDS)
         body.get_command = commands.pop("get_command", None)
         if not is_back:
+            self._is_stuck = True
             body.state = _State.STOPPED
         if body.state is _State.ASKING and body.kind is Kind.WAITS and self._has_later_answers(body):
             body.state = _State.STOPPED
@@ -264,8 +280,11 @@ class Rehearsal:
             self._active = [b for b in self._active if b.number < self._end]
 
     def _resume_blocked(self) -> None:
-        while ready := [b for b in self._active if b.state is _State.BLOCKED and self._fixtures[b.key][0] != "busy"]:
+        while not self._is_stuck and (ready := [b for b in self._active if self._is_unblocked(b)]):
             self._resume(ready[0])
+
+    def _is_unblocked(self, body: _Body) -> bool:
+        return body.state is _State.BLOCKED and self._fixtures[body.key][0] != "busy"
 
     def _has_later_answers(self, body: _Body) -> bool:
         return any(other.number > body.number and other.answered for other in self._active) or any(
@@ -301,7 +320,7 @@ class Rehearsal:
             state = _State.ENDED  # the test itself will fail, or be skipped
         except BaseException:
             pass  # perhaps only because of the rehearsal
-        _current.body = None
+        # The hook goes on to watch this thread: what ends with it may clean up.
         body.state = _State.STOPPED if body.is_told_to_stop else state
         body.back.release()
 

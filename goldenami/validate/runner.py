@@ -310,7 +310,7 @@ def prepare() -> None:
 
 def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a process for tests, and return it with the socket for its order."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)  # a message of packets has a limit
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-B", "-P", "-m", "goldenami.validate.child", str(theirs.fileno())],
@@ -329,13 +329,18 @@ def _order(order: Mapping[str, Any], descriptors: Sequence[int]) -> subprocess.P
     data = json.dumps(order).encode()
     while True:
         with _waiting_lock:
-            process, parent = _waiting.pop() if _waiting else _start()
-        with parent:
+            has_waited = bool(_waiting)
+            process, parent = _waiting.pop() if has_waited else _start()
+        with parent:  # its end is the end of the order
             try:
-                socket.send_fds(parent, [data], descriptors)
+                sent = socket.send_fds(parent, [data], descriptors)
+                parent.sendall(data[sent:])
                 return process
-            except OSError:  # it ended while it waited, so another one is started
+            except OSError as error:
                 _end(process)
+                if not has_waited:
+                    raise BuilderError(f"The process of the tests did not start: {error}") from error
+                # It ended while it waited, so another one is started.
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -333,3 +333,105 @@ def test_last(host):
     report = bench.run(path)
     require(report)
     assert (report.passed, report.skipped, report.flaky) == (6, 1, 0)
+
+
+def test_clean_up_never_runs_in_the_copy(bench: Bench) -> None:
+    """Shared memory shows it: no audit hook reports that. The bodies of both tests are given up at the last command."""
+    path = bench.write(
+        """
+import mmap, os
+import pytest
+
+pytestmark = pytest.mark.reads
+here = os.getpid()
+shared = mmap.mmap(-1, 2)
+
+def note(place):
+    if os.getpid() != here:
+        shared[place] = 1
+
+@pytest.fixture
+def cleaned():
+    note(0)
+    yield
+    note(1)
+
+@pytest.fixture
+def finalized(request):
+    request.addfinalizer(lambda: note(1))
+
+@pytest.mark.parametrize("number", range(3))
+def test_one(host, number, cleaned):
+    assert host.check_output("echo %s", str(number)) == str(number)
+    os.mkdir("here")
+    os.rmdir("here")
+
+def test_two(host, finalized):
+    assert host.check_output("echo two") == "two"
+
+def test_all(host):
+    assert list(shared[:]) == [1, 0]
+"""
+    )
+    report = bench.run(path)
+    require(report)
+    assert (report.passed, report.flaky) == (5, 0)
+
+
+def test_a_body_that_catches_the_end_of_its_rehearsal_stays_stopped(bench: Bench) -> None:
+    """Otherwise later tests would see, in the copy, what this one has not done."""
+    path = bench.write(
+        """
+import os
+import pytest
+
+pytestmark = pytest.mark.reads
+
+def test_creates(host, variables):
+    assert host.check_output("echo one") == "one"
+    try:
+        os.mkdir(variables["folder"] + "/made")
+    except BaseException:
+        pass
+
+@pytest.mark.parametrize("number", range(3))
+def test_sees_it(host, variables, number):
+    assert host.file(variables["folder"] + "/made").exists
+"""
+    )
+    report = bench.run(path, variables={"folder": str(bench.folder)})
+    require(report)
+    assert (report.passed, report.flaky) == (4, 0)
+
+
+def test_a_copy_that_hangs_is_given_up(bench: Bench) -> None:
+    """The first body keeps the interpreter of the copy for itself, so only the process of the tests can end it. The
+    third one computes without end in another copy, which ends itself."""
+    path = bench.write(
+        """
+import os
+import pytest
+
+pytestmark = pytest.mark.reads
+here = os.getpid()
+
+def test_keeps_the_interpreter(host):
+    if os.getpid() != here:
+        sum(iter(int, 1))
+    assert host.check_output("echo one") == "one"
+
+def test_between(host):
+    assert host.check_output("echo two") == "two"
+
+def test_computes(host):
+    while os.getpid() != here:
+        pass
+    assert host.check_output("echo three") == "three"
+
+def test_last(host):
+    assert host.check_output("echo four") == "four"
+"""
+    )
+    report = bench.run(path, test_timeout=60.0)
+    require(report)
+    assert (report.passed, report.flaky) == (4, 0)

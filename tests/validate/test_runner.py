@@ -581,6 +581,14 @@ def test_one(host, variables):
     assert not runner._waiting
 
 
+def test_an_order_has_any_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment goes with it. It may have a megabyte, more than a message of packets."""
+    for number in range(16):
+        monkeypatch.setenv(f"LARGE_{number}", "x" * 65536)
+    path = bench.write("import os\ndef test_one():\n    assert os.environ['LARGE_15'] == 'x' * 65536\n")
+    require(bench.run(path, environment=[f"LARGE_{number}" for number in range(16)]))
+
+
 def test_the_rehearsal_cannot_use_the_connection(bench: Bench) -> None:
     """It has a copy of the socket. What it wrote would be in the stream of the process of the tests."""
     path = bench.write(
