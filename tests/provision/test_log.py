@@ -111,7 +111,8 @@ def test_a_killed_program_is_noticed_within_seconds(tmp_path: Path, name: str, m
 
 def test_the_end_of_what_prints_the_log_is_not_the_end_of_the_program(tmp_path: Path) -> None:
     with connected(tmp_path) as connection:
-        shell = "echo begun; pkill -9 -x tail; sleep 2; echo done"
+        # What prints the log may begin later than the operation.
+        shell = "echo begun; until pkill -9 -x tail; do sleep 0.1; done; sleep 2; echo done"
         events: list[Event] = []
         result = run(connection, bind("command", shell=shell), events=events)
         assert result.changed == 1
