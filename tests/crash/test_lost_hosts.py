@@ -100,7 +100,9 @@ def unlucky(world: World, *, spot: bool = True, **accidents: Any) -> Unlucky:
 def markets(world: World) -> list[str]:
     """How the instances of the build were paid for, in the order of their launch."""
     found = world.client("ec2", world.environment.home_place).describe_instances()["Reservations"]
-    instances = sorted((i for r in found for i in r["Instances"]), key=lambda i: i["LaunchTime"])
+    # Launch times have whole seconds on AWS; the sandbox keeps its instances in the order of their launch.
+    order = list(world.paper.cloud.ec2._cloud.store.instances)
+    instances = sorted((i for r in found for i in r["Instances"]), key=lambda i: order.index(i["InstanceId"]))
     return [i.get("InstanceLifecycle", "on-demand") for i in instances]
 
 

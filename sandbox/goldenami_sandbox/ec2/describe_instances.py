@@ -10,6 +10,7 @@ from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
+from goldenami_sandbox.ec2.protocol import whole_seconds
 from goldenami_sandbox.ec2.records import Instance, Interface, Volume
 
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -31,7 +32,7 @@ def _block_device(cloud: Ec2Cloud, volume: Volume) -> dict[str, Any]:
     return {
         "DeviceName": attachment.device,
         "Ebs": {
-            "AttachTime": attachment.attached,
+            "AttachTime": whole_seconds(attachment.attached),
             "DeleteOnTermination": attachment.delete_on_termination,
             "Status": volumes.attachment_state(cloud, attachment),
             "VolumeId": volume.id,
@@ -60,7 +61,7 @@ def rendered(cloud: Ec2Cloud, instance: Instance) -> dict[str, Any]:
         "AmiLaunchIndex": instance.launch_index,
         "ProductCodes": [],
         "InstanceType": instance.type,
-        "LaunchTime": instance.launched,
+        "LaunchTime": whole_seconds(instance.launched),
         "Placement": {"AvailabilityZone": instance.availability_zone, "GroupName": "", "Tenancy": "default"},
         "Monitoring": {"State": "enabled" if instance.monitoring else "disabled"},
         "Architecture": instance.architecture,
@@ -207,7 +208,7 @@ def _interface(cloud: Ec2Cloud, interface: Interface, *, down: bool) -> dict[str
         "TagSet": tags.rendered(interface),
         "Attachment": {
             "AttachmentId": interface.attachment_id,
-            "AttachTime": interface.attached,
+            "AttachTime": whole_seconds(interface.attached),
             "DeleteOnTermination": interface.delete_on_termination,
             "DeviceIndex": interface.device_index,
             "InstanceId": interface.instance_id,

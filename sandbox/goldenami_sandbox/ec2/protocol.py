@@ -351,6 +351,12 @@ def timestamp(moment: datetime | float) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
 
 
+def whole_seconds(moment: float) -> float:
+    """Return a time without its part of a second: EC2 tells times of launches and attachments so
+    (``"AttachTime": "2019-07-05T09:07:59.000Z", "CreateTime": "2019-07-05T09:07:59.531Z"`` of one volume)."""
+    return float(int(moment))
+
+
 def _moment(moment: datetime | float) -> datetime:
     """Return a time in UTC, cut to milliseconds."""
     when = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)

@@ -13,6 +13,7 @@ from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.encryption import KeyProblem
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
+from goldenami_sandbox.ec2.protocol import whole_seconds
 from goldenami_sandbox.ec2.records import Attachment, Snapshot, Volume
 from goldenami_sandbox.ec2.store import new_id
 from goldenami_sandbox.errors import VolumeInUse
@@ -354,7 +355,7 @@ def _attachment(cloud: Ec2Cloud, volume: Volume) -> dict[str, Any]:
         "InstanceId": attachment.instance_id,
         "Device": attachment.device,
         "State": attachment_state(cloud, attachment),
-        "AttachTime": attachment.attached,
+        "AttachTime": whole_seconds(attachment.attached),
         "DeleteOnTermination": attachment.delete_on_termination,
     }
 
