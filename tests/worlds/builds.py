@@ -124,9 +124,11 @@ class Clock:
         self._offset = 0.0
         self._mutex = threading.Lock()
         self.settle: Callable[[], object] = lambda: None
+        # The clock of the machine may be set back in the middle of a test.
+        self._start = time.time() - time.monotonic()
 
     def now(self) -> float:
-        return time.time() + self._offset
+        return self._start + time.monotonic() + self._offset
 
     def sleep(self, seconds: float) -> None:
         self.settle()

@@ -58,7 +58,9 @@ class Estate:
         self.settle()
 
     def settle(self) -> None:
+        """Let the cloud finish its work. What is made afterwards has a later time than what was made before."""
         assert self.world.paper.cloud.ec2.settle()
+        self.world.clock.sleep(0.002)
 
     def ec2(self, place: Place = HOME_PLACE) -> Any:
         return self.world.client("ec2", place)
