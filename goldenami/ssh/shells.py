@@ -203,9 +203,15 @@ class _Shell:
                 self._pending[self._number] = asked
                 encoded = asked.command.encode("utf-8", errors="surrogateescape")
                 data += f"{self._number} {encoded.count(10) + 1}\n".encode() + encoded + b"\n"
-        if data:
-            # Another thread sends: a shell reads nothing while a command runs, so the window may be full.
-            threading.Thread(target=self._send, args=(data,), daemon=True).start()
+        # Another thread sends if this one would wait: a shell reads nothing while a command runs, so its window may be
+        # full.
+        if len(data) <= self._channel.out_window_size and self._sending.acquire(blocking=False):
+            try:
+                self._send(data)
+            finally:
+                self._sending.release()
+        elif data:
+            threading.Thread(target=self._send_later, args=(data,), daemon=True).start()
         for asked in lost:
             asked.on_answer(asked.text, None)
 
@@ -213,12 +219,15 @@ class _Shell:
         self._channel.close()
         self._end()
 
-    def _send(self, data: bytes) -> None:
+    def _send_later(self, data: bytes) -> None:
         with self._sending:
-            try:
-                self._channel.sendall(data)
-            except (OSError, paramiko.SSHException):
-                self._end()
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._channel.sendall(data)
+        except (OSError, paramiko.SSHException):
+            self._end()
 
     def _read(self, is_stderr: bool, head: Head, frames: Frames) -> None:
         receive = self._channel.recv_stderr if is_stderr else self._channel.recv

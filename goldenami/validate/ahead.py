@@ -35,11 +35,12 @@ from typing import Any, Protocol
 import pytest
 
 from goldenami.errors import ConnectionLost
-from goldenami.ssh import Connection, ShellAnswer, Shells
+from goldenami.ssh import Completed, Connection, ShellAnswer, Shells
 from goldenami.validate.commands import Kind, is_settled, kind_of
+from goldenami.validate.gathering import Gathering, gather
 from goldenami.validate.rehearsal import MOST_BODIES, Message, Rehearsal, Result, send_answers
 
-_SHELLS = 3  # for the login user, and as many for root
+_SHELLS = 2  # for the login user, and as many for root
 _FEWEST = 4  # tests with which a copy begins
 _FRESH_SECONDS = 10.0
 _PARTIAL_SECONDS = 2.0  # the copy gets the answers so far, while slower commands run
@@ -113,6 +114,8 @@ class Ahead:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: dict[str, tuple[ShellAnswer | None, float]] = {}
         self._outstanding: set[str] = set()
+        self._gathered: dict[str, Gathering] = {}  # commands in place of others, without an answer yet
+        self._unasked: set[str] = set()  # answers beyond what was asked for, which the copy does not have yet
         self._wanted: dict[int, Counter[str]] = {}
         self._waits: dict[str, int] = {}  # commands that wait, with the numbers of their tests
         self._only_until: dict[str, int] = {}  # the last test that may use an answer
@@ -267,6 +270,7 @@ class Ahead:
     # --- the shells ---------------------------------------------------------------------------------------------------
 
     def _submit(self, texts: Sequence[str]) -> None:
+        """Send commands. Their answers come as events."""
         connection = self._backend.connection
         if self._shells is None or self._shells[0] is not connection:
             self._shells = (connection, Shells(connection, count=_SHELLS))
@@ -279,6 +283,15 @@ class Ahead:
             # The time is that of the answer, not that of the moment when a test wants it.
             lambda text, answer: events.put((text, answer, self._clock() - (answer.seconds if answer else 0.0))),
         )
+
+    def _submit_gathered(self, texts: Sequence[str]) -> None:
+        """Send commands, of which some run as one (``gathering``)."""
+        ready = [text for text in texts if text not in self._waits]
+        gatherings = {gathering.command: gathering for gathering in gather(ready)}
+        self._gathered |= gatherings
+        wanted = {text for gathering in gatherings.values() for text in gathering.wanted}
+        self._outstanding |= wanted
+        self._submit([*gatherings, *(text for text in texts if text not in wanted)])
 
     def _close_shells(self) -> None:
         if self._shells is not None:
@@ -295,15 +308,39 @@ class Ahead:
         if isinstance(event, tuple):
             text, answer, read_at = event
             self._outstanding.discard(text)
-            self._answers[text] = (answer, read_at)
-            self._only_until.pop(text, None)
-            if text in self._waits:
-                self._answers[text] = (answer, self._clock())  # the state that it waited for is that of its end
+            if (gathering := self._gathered.pop(text, None)) is not None:
+                self._take_apart(gathering, answer, read_at)
+            elif text in self._waits:  # the state that it waited for is that of its end
+                self._keep(text, answer, self._clock())
                 self._forget_older(text)
+            else:
+                self._keep(text, answer, read_at)
             if self._asked and self._asked.isdisjoint(self._outstanding):
                 self._answer_the_copy()
         elif self._copy is not None:
             self._hear(self._copy, event)
+
+    def _keep(self, text: str, answer: ShellAnswer | None, read_at: float) -> None:
+        self._answers[text] = (answer, read_at)
+        self._only_until.pop(text, None)
+
+    def _take_apart(self, gathering: Gathering, answer: ShellAnswer | None, read_at: float) -> None:
+        """Keep the answers that follow from the output of a command in place of others. What has none is asked."""
+        wanted = [text for text in gathering.wanted if text in self._outstanding]
+        if answer is None:  # each runs on its own channel
+            self._outstanding.difference_update(wanted)
+            for text in wanted:
+                self._keep(text, None, read_at)
+            return
+        seconds = answer.seconds / max(1, len(wanted))
+        for text, output in gathering.split((answer.done.status, answer.done.stdout, answer.done.stderr)).items():
+            if text in self._outstanding and text not in gathering.wanted:
+                continue  # it runs as it is
+            self._outstanding.discard(text)
+            self._keep(text, ShellAnswer(Completed(*output), seconds), read_at)
+            self._unasked.add(text)
+        if missing := [text for text in wanted if text in self._outstanding]:
+            self._submit(missing)
 
     def _forget_older(self, waited: str) -> None:
         """Forget, for later tests, what was read before the host had the state that a test waited for."""
@@ -365,7 +402,7 @@ class Ahead:
         self._asked_at = self._clock()
         missing = [t for t, number in texts.items() if self._kept(t, number) is None and t not in self._outstanding]
         if missing:
-            self._submit(missing)
+            self._submit_gathered(missing)
         if message.is_last:
             copy.has_stopped = True
         elif self._asked.isdisjoint(self._outstanding):
@@ -373,7 +410,10 @@ class Ahead:
 
     def _answer_the_copy(self) -> None:
         """Send the copy all answers that it waits for and that are there."""
-        ready = {text: self._answers[text][0] for text in self._asked - self._outstanding if text in self._answers}
+        more = {text for text in self._unasked if text in self._answers}  # what it may ask next
+        self._unasked.clear()
+        done = self._asked - self._outstanding
+        ready = {text: self._answers[text][0] for text in done | more if text in self._answers}
         self._asked -= ready.keys()
         self._silent_since = self._clock()
         if self._copy is not None:

@@ -23,13 +23,16 @@ def main() -> None:
     parent = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(parent.fileno(), False)
     import pytest
-    import testinfra.host  # noqa: F401
+    import testinfra.host
+    import testinfra.modules
 
     from goldenami import ssh
     from goldenami.validate import plugin
     from goldenami.validate.settings import VARIABLE
 
     _ = (ssh.connect, ssh.Shells, plugin.TestRun)  # names that are loaded on demand
+    for name in testinfra.modules.modules:  # they are loaded on demand, too, and each copy would load them again
+        testinfra.modules.get_module_class(name)
     gc.freeze()  # pytest collects garbage at its end, and need not look at all this
     parent.settimeout(IDLE_SECONDS)
     data, descriptors, *_rest = socket.recv_fds(parent, PIECE_BYTES, MOST_DESCRIPTORS)
