@@ -235,9 +235,7 @@ def stays(pointer: Channel | None, release: ImageManifest) -> str:
 
 
 def check_before(plan: BuildPlan, tools: Tools) -> None:
-    """Raise PreflightFailed with all reasons for which the build of a plan would fail, or the error of its signing key.
-    Makes only reads."""
-    attesting.check_key(plan.environment, tools.cloud)
+    """Raise PreflightFailed with all reasons for which the build of a plan would fail. Makes only reads."""
     keys = plan.facts.kms_keys
     findings = preflight.find(tools.cloud, plan.environment, tools.catalog, [plan.recipe], keys=keys)
     preflight.require(findings)

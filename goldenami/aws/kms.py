@@ -107,9 +107,14 @@ def denied_use(cloud: Cloud, place: Place, arn: str) -> str:
 
     KMS evaluates the request without doing it ("Testing your permissions", KMS developer guide).
     """
-    request = {"KeyId": arn, "KeySpec": "AES_256", "DryRun": True}
+    request = {"KeyId": arn, "KeySpec": "AES_256"}
+    return _denied(cloud, place, "GenerateDataKeyWithoutPlaintext", request)
+
+
+def _denied(cloud: Cloud, place: Place, operation: str, request: dict[str, Any]) -> str:
+    """Return why KMS would refuse a request to the account's role, or an empty text."""
     try:
-        cloud.call(place, "kms", "GenerateDataKeyWithoutPlaintext", request)
+        cloud.call(place, "kms", operation, {**request, "DryRun": True})
     except CloudError as error:
         if error.code != "DryRunOperationException":
             raise
@@ -152,19 +157,22 @@ def grants(cloud: Cloud, place: Place, kms_key_arn: str) -> list[dict[str, Any]]
 # --- signatures -------------------------------------------------------------------------------------------------------
 
 SIGNING_SPEC: Final = "ECC_NIST_P256"
+_NO_SIGNING_KEY: Final = frozenset(
+    {"InvalidArnException", "UnsupportedOperationException", "DisabledException", "KMSInvalidStateException"}
+)
 _SIGNING: Final = {"SigningAlgorithm": "ECDSA_SHA_256", "MessageType": "DIGEST"}
 
 
 def public_key(cloud: Cloud, place: Place, key: str) -> bytes:
     """Return the public half of a key for signatures, as a SubjectPublicKeyInfo (DER).
 
-    Raises NotFound for a key that does not exist, or is of another kind.
+    Raises NotFound for a key that does not exist, is disabled, or is of another kind.
     """
     hint = f"Create a key with the spec {SIGNING_SPEC} and the usage SIGN_VERIFY, or set signing.key to another one."
     try:
         found = cloud.call(place, "kms", "GetPublicKey", {"KeyId": key})
     except CloudError as error:
-        if errors.is_missing(error) or error.code in ("InvalidArnException", "UnsupportedOperationException"):
+        if errors.is_missing(error) or error.code in _NO_SIGNING_KEY:
             raise NotFound(f"KMS key {key} in {place} cannot sign: {error.message}", hint=hint) from error
         raise
     spec = found.get("KeySpec") or found.get("CustomerMasterKeySpec")
@@ -182,3 +190,8 @@ def sign(cloud: Cloud, place: Place, key: str, digest: bytes) -> bytes:
     digest."""
     answer = cloud.call(place, "kms", "Sign", {"KeyId": key, "Message": digest, **_SIGNING})
     return bytes(answer["Signature"])
+
+
+def denied_signing(cloud: Cloud, place: Place, key: str) -> str:
+    """Return why the account's role may not sign with a key, or an empty text if it may. KMS makes no signature."""
+    return _denied(cloud, place, "Sign", {"KeyId": key, "Message": bytes(32), **_SIGNING})

@@ -16,7 +16,7 @@ from goldenami.model import Environment
 from goldenami.preflight import access, images, launch
 from goldenami.preflight.context import Check, Context
 from goldenami.preflight.finding import Finding, PreflightFailed
-from goldenami.preflight.keys import check_keys
+from goldenami.preflight.keys import check_keys, check_signing_key
 from goldenami.preflight.permissions import check_permissions
 from goldenami.preflight.templates import check_launch_templates
 from goldenami.recipe import Recipe
@@ -27,6 +27,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     access.check_clock,
     check_permissions,
     check_keys,
+    check_signing_key,
     launch.check_builders,
     launch.check_quotas,
     images.check_allowed_images,
@@ -42,6 +43,7 @@ CODES: Final = {
     "clock": "the clock of this machine agrees with AWS",
     "permission": "the policies of the roles have what builds need",
     "key": "each target's key exists there, can encrypt snapshots, and may be used by the target's role",
+    "signing-key": "the key that signs statements can be read or used, and is trusted",
     "base": "the base images exist",
     "encryption": "no image that another account uses is encrypted under the AWS managed key of EBS",
     "subnet": "the network has a subnet for builders",

@@ -1,14 +1,16 @@
 """Publishing: points a channel to a release, in all targets or in none.
 
-These are the steps, and the effect of a process that is killed after each step:
+Before all steps, the signed statement and other documents about the release are kept in the catalog. Without a
+manifest they are no release: a resume keeps or replaces them, and so does another build of the same version. These are
+the steps, and the effect of a process that is killed after each step:
 
 1. *The version's parameters*, in every target. No consumer reads them yet. If one cannot be created, all are deleted.
    Killed here: the journal lists the parameters, so a resume continues, and a clean-up deletes them with the images.
    They have the same expiry tag as the images, for ``goldenami clean --expired``.
-2. *The manifest in the catalog*, after the signed statement and other documents about it. This step makes the
-   release. From now on no clean-up deletes the images, and the images and the version's parameters lose the expiry
-   tag. This step is before the next one, because a channel's parameter must never name an image that a clean-up can
-   delete. Killed here: no channel points to the release; a resume continues.
+2. *The manifest in the catalog*. This step makes the release. From now on no clean-up deletes the images, and the
+   images and the version's parameters lose the expiry tag. This step is before the next one, because a channel's
+   parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
+   resume continues.
 3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
    everywhere, and then the image ids everywhere. So an account that cannot be written to is found before any image id
    has moved, and who reacts to a new image id finds the version and manifest of the same release. Between the two,
@@ -84,15 +86,15 @@ def publish(
     ``by``: the ARN of the caller, for the history of the channel. ``prefix``: the environment's, for example
     "/golden-ami". ``targets``: the targets of the order. ``informed``: accounts that also get parameters of images
     that are only shared with them. ``templates``: the launch templates of the environment. ``attest``: keeps the
-    documents about the release in the catalog; called before the manifest is added, with what is added. A parameter
-    that cannot be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a parameter cannot
-    be set in a required target; every parameter of the channel has its earlier value then.
+    documents about the release in the catalog; called before any change of a parameter, with the manifest that is
+    added. A parameter that cannot be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a
+    parameter cannot be set in a required target; every parameter of the channel has its earlier value then.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
+        attest(manifest)  # first: it may take a while, and the next step reads the parameters that the last one moves
         publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
         publication.make_version_parameters(prefix, channel)
-        attest(manifest)
         catalog.add(manifest)
         publication.keep(prefix)
         with publication.channel_parameters_moved(prefix, channel):

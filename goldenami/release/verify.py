@@ -321,23 +321,31 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
 
 
 def _read_owner(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, _Owned]:
-    """Read the images of one place for all targets that use them, and compare them. Reads again while something is
-    missing, because new resources may not be visible yet. Returns them by id."""
-    by_id = {one.image_id: one for one in expected}
+    """Read the images of one place for all targets that use them, and compare them. Returns them by id.
+
+    An image from which something is missing, and that is right otherwise, is read again: new resources may not be
+    visible yet. Another image that differs does not end this.
+    """
+    unclear = {one.image_id: one for one in expected}
     owner = expected[0].owner
     found: dict[str, _Owned] = {}
     for _ in cloud.rounds():
-        read = read_images(cloud, owner, sorted(by_id))
+        read = read_images(cloud, owner, sorted(unclear))
         # ListGrants needs a permission that a publisher without shared images does not need otherwise.
-        keys = sorted({one.kms_key for one in by_id.values() if one.users})
+        keys = sorted({one.kms_key for one in unclear.values() if one.users})
         grantees = {key: grantees_of(kms.grants(cloud, owner, key)) for key in keys}
-        for id, one in by_id.items():
+        for id, one in unclear.items():
             actual = replace(read[id], grantees=grantees.get(one.kms_key, frozenset()))
             found[id] = _Owned(actual, tuple(_owner_differences(one, actual)))
-        wrong = [difference for one in found.values() for difference in one.differences]
-        if not wrong or not all(actual == _MISSING for _, _, actual in wrong):
+        unclear = {id: one for id, one in unclear.items() if _may_be_late(found[id].differences)}
+        if not unclear:
             break
     return found
+
+
+def _may_be_late(differences: Sequence[_Difference]) -> bool:
+    """Return whether all differences can be those of a new image that is right."""
+    return bool(differences) and all(actual == _MISSING for _, _, actual in differences)
 
 
 def _verify_target(

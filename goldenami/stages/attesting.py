@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.aws import blocks, images
-from goldenami.aws.session import Cloud
 from goldenami.each import all_of
 from goldenami.errors import Interrupted, NotFound
 from goldenami.evidence import contents, state
@@ -31,16 +30,6 @@ _Reads = Callable[[], list[TestReport]]
 def signs(environment: Environment) -> bool:
     """Return whether the builds of an environment sign a statement."""
     return environment.signing is not None and environment.signing.key is not None
-
-
-def check_key(environment: Environment, cloud: Cloud) -> None:
-    """Open the signing key of an environment, before anything is launched. Raises NotFound or UsageError if it cannot
-    be used."""
-    if environment.signing is None:
-        return
-    from goldenami.evidence import signing_keys  # here, because it loads cryptography, and few builds sign
-
-    signing_keys.open_signer(environment.signing, cloud)
 
 
 def read_files(project: Project, recipe: Recipe) -> dict[str, str]:

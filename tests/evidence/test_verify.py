@@ -23,6 +23,7 @@ from goldenami.events import Event
 from goldenami.evidence import contents, signing, signing_keys, statement
 from goldenami.evidence.state import File, State
 from goldenami.model import ImageManifest, KmsSigningKey, ManifestImage, Place, Revision, Signing
+from goldenami.preflight import PreflightFailed
 from goldenami.release import channels
 from goldenami.release.attest import PROVENANCE, attest, attest_revision
 from goldenami.release.catalog import Catalog
@@ -431,8 +432,9 @@ def test_a_key_that_is_missing_is_found_before_anything_is_made(world: World) ->
     world.change_recipe("other")
     world.environment = recipe.environment(world.project, "test")
     world.cloud.start_process()
-    with pytest.raises(NotFound, match=r"the file .*signing\.pem is missing or empty"):
+    with pytest.raises(PreflightFailed, match=r"the file .*signing\.pem is missing or empty") as caught:
         world.build()
+    assert caught.value.exit_code == 3
     assert world.cloud.mutations == []
 
 
@@ -449,7 +451,9 @@ def test_a_key_of_kms_that_cannot_sign_is_named(world: World) -> None:
     kms = world.client("kms", PLACES[0])
     kms.create_alias(AliasName="alias/symmetric", TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
     rsa = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
-    for key in ("alias/symmetric", "alias/nothing", rsa):
+    disabled = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    kms.disable_key(KeyId=disabled)
+    for key in ("alias/symmetric", "alias/nothing", rsa, disabled):
         signing_key = KmsSigningKey(key, PLACES[0].region)
         with pytest.raises(NotFound) as caught:
             signing_keys.open_signer(Signing(signing_key), world.cloud)

@@ -11,6 +11,8 @@ from typing import Any
 
 import boto3
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from goldenami_sandbox.testing import PaperCloud, paper_cloud
 
 from goldenami import preflight, recipe
@@ -123,6 +125,62 @@ def statement_missing(company: Company) -> None:
     iam.put_role_policy(RoleName="goldenami-publisher", PolicyName="no-copies", PolicyDocument=document)
 
 
+def signing(company: Company, section: str) -> None:
+    company.edit("goldenami.yaml", "    catalog:", f"    signing: {{{section}}}\n    catalog:")
+
+
+def key_pair(company: Company, private: str, public: str) -> None:
+    for name in dict.fromkeys((private, public)):
+        key = ed25519.Ed25519PrivateKey.generate()
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (company.path / f"{name}.pem").write_bytes(pem)
+        half = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (company.path / f"{name}.pub").write_bytes(half)
+    signing(company, f"key: {{file: {private}.pem}}, trusted: [{public}.pub]")
+
+
+def signing_key_missing(company: Company) -> None:
+    signing(company, "key: {file: a.pem}")
+
+
+def signing_key_of_another_kind(company: Company) -> None:
+    (company.path / "a.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    signing(company, "key: {file: a.pem}")
+
+
+def signing_key_not_trusted(company: Company) -> None:
+    key_pair(company, "a", "b")
+
+
+def signing_key_not_trusted_and_required(company: Company) -> None:
+    key_pair(company, "a", "b")
+    company.edit("goldenami.yaml", "trusted: [b.pub]", "trusted: [b.pub], required: true")
+
+
+def kms_signing_key(company: Company) -> tuple[Any, str]:
+    kms = company.client("kms")
+    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/signing", TargetKeyId=key)
+    signing(company, "key: {kms: alias/signing}")
+    return kms, key
+
+
+def signing_denied(company: Company) -> None:
+    kms, key = kms_signing_key(company)
+    root = {"AWS": f"arn:aws:iam::{HOME}:root"}
+    statements = [
+        {"Effect": "Allow", "Principal": root, "Action": "kms:*", "Resource": "*"},
+        {"Effect": "Deny", "Principal": "*", "Action": "kms:Sign", "Resource": "*"},
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=policy)
+
+
+def signing_key_disabled(company: Company) -> None:
+    kms, key = kms_signing_key(company)
+    kms.disable_key(KeyId=key)
+
+
 def base_missing(company: Company) -> None:
     company.edit("recipes/web.yaml", "debian-12-amd64-*", "debian-99-*")
 
@@ -216,6 +274,19 @@ CASES = (
     Case(statement_missing, "permission", "error", "lacks ec2:CopyImage", "goldenami.yaml:5:34", 4),
     Case(key_missing, "key", "error", "does not exist", "goldenami.yaml:9:35", 3),
     Case(key_denied, "key", "error", "may not encrypt", "goldenami.yaml:9:56", 4),
+    Case(signing_key_missing, "signing-key", "error", "a.pem is missing or empty", "goldenami.yaml:6:15", 3),
+    Case(signing_key_of_another_kind, "signing-key", "error", "is no private key", "goldenami.yaml:6:15", 2),
+    Case(signing_key_not_trusted, "signing-key", "warning", "none of the trusted keys, b", "goldenami.yaml:6:35", 2),
+    Case(signing_key_not_trusted_and_required, "signing-key", "error", "none of the trusted", "goldenami.yaml:6:35", 2),
+    Case(signing_denied, "signing-key", "error", "may not sign with alias/signing", "goldenami.yaml:6:15", 4),
+    Case(
+        signing_key_disabled,
+        "signing-key",
+        "error",
+        "alias/signing in 111111111111/eu-central-1 cannot sign",
+        "goldenami.yaml:6:15",
+        3,
+    ),
     Case(base_missing, "base", "error", "debian-99-*", "recipes/web.yaml:4:11", 3),
     Case(managed_key_that_is_shared, "encryption", "error", "managed key of EBS, expected", "goldenami.yaml:7:5", 2),
     Case(managed_key_by_default, "encryption", "error", "copied into another account", "goldenami.yaml:7:5", 2),
@@ -252,6 +323,12 @@ def test_every_code_has_a_case() -> None:
 
 
 def test_a_right_environment_has_no_finding(company: Company) -> None:
+    assert company.find() == ()
+
+
+@pytest.mark.parametrize("add", [lambda company: key_pair(company, "a", "a"), kms_signing_key], ids=["file", "kms"])
+def test_a_key_that_can_sign_is_no_finding(company: Company, add: Callable[[Company], object]) -> None:
+    add(company)
     assert company.find() == ()
 
 

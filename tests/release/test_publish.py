@@ -306,6 +306,20 @@ def test_an_interruption_between_two_targets_puts_back_what_moved(world: World, 
     assert go(world, world.reopened(ledger), manifest).channel.current == "1.4.20261124.2"
 
 
+def test_who_writes_a_parameter_while_the_statement_is_made_is_not_overwritten(world: World) -> None:
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    go(world, *first)
+    place = Place(manifest.images[0].account, manifest.images[0].region)
+    ssm = world.client("ssm", place)
+
+    def attest(_: ImageManifest) -> None:
+        ssm.put_parameter(Name=CHANNEL, Value="ami-0123456789abcdef0", Overwrite=True, DataType="text")
+
+    with pytest.raises(TargetsFailed, match="its parameters cannot be set"):
+        go(world, ledger, manifest, attest=attest)
+    assert world.parameter(place, CHANNEL) == "ami-0123456789abcdef0"
+
+
 def test_publishing_again_never_takes_away_what_is_right(world: World) -> None:
     """One target lost its parameter, and it cannot be made again: the others stay as they are."""
     from tests.worlds.releases import APPS

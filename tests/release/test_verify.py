@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from goldenami.aws.session import Cloud
 from goldenami.errors import TargetsFailed
-from goldenami.model import Place, Target
+from goldenami.model import Architecture, Place, Target
 from goldenami.release.distribute import Distributed, distribute
 from goldenami.release.order import ReleaseOrder
-from goldenami.release.verify import NOT_COMPARED, Actual, Expected, compare, verify
+from goldenami.release.verify import NOT_COMPARED, Actual, Expected, compare, read_images, verify
 
 if TYPE_CHECKING:
     from tests.worlds.releases import World
@@ -189,6 +190,34 @@ def test_what_somebody_changed_in_the_meantime_is_not_released(world: World) -> 
         "home/eu-west-1": "home/eu-west-1 (x86_64): launch permission is 999999999999, not empty",
         "home/us-east-1": "home/us-east-1 (x86_64): tag goldenami:recipe is missing, not 'debian-12-web'",
     }
+
+
+def test_an_image_that_differs_does_not_end_the_wait_for_another_one(world: World) -> None:
+    """Both images of a place are new: one is not visible yet, and somebody shared the other one."""
+    from tests.worlds.releases import TARGETS
+
+    ledger, order = world.build(), world.order(targets=TARGETS[:1])
+    candidates: dict[Architecture, str] = {"x86_64": world.candidate(), "arm64": world.candidate("arm64")}
+    with distribute(ledger, order, candidates) as distribution:
+        distributed = distribution.finish()
+    place = TARGETS[0].place
+    images = {placed.architecture: placed.image_id for placed in distributed.placed}
+    shared = {"Add": [{"UserId": "999999999999"}]}
+    world.client("ec2", place).modify_image_attribute(ImageId=images["x86_64"], LaunchPermission=shared)
+    looks: list[list[str]] = []
+
+    def late(cloud: Cloud, owner: Place, image_ids: Collection[str]) -> dict[str, Actual]:
+        looks.append(sorted(image_ids))
+        found = read_images(cloud, owner, image_ids)
+        return found | ({images["arm64"]: Actual(None)} if len(looks) < 3 else {})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("goldenami.release.verify.read_images", late)
+        with pytest.raises(TargetsFailed) as caught:
+            verify(ledger, order, distributed)
+    reason = caught.value.failures["home/eu-central-1"]
+    assert reason == "home/eu-central-1 (x86_64): launch permission is 999999999999, not empty"
+    assert looks == [sorted(images.values()), [images["arm64"]], [images["arm64"]]]
 
 
 def test_an_image_that_is_gone_is_not_released(world: World) -> None:
