@@ -15,6 +15,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from goldenami.model import utc_text
+
 _SHARE: Final = 24  # of the lifetime: the margin is one hour if the lifetime is a day
 _UNITS: Final = "/etc/systemd/system"
 _TARGET: Final = "multi-user.target"
@@ -59,7 +61,7 @@ systemctl start --no-block {name}"""
 
 def _unit(purpose: str, deadline: int, longest: int) -> str:
     """Return the unit file. systemd reads ``%%`` as a percent sign, and ``$$`` as a dollar sign."""
-    at = datetime.fromtimestamp(deadline, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    at = utc_text(datetime.fromtimestamp(deadline, UTC))
     # --force: a service that does not stop must not keep the instance. Nothing on its disk is needed any more.
     end = f"systemd-run --quiet --unit=goldenami-{purpose}-end --timer-property=AccuracySec=1s --on-active=$$left"
     program = (

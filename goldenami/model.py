@@ -702,3 +702,18 @@ class Transport(Protocol):
 def timestamp(moment: datetime) -> str:
     """Return a time as text, in UTC and whole seconds: 2026-11-28T03:00:00Z. ``moment`` must have a time zone."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_text(moment: datetime, *, seconds: bool = True) -> str:
+    """Return a time for a person to read, in UTC: 2026-11-28 03:00:00 UTC. ``moment`` must have a time zone."""
+    return f"{moment.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'}} UTC"
+
+
+def local_text(moment: datetime) -> str:
+    """Return a time for a person to read, in its own zone with the offset: Sat 2026-11-28 04:00 +01:00.
+
+    ``moment`` must have a time zone. The offset, and not the zone's name, is in the text: it tells apart the two hours
+    with the same name when clocks go back.
+    """
+    text = moment.isoformat(timespec="minutes")
+    return f"{moment:%a} {text[:10]} {text[11:16]} {text[16:]}"

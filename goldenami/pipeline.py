@@ -33,6 +33,7 @@ from goldenami.model import (
     ImageManifest,
     ManifestImage,
     TestReport,
+    timestamp,
 )
 from goldenami.nextstep import command, step
 from goldenami.notify import delivery as notify
@@ -451,7 +452,7 @@ def manifest_of(
         build_id=build.journal.build_id,
         digest=build.plan.digest,
         environment=build.environment.name,
-        created=build.journal.header.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=timestamp(build.journal.header.created),
         base=found.base,
         images=verified.images,
         tests=(*(c.prepared.report for c in candidates), *proofs),

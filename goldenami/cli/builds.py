@@ -14,6 +14,7 @@ from goldenami.cli.context import in_bucket, open_journals, open_project, print_
 from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, json_option
 from goldenami.cli.output import write_file
+from goldenami.model import timestamp, utc_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -115,7 +116,6 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
     The stages are read from the log of the build. A build whose process was killed on another machine may have none
     here.
     """
-    from goldenami.model import timestamp
     from goldenami.report import timeline
 
     _, environment = open_project(environment_name)
@@ -156,7 +156,6 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
 
 
 def _print_timeline(times: Timeline, running: bool) -> None:
-    from goldenami.model import timestamp
     from goldenami.report import timeline
     from goldenami.report.text import duration
 
@@ -207,7 +206,7 @@ def builds_log(build_id: str, follow: bool, environment_name: str | None) -> Non
         if recorded.run != run:
             run = recorded.run
             lines = Lines(sys.stdout, clock=clock, everything=True)
-            click.echo(f"run of {recorded.at:%Y-%m-%d %H:%M:%S} UTC")
+            click.echo(f"run of {utc_text(recorded.at)}")
         lines(recorded.event)
     if run is None:
         click.echo(f"Build {build_id} has no log here.", err=True)
@@ -257,7 +256,7 @@ def _summary_json(summary: Summary, holder: Holder | None = None) -> dict[str, o
         "version": header.data.get("version") if header else None,
         "environment": header.environment if header else None,
         "digest": header.plan_digest if header else None,
-        "created": header.created.strftime("%Y-%m-%dT%H:%M:%SZ") if header else None,
+        "created": timestamp(header.created) if header else None,
         "problem": summary.problem,
         "unresolved": summary.unresolved,
         "holder": holder.to_json() if holder else None,

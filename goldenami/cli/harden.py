@@ -24,6 +24,7 @@ PROFILES_SCHEMA = "goldenami.hardening-profiles/1"
 CONTROLS_SCHEMA = "goldenami.hardening-controls/1"
 COVERAGE_SCHEMA = "goldenami.hardening-coverage/1"
 DRIFT_SCHEMA = "goldenami.hardening-drift/1"
+_LONGEST = 1800.0  # seconds for the checks, which may search whole filesystems
 
 
 @click.group()
@@ -252,7 +253,12 @@ def check(
     endpoint = endpoint_of(address, user or named or "root", port, access)
     batch = Batch.of(controls.values())
     with ssh.connect(endpoint, timeout=access.timeout) as connection:
-        done = connection.run(batch.command, stdin=batch.program)
+        done = connection.run(
+            batch.command,
+            stdin=batch.program,
+            timeout=_LONGEST,
+            on_silence=lambda seconds: click.echo(f"{host}: the checks go on for {seconds:.0f} s", err=True),
+        )
     try:
         values = batch.values(done.stdout)
     except ValueError as error:

@@ -13,6 +13,7 @@ from goldenami.cli.context import open_catalog, open_project, print_json, reach,
 from goldenami.cli.options import environment_option, json_option, yes_option
 from goldenami.cli.tasks import confirm
 from goldenami.errors import UsageError
+from goldenami.model import timestamp, utc_text
 from goldenami.nextstep import step
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _retired_json(retired: Retired) -> dict[str, Any]:
         ],
         "deleted": list(retired.deleted),
         "left": dict(retired.left),
-        "waiting": {label: end.isoformat(timespec="seconds") for label, end in retired.waiting.items()},
+        "waiting": {label: timestamp(end) for label, end in retired.waiting.items()},
         "unreachable": places.to_json(retired.unreachable),
         **_bins_json(retired),
     }
@@ -192,7 +193,7 @@ def _retired_json(retired: Retired) -> dict[str, Any]:
 
 def _bins_json(done: Retired | Orphans) -> dict[str, Any]:
     return {
-        "recoverable": {what: until.isoformat(timespec="seconds") for what, until in done.recoverable.items()},
+        "recoverable": {what: timestamp(until) for what, until in done.recoverable.items()},
         "unknown_bins": places.to_json(done.unknown_bins),
     }
 
@@ -200,7 +201,7 @@ def _bins_json(done: Retired | Orphans) -> dict[str, Any]:
 def _bin_of(done: Retired | Orphans, what: str) -> str:
     """Return the note that follows a deleted resource: until when the Recycle Bin keeps it."""
     until = done.recoverable.get(what)
-    return f" (in the Recycle Bin until {until:%Y-%m-%d %H:%M} UTC)" if until is not None else ""
+    return f" (in the Recycle Bin until {utc_text(until, seconds=False)})" if until is not None else ""
 
 
 def _print_unknown_bins(done: Retired | Orphans) -> None:
@@ -219,7 +220,7 @@ def _print_retired(retired: Retired, *, dry_run: bool) -> None:
     for label, end in retired.waiting.items():
         click.echo(
             f"{label} is disabled; it was protected from deregistration with a cooldown, so AWS refuses to delete it "
-            f"until {end:%Y-%m-%d %H:%M} UTC; {step('retire')} deletes it then",
+            f"until {utc_text(end, seconds=False)}; {step('retire')} deletes it then",
             err=True,
         )
     gone = len([v for v in retired.with_fate("delete") if v.release.label not in retired.waiting])

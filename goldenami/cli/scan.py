@@ -12,6 +12,7 @@ from goldenami.cli import completing
 from goldenami.cli.context import open_catalog, open_project, print_json, print_table
 from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import TargetsFailed, TestsFailed, UsageError
+from goldenami.model import timestamp, utc_text
 from goldenami.printable import escaped
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _age(feed: Feed, policy: VulnerabilityPolicy, now: datetime) -> str:
     if problem:
         return problem
     assert feed.updated is not None
-    return f"of {feed.updated.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {len(feed.statements)} statements about packages"
+    return f"of {utc_text(feed.updated, seconds=False)}, {len(feed.statements)} statements about packages"
 
 
 def _summary(image: Scanned, catalog: Catalog) -> str:
@@ -155,7 +156,7 @@ def _document(found: Scan, catalog: Catalog, policy: VulnerabilityPolicy, now: d
         "feeds": [
             {
                 "address": feed.name,
-                "updated": feed.updated.isoformat() if feed.updated is not None else None,
+                "updated": timestamp(feed.updated) if feed.updated is not None else None,
                 "problem": feed.why_unusable(now, policy.max_age) or None,
             }
             for feed in found.feeds

@@ -13,7 +13,7 @@ from goldenami.cli import completing, places
 from goldenami.cli.context import NO_SCHEDULES, open_project, open_schedules, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 from goldenami.errors import UsageError
-from goldenami.model import timestamp
+from goldenami.model import local_text, timestamp
 
 if TYPE_CHECKING:
     from goldenami.schedules.policy import Schedule
@@ -137,7 +137,7 @@ def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int
             click.echo(line)
         for made, decision in run.steps.decisions:
             word = "kept" if decision.keep else "to delete"
-            local = chosen.local(made.saved.slot).strftime("%a %Y-%m-%d %H:%M")
+            local = local_text(chosen.local(made.saved.slot))
             click.echo(f"  {made.id}  {made.place}  {local}  {made.saved.source}  {word}: {decision.rule}")
         for what, owner in run.others.items():
             click.echo(f"  theirs: {what}: {owner}")
@@ -242,12 +242,12 @@ def next_runs(
             continue
         click.echo(f"{one.name} ({one.timing.text} {one.zone}; keeps {one.retention})")
         for r in runs:
-            gone = ", ".join(f"{one.local(slot):%a %Y-%m-%d %H:%M}" for slot in r.deleted)
-            click.echo(f"  {one.local(r.moment):%a %Y-%m-%d %H:%M %Z}" + (f"  removes {gone}" if gone else ""))
+            gone = ", ".join(local_text(one.local(slot)) for slot in r.deleted)
+            click.echo(f"  {local_text(one.local(r.moment))}" + (f"  removes {gone}" if gone else ""))
         if runs:
             click.echo("  after these runs, the schedule keeps:")
             for v in runs[-1].kept:
-                click.echo(f"    {one.local(v.saved.slot):%a %Y-%m-%d %H:%M}  {v.rule}")
+                click.echo(f"    {local_text(one.local(v.saved.slot))}  {v.rule}")
     if as_json:
         print_json({"schema": NEXT_SCHEMA, "now": timestamp(now), "schedules": answers})
 

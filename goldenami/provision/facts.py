@@ -14,6 +14,8 @@ from goldenami.provision.shell import Script
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
     from goldenami.ssh import Connection
 
+_PACKAGES_SECONDS = 120.0  # time limit for the list
+
 PACKAGES = Fact(
     "packages",
     Script(
@@ -35,7 +37,7 @@ SET_ID = Fact("set-id", Script(f"{{\n{privileges.SET_ID}\n}} 2>/dev/null || :"))
 
 def packages(connection: Connection) -> tuple[Package, ...]:
     """Return the installed packages, sorted by name. Raises BuilderError if the host has no known package manager."""
-    done = connection.run(PACKAGES.script.text)
+    done = connection.run(PACKAGES.script.text, timeout=_PACKAGES_SECONDS)
     if done.status != 0:
         raise BuilderError(
             f"the installed packages could not be listed: {done.stderr.decode(errors='replace').strip()}"

@@ -30,7 +30,7 @@ from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.events import Emit, ignore_events
-from goldenami.model import Environment, Place
+from goldenami.model import Environment, Place, utc_text
 from goldenami.nextstep import command
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog, Evidence
@@ -169,7 +169,7 @@ def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str 
         return UNPROVEN.reason
     expires = tags.parse_timestamp(resource.tags.get(tags.EXPIRES_AT, ""))
     if expires is not None and expires > now:
-        return f"of build {build}, which may run until {expires:%Y-%m-%dT%H:%M}Z"
+        return f"of build {build}, which may run until {utc_text(expires, seconds=False)}"
     if resource.kind == "parameter" and not any(is_version(part) for part in resource.id.split("/")):
         return "the parameter of a channel, which consumers may read"
     made = resource.made or tags.start_of_build(build)

@@ -25,7 +25,7 @@ from goldenami.errors import CloudError, TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Wait
-from goldenami.model import Environment, Place
+from goldenami.model import Environment, Place, timestamp
 from goldenami.nextstep import step
 from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Schedule, slot_of
 from goldenami.schedules.steps import Change, Made, Make, MakeCopy, Steps, plan
@@ -196,7 +196,7 @@ class _Work(Attempts):
         key = f"{slot}/{source.place}/{source.id}"
         own = source.tags if self.schedule.copy_tags else {}
         every = {**own, **self.schedule.tags, **self.schedule_tags(slot, source.id)}
-        description = f"{self.schedule.name}: {source.id} at {make.slot.isoformat()}"
+        description = f"{self.schedule.name}: {source.id} at {timestamp(make.slot)}"
         if self.schedule.make == "images":
             made = [
                 images.create(

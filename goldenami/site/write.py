@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from goldenami import __version__
 from goldenami.errors import OutputFailed, UsageError
-from goldenami.model import ImageManifest, ManifestImage, Package
+from goldenami.model import ImageManifest, ManifestImage, Package, timestamp
 from goldenami.release.catalog import Move
 from goldenami.site import chart
 from goldenami.site.gather import NameFacts, ReleaseFacts, Site, data_of
@@ -120,7 +120,7 @@ class _Writer:
         self._write("search.js", f"window.INDEX = {rows_text};\n")
         entries = sorted(self._entries, key=lambda one: one["time"], reverse=True)
         self._feed("feed.atom", site.title, site.environment.name, entries)
-        document = {"schema": CATALOG_SCHEMA, "environment": site.environment.name, "made": site.made.isoformat()}
+        document = {"schema": CATALOG_SCHEMA, "environment": site.environment.name, "made": timestamp(site.made)}
         self._write("catalog.json", json.dumps({**document, "images": names}, indent=1, ensure_ascii=False) + "\n")
         self._write(MARK, "goldenami wrote this folder, and replaces it as a whole.\n")
         return Written(self._pages, self._bytes, first)
@@ -191,7 +191,7 @@ class _Writer:
         return self._write(path, self._jinja.get_template(template).render(facts))
 
     def _feed(self, path: str, title: str, id: str, entries: Sequence[dict[str, str]]) -> None:
-        updated = entries[0]["time"] if entries else self._site.made.isoformat()
+        updated = entries[0]["time"] if entries else timestamp(self._site.made)
         facts = {"title": title, "id": id, "updated": updated, "entries": entries[:_FEED_ENTRIES]}
         self._write(path, self._jinja.get_template("feed.atom.j2").render(facts))
 

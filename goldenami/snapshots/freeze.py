@@ -23,6 +23,7 @@ from goldenami.errors import BuilderError, GoldenAmiError, OperationFailed
 
 LIMIT: Final = 60  # seconds until the watchdog unfreezes; CreateSnapshots needs a few seconds
 _PATIENCE: Final = 30.0  # seconds for freezing: unwritten data has to be flushed first
+_LONGEST: Final = 3600.0  # seconds for the task while the program runs; the watchdog unfreezes long before
 _WORD: Final = "thaw"
 
 # Mount points of filesystems that can be frozen, the root last. Each filesystem is listed once, by a mount of its root:
@@ -81,7 +82,7 @@ def frozen(connection: ssh.Connection, *, limit: int = LIMIT) -> Iterator[list[s
     def run() -> None:
         try:
             command = f"sudo -n sh -c {shlex.quote(_PROGRAM)} goldenami-freeze {limit}"
-            connection.stream(command, word(), lines.put)
+            connection.stream(command, word(), lines.put, timeout=_LONGEST)
         except GoldenAmiError as error:
             problem.append(error)
         finally:

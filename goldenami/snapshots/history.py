@@ -17,7 +17,7 @@ from typing import Final, Literal
 from goldenami.aws import tags
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
-from goldenami.model import timestamp
+from goldenami.model import timestamp, utc_text
 
 ATTACHED: Final = tags.PREFIX + "attached"  # on a volume that replaced another one: when the exchange attached it
 HISTORY: Final = tuple(tags.PREFIX + name for name in ("history", "history-2", "history-3"))
@@ -119,7 +119,7 @@ def source_at(
     if use.until is not None and moment > use.until:
         after = history[number - 1]
         return Unknown(
-            f"the volume was exchanged between {use.until:%F %T} and {after.since:%F %T} UTC ({use.volume}, "
+            f"the volume was exchanged between {utc_text(use.until)} and {utc_text(after.since)} ({use.volume}, "
             f"{after.volume})"
         )
     by_id = {str(s["SnapshotId"]): s for s in snapshots}
@@ -129,8 +129,8 @@ def source_at(
 def _before(volume: Volume, history: Sequence[Use]) -> Unknown:
     if len(line(volume)) == 1 and len(history) == 1:
         since = history[0].since
-        return Unknown(f"{volume.id} is attached since {since:%F %T} UTC, so the instance had no such volume", True)
-    oldest = f"{history[-1].since:%F %T} UTC" if history else "its attachment"
+        return Unknown(f"{volume.id} is attached since {utc_text(since)}, so the instance had no such volume", True)
+    oldest = utc_text(history[-1].since) if history else "its attachment"
     return Unknown(f"it is not recorded which volume was attached before {oldest}")
 
 
@@ -171,4 +171,4 @@ class _Search:
 
 
 def _text(use: Use) -> str:
-    return f"{use.since:%F %T} UTC"
+    return utc_text(use.since)

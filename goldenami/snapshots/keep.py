@@ -11,7 +11,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.errors import UsageError
 from goldenami.events import emit
-from goldenami.model import Place
+from goldenami.model import Place, utc_text
 from goldenami.nextstep import step
 from goldenami.task import Task
 
@@ -24,7 +24,9 @@ def check_deletable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
     problems = [f"{s} is used by {', '.join(i)}" for s, i in snapshots.images_using(cloud, place, ids).items()]
     for id, lock in snapshots.locks(cloud, place, ids).items():
         if lock.get("LockState") in _LOCKED:
-            problems.append(f"{id} is locked ({lock['LockState']}) until {lock['LockExpiresOn']:%F %H:%M} UTC")
+            problems.append(
+                f"{id} is locked ({lock['LockState']}) until {utc_text(lock['LockExpiresOn'], seconds=False)}"
+            )
     if problems:
         raise UsageError(
             "no snapshot was deleted: " + "; ".join(problems),
@@ -144,7 +146,9 @@ def unlock(job: Task, place: Place, items: Sequence[Item]) -> None:
             problems.append(f"{item['SnapshotId']} is not locked")
         elif state == "compliance":
             expires = locks[item["SnapshotId"]]["LockExpiresOn"]
-            problems.append(f"{item['SnapshotId']} is locked in compliance mode until {expires:%F %H:%M} UTC")
+            problems.append(
+                f"{item['SnapshotId']} is locked in compliance mode until {utc_text(expires, seconds=False)}"
+            )
     if problems:
         raise UsageError(
             "; ".join(problems),

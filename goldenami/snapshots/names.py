@@ -12,7 +12,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import NotFound, UsageError
-from goldenami.model import Place
+from goldenami.model import Place, utc_text
 
 _T = TypeVar("_T")
 _SHOWN = 10
@@ -50,7 +50,11 @@ def snapshot(cloud: Cloud, place: Place, reference: str, *, shared: bool = False
     else:
         found = snapshots.find(cloud, place, {"tag:Name": [tags.exactly(reference)]})
     return one(
-        found, "snapshot", reference, place, lambda s: f"{s['SnapshotId']} of {s['VolumeId']} ({s['StartTime']:%F %T})"
+        found,
+        "snapshot",
+        reference,
+        place,
+        lambda s: f"{s['SnapshotId']} of {s['VolumeId']} ({utc_text(s['StartTime'])})",
     )
 
 

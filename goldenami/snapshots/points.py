@@ -15,7 +15,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import GoldenAmiError, NotFound, UsageError
-from goldenami.model import Place
+from goldenami.model import Place, utc_text
 from goldenami.nextstep import step
 from goldenami.snapshots import make, names
 from goldenami.snapshots.history import Unknown, line, source_at, uses
@@ -103,7 +103,7 @@ def _by_volume(attached: Sequence[Volume], found: Sequence[Item], to: str) -> li
     for volume in attached:
         own = [s for s in found if s["VolumeId"] in line(volume)]
         if len(own) > 1:
-            listed = ", ".join(f"{s['SnapshotId']} ({s['StartTime']:%F %T} UTC)" for s in own)
+            listed = ", ".join(f"{s['SnapshotId']} ({utc_text(s['StartTime'])})" for s in own)
             raise UsageError(
                 f"--to: {to!r} is the Name tag of {len(own)} snapshots of {volume.device}: {listed}",
                 hint="Give the id of one snapshot.",

@@ -18,7 +18,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import NotFound, UsageError
-from goldenami.model import Place
+from goldenami.model import Place, utc_text
 from goldenami.nextstep import step
 from goldenami.snapshots import exchange, names
 from goldenami.snapshots.encrypt import volume_like
@@ -58,7 +58,7 @@ def plan(points: Sequence[Point]) -> list[Step]:
 
 
 def _text(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment is not None else ""
+    return utc_text(moment) if moment is not None else ""
 
 
 def restore(job: Task, place: Place, instance: Item, points: Sequence[Point]) -> list[Exchange]:

@@ -195,15 +195,21 @@ class Connection:
         self._transport.close()
         self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock, self._check, on_wait)
 
-    def run(self, command: str, stdin: bytes | None = None, timeout: float | None = None) -> Completed:
+    def run(
+        self,
+        command: str,
+        stdin: bytes | None = None,
+        timeout: float | None = None,
+        on_silence: Callable[[float], None] | None = None,
+    ) -> Completed:
         """Run a command without a terminal, and wait for its end. bash runs it if it is the login shell, else sh.
 
         What the login shell itself prints is not part of the output. Raises ConnectionLost if the connection ends
         first; the outcome of the command is then unknown. Raises CommandTimeout after ``timeout`` seconds, and Refused
-        if the host does not run commands.
+        if the host does not run commands. ``on_silence``: as for ``stream``.
         """
         output: list[bytes] = []
-        status, stderr = self._execute(command, stdin, output.append, timeout)
+        status, stderr = self._execute(command, stdin, output.append, timeout, on_silence=on_silence)
         return Completed(status, b"".join(output), stderr)
 
     def start(self, commands: Sequence[str]) -> list[tuple[paramiko.Channel, str] | None]:
@@ -327,7 +333,7 @@ class Connection:
         on_silence: Callable[[float], None] | None = None,
     ) -> tuple[int, bytes]:
         deadline = Deadline(timeout, self._clock) if isinstance(timeout, int | float) else timeout
-        mark = new_mark()
+        mark, wait = new_mark(), _Wait(self.name, command, deadline, on_silence, self._clock)
         head, errors = Head(mark), Tail(_STDERR_BYTES)
         errors_head = Head(mark)
         with translated(self.name), self._session() as opened:
@@ -337,7 +343,7 @@ class Connection:
                 threading.Thread(target=_drain, args=(channel, errors, errors_head), daemon=True).start()
                 sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
                 sender.start()
-                for piece in self._output(channel, deadline, command, head, on_silence):
+                for piece in self._output(channel, wait, head):
                     if not (data := head.feed(piece)):
                         continue
                     on_output(data)
@@ -346,7 +352,7 @@ class Connection:
                         is_unfinished = True
                         self._unfinished.append(channel)
                         return 0, errors.so_far()
-                status, said = self._status(channel), errors.finish()
+                status, said = self._status(channel, wait), errors.finish()
                 if not head.found or head.on_terminal:
                     raise self._not_run(head, errors_head)
                 return status, said
@@ -414,23 +420,14 @@ class Connection:
             hint="Check ssh_user, its login shell with the start-up files, and ForceCommand of sshd in the base image.",
         )
 
-    def _output(
-        self,
-        channel: paramiko.Channel,
-        deadline: Deadline | None,
-        command: str,
-        head: Head,
-        on_silence: Callable[[float], None] | None,
-    ) -> Iterator[bytes]:
+    def _output(self, channel: paramiko.Channel, wait: _Wait, head: Head) -> Iterator[bytes]:
         """Yield the stdout of a command until its end. Raises CommandTimeout, ConnectionLost, and Refused if the login
         shell does not start the command."""
         channel.settimeout(_POLL_SECONDS)
         start = Deadline(_START_SECONDS, self._clock)
         quiet_since: float | None = None
-        last = last_sign = self._clock()
         while True:
-            if deadline is not None and deadline.over:
-                raise CommandTimeout(f"{self.name}: a command did not end in time: {command.split(None, 1)[0]} …")
+            wait.check()
             if not head.found and start.over:
                 raise Refused(
                     f"{self.name}: the login shell did not start a command within {_START_SECONDS:.0f} s"
@@ -440,13 +437,11 @@ class Connection:
             try:
                 data = channel.recv(_CHUNK)
             except TimeoutError:
-                now = self._clock()
                 if not self._transport.is_active():
                     raise ConnectionLost(f"{self.name}: the connection was lost during a command") from None
-                if on_silence is not None and now - last_sign >= _SILENCE_SECONDS:
-                    last_sign = now
-                    on_silence(now - last)
+                wait.tell()
                 if channel.exit_status_ready():
+                    now = self._clock()
                     quiet_since = now if quiet_since is None else quiet_since
                     if now - quiet_since >= _LINGER_SECONDS:
                         return
@@ -454,13 +449,16 @@ class Connection:
             if not data:
                 return
             quiet_since = None
-            last = last_sign = self._clock()
+            wait.heard()
             yield data
 
-    def _status(self, channel: paramiko.Channel) -> int:
+    def _status(self, channel: paramiko.Channel, wait: _Wait) -> int:
+        """Return the exit status of a command. It may have closed its output long before its end."""
         while not channel.status_event.wait(_POLL_SECONDS):
             if not self._transport.is_active():
                 break
+            wait.check()
+            wait.tell()
         if channel.exit_status >= 0:
             return channel.exit_status
         # Without a status, either a signal ended the command, or the connection ended first. In the second case the
@@ -470,6 +468,40 @@ class Connection:
                 raise ConnectionLost(f"{self.name}: the connection was lost during a command")
             time.sleep(0.05)
         return -1
+
+
+class _Wait:
+    """The wait for a command: its time limit, and the signs of life while no output arrives."""
+
+    def __init__(
+        self,
+        name: str,
+        command: str,
+        deadline: Deadline | None,
+        on_silence: Callable[[float], None] | None,
+        clock: Clock,
+    ) -> None:
+        self._message = f"{name}: a command did not end in time: {command.split(None, 1)[0]} …"
+        self._deadline = deadline
+        self._on_silence = on_silence
+        self._clock = clock
+        self.heard()
+
+    def heard(self) -> None:
+        """Note that output has arrived."""
+        self._last = self._last_sign = self._clock()
+
+    def check(self) -> None:
+        """Raise CommandTimeout after the time limit."""
+        if self._deadline is not None and self._deadline.over:
+            raise CommandTimeout(self._message)
+
+    def tell(self) -> None:
+        """Call ``on_silence`` about every minute."""
+        now = self._clock()
+        if self._on_silence is not None and now - self._last_sign >= _SILENCE_SECONDS:
+            self._last_sign = now
+            self._on_silence(now - self._last)
 
 
 def _send_request(channel: paramiko.Channel, command: str) -> None:

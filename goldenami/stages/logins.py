@@ -19,7 +19,7 @@ from goldenami.aws import instances, tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError, NotFound, UsageError
 from goldenami.journal import LOGINS, Journals, Resource, Summary
-from goldenami.model import DIRECT, Environment, SshEndpoint, Transport
+from goldenami.model import DIRECT, Environment, SshEndpoint, Transport, utc_text
 from goldenami.nextstep import command, step
 from goldenami.stages.build import BuildContext
 from goldenami.stages.hosts import secret_name
@@ -199,6 +199,6 @@ def _announce(build: BuildContext, journals: Journals, project: Path, resource: 
     except OSError as error:
         build.note(f"{resource.key} {resource.id} is kept, but its key cannot be written: {error}", "warning")
     else:
-        until = f" until {login.expires:%Y-%m-%d %H:%M} UTC" if login.expires is not None else ""
+        until = f" until {utc_text(login.expires, seconds=False)}" if login.expires is not None else ""
         short = command("ssh", "--host", login.key, login.build_id)
         build.note(f"{login.key} {resource.id} is kept{until}. Log in: {short}; or: {shlex.join(words)}")

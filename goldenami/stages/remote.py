@@ -41,7 +41,7 @@ def architecture_of(recipe: Recipe, connection: ssh.Connection) -> Architecture:
     """Return the architecture of a host. Raises UsageError if the recipe is not for its operating system or
     architecture."""
     name = connection.endpoint.address
-    done = connection.run(_IDENTIFY)
+    done = connection.run(_IDENTIFY, timeout=60)
     try:
         id, like, machine = done.text.split("|")
     except ValueError:

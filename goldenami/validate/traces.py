@@ -32,7 +32,7 @@ class Traces:
 
 def read_traces(connection: Connection, public_key: str) -> Traces:
     """Read a builder's traces. Call it before the builder is sealed: sealing removes them. Raises BuilderError."""
-    done = connection.run(READ_TRACES)
+    done = connection.run(READ_TRACES, timeout=60)
     if done.status != 0:
         reason = done.stderr.decode(errors="replace").strip()
         raise BuilderError(f"The builder's traces cannot be read (status {done.status}): {reason}")

@@ -1,7 +1,8 @@
 """No wait of the product is without a bound and a sign of life: all waits are listed here.
 
-Three kinds are found in the source: loops of ``poll``, loops that sleep (``SLEEPS`` of test_one_rule.py), and calls
-that block until something else ends. A new wait fails a test here until its bound is named, and who tells that it goes
+Five kinds are found in the source: loops of ``poll``, loops that sleep (``SLEEPS`` of test_one_rule.py), calls that
+block until something else ends, loops around a call that waits for a short time only (``while not event.wait(1)``), and
+commands on a host. A new wait fails a test here until its bound is named, and who tells that it goes
 on.
 """
 
@@ -81,6 +82,35 @@ BLOCKING = {
     "ssh/tunnel.py:_end_group self._process.wait": "the process is killed",
     "validate/runner.py:_end process.wait": "the process is killed",
 }
+# Loops around a call that waits for a short time, or for the next data, by file and function: what ends the loop, and
+# who tells that it goes on. Most are threads of their own, which nobody waits for: what they serve has its own bound.
+LOOPS = {
+    "aws/lease.py:_keep self._end.wait": "give_back, in the finally of what holds the lease",
+    "aws/room.py:_until_first self._changed.wait": "the launch in front, which ends after _STUCK, and tells",
+    "aws/sharing.py:keep end.wait": "the end of the block, in its finally",
+    "cli/output.py:write select.select": "the reader of the pipe, or the end of the pipe",
+    "journal/eventlog.py:_run self._stopped.wait": "stop or abandon, at the end of the run",
+    "report/terminal.py:_redraw self._closed.wait": "close, at the end of the live view; it is the sign of life",
+    "ssh/bastion.py:own_address channel.recv": "the time limit of the channel, ATTEMPT_SECONDS, for a line of text",
+    "ssh/connection.py:_drain channel.recv_stderr": "the close of the channel, when _execute ends",
+    "ssh/connection.py:_open self._unfinished[0].status_event.wait": "_LEFT_SECONDS for all of them",
+    "ssh/connection.py:_output channel.recv": "the time limit of the command; on_silence",
+    "ssh/connection.py:_status channel.status_event.wait": "the time limit of the command; on_silence",
+    "ssh/handover.py:_serve self._socket.recv": "close, after the tests; or the end of the child",
+    "ssh/relaying.py:relay connection.recv": "ssh of the user, at the terminal",
+    "ssh/tunnel.py:_from_channel channel.recv": "the end of the channel, with its connection",
+    "ssh/tunnel.py:_to_channel theirs.recv": "the end of the channel, with its connection",
+    "ssh/tunnel.py:_watch poller.poll": "the end of the transport's program, or of the connection that it carries",
+    "stages/watch.py:run self._over.wait": "end, in the finally of the stage; a lost host and an interruption",
+    "validate/runner.py:follow selector.select": "the time limit of the suite; each test that ends is an event",
+}
+# Commands on a host without a time limit, by file and function: what bounds them.
+COMMANDS = {
+    "hardening/suite.py:values": "the time limit of the suite, in the parent",
+    "validate/backend.py:_run_now": "the time limit of the suite, in the parent",
+}
+SHORT = ("wait", "recv", "recv_stderr", "select", "poll", "acquire", "get", "accept", "readline")
+OWN_WAITS = ("attempts.wait", "news.wait", "retry.wait", "snapshots.wait")  # they poll, or raise the error at the end
 CONTEXT = ("_run", "_permit")  # variables of a context, whose get does not wait
 
 
@@ -125,6 +155,33 @@ def blocking(trees: Trees | None = None) -> Iterator[str]:
                 yield f"{file}:{function} subprocess.{name}"
 
 
+def loops(trees: Trees | None = None) -> Iterator[str]:
+    """Loops around a call that waits for a short time, or for data."""
+    for file, tree in trees or source.trees():
+        for function, loop in functions(tree):
+            if not isinstance(loop, ast.While):
+                continue
+            for node in ast.walk(loop):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                    continue
+                on, name = ast.unparse(node.func), node.func.attr
+                timed = bool(node.args) if name != "get" else any(k.arg == "timeout" for k in node.keywords)
+                if name in SHORT and timed and on not in OWN_WAITS:
+                    yield f"{file}:{function} {on}"
+
+
+def commands(trees: Trees | None = None) -> Iterator[str]:
+    """Commands on a host without a time limit."""
+    for file, tree in trees or source.trees("connection"):
+        for function, node in functions(tree):
+            if not isinstance(node, ast.Call) or called(node) not in ("run", "stream"):
+                continue
+            on = ast.unparse(node.func)
+            limited = any(k.arg == "timeout" for k in node.keywords) or len(node.args) > (2 if ".run" in on else 3)
+            if on.rpartition(".")[0].endswith("connection") and not limited:
+                yield f"{file}:{function}"
+
+
 def seconds(bound: Bound) -> float:
     if isinstance(bound.constant, int | float):
         return bound.constant
@@ -166,6 +223,18 @@ def test_every_blocking_call_has_an_end() -> None:
     assert set(BLOCKING) - found == set(), "these are no longer needed"
 
 
+def test_every_loop_of_short_waits_has_an_end() -> None:
+    found = set(loops())
+    assert found - set(LOOPS) == set(), "list what ends the loop, and who tells that it goes on"
+    assert set(LOOPS) - found == set(), "these are no longer needed"
+
+
+def test_every_command_on_a_host_has_a_time_limit() -> None:
+    found = set(commands())
+    assert found - set(COMMANDS) == set(), "give `timeout`"
+    assert set(COMMANDS) - found == set(), "these are no longer needed"
+
+
 @pytest.mark.parametrize("place", [*POLLS, *SLEEPERS])
 def test_bounds_are_what_they_are_said_to_be(place: str) -> None:
     bound = POLLS.get(place) or SLEEPERS[place]
@@ -175,8 +244,18 @@ def test_bounds_are_what_they_are_said_to_be(place: str) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["poll(clock, sleep, timeout=None, interval=x)", "thread.join()", "queue.get()", "subprocess.run(['x'])"],
+    [
+        "poll(clock, sleep, timeout=None, interval=x)",
+        "thread.join()",
+        "queue.get()",
+        "subprocess.run(['x'])",
+        "while not event.wait(1): pass",
+        "while data := channel.recv(1024): use(data)",
+        "while True: queue.get(timeout=1)",
+        "self._connection.run('sleep 20')",
+        "connection.stream('sleep 20', b'', print)",
+    ],
 )
 def test_the_rules_see_what_they_are_for(code: str) -> None:
     trees = [("new.py", ast.parse(f"def wait():\n    {code}\n"))]
-    assert [*unbounded(trees), *blocking(trees)]
+    assert [*unbounded(trees), *blocking(trees), *loops(trees), *commands(trees)]

@@ -69,7 +69,9 @@ def test_who_owns_what() -> None:
     assert rule(resource("volume", "vol-1", used_by="i-1")) == (False, "used by i-1")
     assert not rule(resource(made=NOW - timedelta(hours=2)))[0]
     young = timestamp(NOW + timedelta(hours=1))
-    assert rule(resource(tags=marks(**{tags.EXPIRES_AT: young})))[1].endswith("which may run until 2026-11-24T01:00Z")
+    assert rule(resource(tags=marks(**{tags.EXPIRES_AT: young})))[1].endswith(
+        "which may run until 2026-11-24 01:00 UTC"
+    )
     assert rule(resource(tags=marks(**{tags.EXPIRES_AT: timestamp(NOW - timedelta(hours=1))})))[0]
 
 

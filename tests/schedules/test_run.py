@@ -405,7 +405,7 @@ def test_commands(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "kept: one of the newest 5 (the newest)" in capsys.readouterr().out
     assert main(["schedule", "next", "-e", "test", "--now", "2026-11-27T12:00Z", "--count", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "Sat 2026-11-28 03:00 CET  removes Mon 2026-11-23 03:00" in shown
+    assert "Sat 2026-11-28 03:00 +01:00  removes Mon 2026-11-23 03:00 +01:00" in shown
     assert main(["schedule", "run", "nigtly", "-e", "test"]) == 3
     assert main(["schedule", "run", "--now", "soon", "-e", "test"]) == 2
 

@@ -117,6 +117,16 @@ def test_a_command_can_have_a_time_limit(connection: ssh.Connection, command: st
         connection.stream(command, b"", lambda line: None, timeout=0.5)
 
 
+def test_a_command_that_closed_its_output_has_the_same_time_limit_and_signs_of_life(
+    connection: ssh.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goldenami.ssh.connection._SILENCE_SECONDS", 0.3)
+    told: list[float] = []
+    with pytest.raises(BuilderError, match="did not end in time: exec"):
+        connection.run("exec >&- 2>&-; sleep 20", timeout=1.5, on_silence=told.append)
+    assert told, "the wait for the exit status was silent"
+
+
 def test_a_command_can_return_before_its_end(connection: ssh.Connection) -> None:
     seen: list[str] = []
     start = time.monotonic()

@@ -11,6 +11,7 @@ from goldenami.cli.options import Where, place_options, snapshots_argument, yes_
 from goldenami.cli.snapshot.chosen import Chosen, expect_one
 from goldenami.cli.tasks import confirm, parse_time
 from goldenami.errors import UsageError
+from goldenami.model import timestamp, utc_text
 
 
 @click.command()
@@ -31,12 +32,14 @@ def delete(references: tuple[str, ...], yes: bool, where: Where, as_json: bool) 
     with chosen.task("snapshot delete") as job:
         recoverable = keep.delete(job, chosen.place, chosen.items)
     if as_json:
-        binned = {id: until.isoformat(timespec="seconds") for id, until in recoverable.items()}
+        binned = {id: timestamp(until) for id, until in recoverable.items()}
         print_json({"schema": "goldenami.deleted/1", "task": job.id, "deleted": chosen.ids, "recoverable": binned})
     else:
         for id in chosen.ids:
             until = recoverable.get(id)
-            click.echo(f"{id}  deleted" + (f"; in the Recycle Bin until {until:%Y-%m-%d %H:%M} UTC" if until else ""))
+            click.echo(
+                f"{id}  deleted" + (f"; in the Recycle Bin until {utc_text(until, seconds=False)}" if until else "")
+            )
 
 
 @click.command()

@@ -22,6 +22,7 @@ from goldenami.cli.options import (
 from goldenami.cli.snapshot.chosen import expect_one
 from goldenami.cli.tasks import confirm, confirm_address, confirm_loss, open_place, parse_time, run_task, told_address
 from goldenami.errors import TestsFailed, UsageError
+from goldenami.model import utc_text
 from goldenami.nextstep import command
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _tell_undo(choices: list[Undo], chosen: Undo) -> None:
 def _described(one: Undo) -> str:
     from goldenami.snapshots.listing import age
 
-    began = f", {one.done:%F %T} UTC, {age(one.done, datetime.now(UTC))} ago" if one.done is not None else ""
+    began = f", {utc_text(one.done)}, {age(one.done, datetime.now(UTC))} ago" if one.done is not None else ""
     return f"task {one.task or 'unknown'} ({', '.join(str(now.device) for now, _ in one.pairs)}{began})"
 
 
