@@ -14,7 +14,7 @@ when they are first used.
 from typing import TYPE_CHECKING
 
 from goldenami.ondemand import load_names
-from goldenami.recipe.environment import account_id, choose, environment, environments
+from goldenami.recipe.environments import account_id, choose, environment, environments
 from goldenami.recipe.project import Project, cycle, graph, load_project
 
 if TYPE_CHECKING:

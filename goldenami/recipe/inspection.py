@@ -11,7 +11,8 @@ from goldenami.errors import NotFound, Problem, UsageError
 from goldenami.hardening import WAIVER_ENDS_SOON
 from goldenami.recipe import agents, hardening
 from goldenami.recipe.allowed import allowed_in, skipped
-from goldenami.recipe.environment import choose, read_environments
+from goldenami.recipe.environments import choose
+from goldenami.recipe.environmentspec import read_environments
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.given import Written, environment_values
 from goldenami.recipe.loader import load

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from goldenami.notify.document import EventDocument
 from goldenami.os import SYSTEMS
 from goldenami.provision import OPERATIONS, Operation
-from goldenami.recipe.environment import ProjectSpec
+from goldenami.recipe.environmentspec import ProjectSpec
 from goldenami.recipe.operations import COMMON, MOST_RETRIES
 from goldenami.recipe.params import ParamSpec
 from goldenami.recipe.schema import LITERAL, AgentSpec, AgentUse, RecipeSpec

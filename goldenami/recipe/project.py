@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from goldenami import shipped
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
@@ -18,10 +18,12 @@ from goldenami.nextstep import command
 from goldenami.reading import Files
 from goldenami.recipe import lookup
 from goldenami.recipe.consent import EVERYTHING, NOTHING, Consent
-from goldenami.recipe.document import Document, parse_leniently, read_text
 from goldenami.recipe.lookup import Found, Kind
-from goldenami.recipe.problems import Problems
 from goldenami.recipe.similar import nearest
+
+if TYPE_CHECKING:  # they load pydantic and the parser of YAML, which many commands do not need
+    from goldenami.recipe.document import Document
+    from goldenami.recipe.problems import Problems
 
 FILE = "goldenami.yaml"
 ALLOW_OUTSIDE = "allow_outside"
@@ -29,6 +31,14 @@ _SMALL = 64 << 10  # bytes of a file that is kept
 T = TypeVar("T")
 
 _ALLOW = f"Copy the file into the project, or add its folder to {ALLOW_OUTSIDE} in {FILE}."
+
+
+class Settings(NamedTuple):
+    """What goldenami.yaml says outside of the environments, as it is written: the name of the default environment, and
+    the folders of ``allow_outside``."""
+
+    environment: str | None
+    allow_outside: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +82,39 @@ class Project:
         return [*([self.root] if self.exists else []), *(self.shipped / name for name in ("recipes", "hardening"))]
 
     def _allowed(self) -> list[Path]:
-        """Return the folders of ``allow_outside``. The check of goldenami.yaml reports the problems of the key."""
-        document = self.document(self.file, Problems()) if self.exists else None
-        written = document.value.get(ALLOW_OUTSIDE) if document is not None else None
-        names = written if isinstance(written, list) else []
-        return [self.root / Path(name).expanduser() for name in names if isinstance(name, str)]
+        return [self.root / Path(name).expanduser() for name in self.settings.allow_outside] if self.exists else []
+
+    @property
+    def settings(self) -> Settings:
+        """What goldenami.yaml says outside of the environments. The check of the file reports the problems of it."""
+        if "settings" not in self.kept:
+            from goldenami.recipe.problems import Problems
+
+            document = self.document(self.file, Problems())
+            written = document.value if document is not None else {}
+            name, folders = written.get("environment"), written.get(ALLOW_OUTSIDE)
+            self.keep_settings(
+                Settings(
+                    name if isinstance(name, str) else None,
+                    tuple(one for one in folders if isinstance(one, str)) if isinstance(folders, list) else (),
+                )
+            )
+        settings: Settings = self.kept["settings"]
+        return settings
+
+    def keep_settings(self, settings: Settings) -> None:
+        """Keep what is known of goldenami.yaml, so that it is not parsed for it."""
+        self.kept["settings"] = settings
+
+    def read_settings_file(self) -> bytes:
+        """Return the content of goldenami.yaml. Raises OSError."""
+        files = self._own_files
+        return files.read_bytes(self.file)
+
+    @property
+    def _own_files(self) -> Files:
+        """The reader of goldenami.yaml: it decides which folders are allowed, so it must be in the project itself."""
+        return Files(self._folders, "Copy the file.")
 
     def _installed_folders(self) -> list[Path]:
         try:
@@ -91,10 +129,11 @@ class Project:
     def document(self, path: Path, problems: Problems) -> Document | None:
         """Return the parsed file, or None if it cannot be parsed. Its problems are added to ``problems``."""
         if (known := self._read.get(path)) is None:
+            from goldenami.recipe.document import parse_leniently, read_text
+
             name = shown(path)
             try:
-                # goldenami.yaml decides which folders are allowed, so it must be in the project itself.
-                files = Files(self._folders, "Copy the file.") if path == self.file else self.files
+                files = self._own_files if path == self.file else self.files
                 document, mistakes = parse_leniently(read_text(files, path, name), path, name)
                 known = self._read[path] = (document, mistakes)
             except InvalidInput as error:
@@ -277,6 +316,8 @@ def graph(project: Project) -> Mapping[str, str | None]:
     if "graph" in project.kept:
         known: Mapping[str, str | None] = project.kept["graph"]
         return known
+    from goldenami.recipe.problems import Problems
+
     edges: dict[str, str | None] = {}
     for name in project.recipe_names():
         document = project.document(project.recipe_file(name), Problems())

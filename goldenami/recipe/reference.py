@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 from goldenami.notify.document import EventDocument
 from goldenami.os import serving
 from goldenami.provision import OPERATIONS, Operation
-from goldenami.recipe.environment import NetworkSpec, ProjectSpec
+from goldenami.recipe.environmentspec import NetworkSpec, ProjectSpec
 from goldenami.recipe.params import ParamSpec, declared
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project

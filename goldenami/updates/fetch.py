@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import IO, Final, TypeVar
 from urllib.parse import urlsplit
 
+from goldenami import usercache
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, NotFound, Unreachable
 from goldenami.web import is_loopback
@@ -64,15 +65,9 @@ class Index:
 
 
 def cache_directory() -> Path | None:
-    """Return the user's directory for downloads: ``goldenami/updates`` in $XDG_CACHE_HOME or ~/.cache. Creates it, for
-    this user alone. Returns None if there is none, or if another user may write to it."""
-    try:
-        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami" / "updates"
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-    except (OSError, RuntimeError):  # no home directory
-        return None
-    return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
+    """Return the user's directory for downloads, ``updates`` in the cache. Returns None if there is none, or if another
+    user may write to it."""
+    return usercache.folder("updates")
 
 
 @dataclass(frozen=True, slots=True)

@@ -570,7 +570,7 @@ def test_no_partition_is_written_in_the_code() -> None:
     import goldenami
 
     examples = {"recipe/problems.py": 2, "recipe/scaffold.py": 2, "release/consume.py": 2}
-    examples["recipe/environment.py"] = 1  # the sandbox
+    examples["recipe/environmentspec.py"] = 1  # the sandbox
     root = Path(goldenami.__file__).parent
     found = {str(path.relative_to(root)): path.read_text().count("arn:aws:") for path in root.rglob("*.py")}
     assert {name: count for name, count in found.items() if count} == examples

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from goldenami_sandbox import accounts
 
-from goldenami.recipe.environment import HOME, SANDBOX_ACCOUNTS, SANDBOX_HOME, SANDBOX_TARGETS
+from goldenami.recipe.environmentspec import HOME, SANDBOX_ACCOUNTS, SANDBOX_HOME, SANDBOX_TARGETS
 
 
 def test_accounts_and_regions_are_there() -> None:

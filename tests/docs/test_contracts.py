@@ -54,6 +54,7 @@ OWN_FILES = {
     "snapshots/access.py": {"path.read_text()"},  # the user's SSH key and known_hosts
     "stages/logins.py": {"known.read_text()"},  # known_hosts in the directory of a build
     "updates/fetch.py": {"path.read_bytes()"},  # the cache of downloads
+    "usercache.py": {'path.open("rb")'},  # what goldenami keeps
     "updates/signatures.py": {'(folder / "text").read_bytes()'},  # what gpgv wrote
     "validate/shellfiles.py": {'self.path.read_text(encoding="utf-8")'},  # in the child, as pytest reads its files
     "validate/settings.py": {'open(descriptor, encoding="utf-8")'},  # memory that the parent process wrote

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from goldenami.provision import OPERATIONS
 from goldenami.recipe import load_project
-from goldenami.recipe.environment import ProjectSpec
+from goldenami.recipe.environmentspec import ProjectSpec
 from goldenami.recipe.reference import (
     agent_reference,
     agents_reference,

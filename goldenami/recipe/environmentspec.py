@@ -7,7 +7,6 @@ processed like any other.
 from __future__ import annotations
 
 import datetime
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
-from goldenami import plugins
-from goldenami.errors import InvalidInput, NotFound, UsageError
+from goldenami.errors import InvalidInput
 from goldenami.model import (
     DIRECT,
     IMAGE_NAME,
@@ -40,6 +38,7 @@ from goldenami.model import (
 )
 from goldenami.recipe import limits, transports
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.keptenvironments import directory, is_address, sandbox_storage
 from goldenami.recipe.notifyspec import ReceiverSpec, read_receivers
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
@@ -76,7 +75,6 @@ if TYPE_CHECKING:
     from goldenami.schedules.policy import Schedule
 
 HOME = "home"
-DEFAULT = "sandbox"
 
 # "General purpose bucket naming rules", S3 user guide; the prefix has only characters that need no quoting.
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9!_.*'()=-]+)*/?)")
@@ -467,62 +465,6 @@ class _Read:
     marks: Mapping[str, Mark]
 
 
-def environment(project: Project, name: str | None = None, *, endpoint: str | None = None) -> Environment:
-    """Return the named environment; without a name that of the key ``environment``, else ``sandbox``, or the only one.
-
-    ``endpoint``: the URL of the cloud's API, which decides where the catalog of a sandbox environment is; by default
-    AWS_ENDPOINT_URL, or the sandbox of this machine.
-
-    Raises InvalidInput with every problem of goldenami.yaml (of all environments), NotFound for an unknown name,
-    UsageError if a name is needed.
-    """
-    return choose(project, environments(project, endpoint), name)
-
-
-def choose(project: Project, every: Mapping[str, Environment], name: str | None) -> Environment:
-    """Return one of ``every`` by its name. Rules and errors are those of ``environment``."""
-    if name is None:
-        document = project.document(project.file, Problems())
-        written = document.value.get("environment") if document is not None else None
-        if isinstance(written, str):
-            name = written
-        elif DEFAULT in every:
-            name = DEFAULT
-        elif len(every) == 1:
-            name = next(iter(every))
-        else:
-            raise UsageError(
-                f"--environment is missing: {project.shown(project.file)} has {', '.join(every)}",
-                hint=f"Name one of them: --environment NAME, or `environment: NAME` in {project.shown(project.file)}.",
-            )
-    if name not in every:
-        hint = suggestion(name, list(every), f"Environments: {', '.join(every)}.")
-        raise NotFound(f"there is no environment {name!r} in {project.shown(project.file)}", hint=hint)
-    return every[name]
-
-
-def account_id(environment: Environment, account: str | None) -> str:
-    """Return the id of an account, given by its name in goldenami.yaml or 12 digits; None means home. Raises
-    NotFound."""
-    if account is None:
-        return environment.home.id
-    if account in environment.accounts:
-        return environment.accounts[account].id
-    if account.isascii() and account.isdigit() and len(account) == 12:
-        return account
-    named = ", ".join(f"{a.name} ({a.id})" for a in environment.accounts.values())
-    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"Accounts: {named}.")
-
-
-def environments(project: Project, endpoint: str | None = None) -> Mapping[str, Environment]:
-    """Return all environments of goldenami.yaml. Raises InvalidInput with every problem. ``endpoint``: as for
-    ``environment``."""
-    problems = Problems()
-    found = read_environments(project, problems, endpoint)
-    problems.refuse_any()
-    return found
-
-
 def read_environments(project: Project, problems: Problems, endpoint: str | None = None) -> dict[str, Environment]:
     """Return the valid environments by name. Every problem of the others is added to ``problems``."""
     document = project.document(project.file, problems)
@@ -623,7 +565,7 @@ def _environment(
     transport, options = transports.read(spec.network.transport, (*at, "network", "transport"), document, problems)
     address = _address(transport, spec.network.address, at, document, problems)
     local = root / ".goldenami" / name
-    own = (_sandbox_storage(name, endpoint) if spec.sandbox else None) or local
+    own = (sandbox_storage(name, endpoint) if spec.sandbox else None) or local
     if spec.catalog is None and not spec.sandbox:
         problems.add(
             document.key_mark(at),
@@ -768,17 +710,6 @@ def _image_name(name: str, spec: EnvironmentSpec, at: NodePath, document: Docume
     if wrong is not None:
         problems.add(document.mark((*at, "image_name")), f"image_name: {wrong[0]}", wrong[1])
     return names.fill(spec.image_name, {names.ENVIRONMENT: name})
-
-
-def _sandbox_storage(name: str, endpoint: str | None) -> Path | None:
-    """Return the directory for the catalog and the journals of a sandbox environment; None if the endpoint is not a
-    sandbox of this machine.
-
-    They are files of the sandbox, not of the project: every clone of a project publishes to the same accounts, and a
-    reset of the sandbox deletes them together with the images.
-    """
-    directory = plugins.sandbox_directory(endpoint or os.environ.get("AWS_ENDPOINT_URL"))
-    return None if directory is None else directory / name
 
 
 def _account(name: str, id: str, spec: RoleSpec, *, parameters: bool = False) -> Account:
@@ -981,8 +912,8 @@ def _storage(
     """Return an absolute directory or an S3 address, or "" after a problem."""
     if given is None:
         return str(local / key)
-    if not re.match("[a-z0-9]+:/", given):
-        return str((root / Path(given).expanduser()).resolve())
+    if not is_address(given):
+        return directory(root, given)
     address = _S3.fullmatch(given)
     if address is None:
         problems.add(

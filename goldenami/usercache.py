@@ -1,0 +1,48 @@
+"""The user's folder for what is read or downloaded once: ``goldenami`` in $XDG_CACHE_HOME or ~/.cache.
+
+Only folders and files that no other user can write are used: what is in them is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+
+def folder(name: str) -> Path | None:
+    """Return a folder below the cache, and create it, for this user alone. Returns None if there is none, or if another
+    user may write to it."""
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami" / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+    except (OSError, RuntimeError):  # no home directory
+        return None
+    return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
+
+
+def read(path: Path) -> bytes | None:
+    """Return the contents of a file of a folder; None if it cannot be read, or if another user may write to it."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            return file.read() if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
+    except OSError:
+        return None
+
+
+def write(path: Path, content: bytes, most: int) -> None:
+    """Write a file of a folder as a whole, if that is possible. Keeps the newest files, at most ``most``."""
+    part = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        with suppress(OSError):  # a cache is not needed
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+                file.write(content)
+            part.replace(path)
+            aged = sorted(path.parent.iterdir(), key=lambda one: one.stat().st_mtime_ns, reverse=True)
+            for old in aged[most:]:
+                old.unlink()
+    finally:
+        part.unlink(missing_ok=True)
