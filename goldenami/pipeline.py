@@ -48,6 +48,7 @@ from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
 from goldenami.stages import attesting, candidate, expired, facts, freshness, nothing_new, notices, opening, proof
 from goldenami.stages.build import BuildContext, Candidate, HostWork, Prepared
+from goldenami.stages.checks import check_proofs
 from goldenami.stages.ending import to_the_end
 from goldenami.stages.replacing import replacements
 from goldenami.stages.tasks import UNDO
@@ -238,7 +239,8 @@ def stays(pointer: Channel | None, release: ImageManifest) -> str:
 def check_before(plan: BuildPlan, tools: Tools) -> None:
     """Raise PreflightFailed with all reasons for which the build of a plan would fail. Makes only reads."""
     keys = plan.facts.kms_keys
-    findings = preflight.find(tools.cloud, plan.environment, tools.catalog, [plan.recipe], keys=keys)
+    more = [check_proofs]
+    findings = preflight.find(tools.cloud, plan.environment, tools.catalog, [plan.recipe], keys=keys, more=more)
     preflight.require(findings)
     for finding in findings:
         if finding.level == "warning":

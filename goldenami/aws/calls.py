@@ -760,6 +760,15 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     _row("dlm:TagResource", "adopt a policy", (_DLM,), (_B, _P), "lifecycle-policy"),
     # --- booting images in other accounts -----------------------------------------------------------------------------
     _row("ec2:DescribeSubnets", "choose the subnet of a test instance", (_PROVE,), (_P,), "any"),
+    _row("ec2:DescribeInstanceTypes", "see whether the place has the type", (_PROVE,), (_P,), "any"),
+    _row("ec2:DescribeInstanceTypeOfferings", "find zones that offer the type", (_PROVE,), (_P,), "any"),
+    _row(
+        "service-quotas:GetServiceQuota",
+        "see whether there is room for test instances",
+        (_PROVE,),
+        (_P,),
+        "servicequotas:GetServiceQuota any",
+    ),
     _row(
         "ec2:RunInstances",
         "launch test instances",

@@ -8,13 +8,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from goldenami.aws import tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import NotFound, Unreachable
-from goldenami.model import Network, Place
+from goldenami.model import Environment, Network, Place
 
 _CHECK_IP: Final = "https://checkip.amazonaws.com"
 _ANY_PORT: Final = 22  # a UDP "connect" sends nothing: the port only completes the address
@@ -30,6 +30,13 @@ class Subnet:
     zone: str
     public: bool  # instances get a public address by default
     free: int
+
+
+def settings_in(environment: Environment, place: Place) -> Network:
+    """Return the settings for instances in a place. The ids of a subnet and of security groups are of the home account
+    and region; elsewhere, the tags of subnets or the default VPC decide, and a temporary group is created."""
+    own = environment.network
+    return own if place == environment.home_place else replace(own, subnet_id=None, security_groups=())
 
 
 def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:

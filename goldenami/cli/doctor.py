@@ -25,14 +25,16 @@ def doctor(recipes: tuple[str, ...], environment_name: str | None, as_json: bool
     from goldenami import preflight
     from goldenami import recipe as loader
     from goldenami.aws.session import Cloud
-    from goldenami.stages.checks import check_plans
+    from goldenami.stages.checks import check_plans, check_proofs
 
     project, environment = context.open_project(environment_name)
     names = recipes or tuple(context.recipes_for(project, environment))
     loaded = [loader.load(project, name, environment, {}) for name in names]
     context.reach(environment)
     cloud = Cloud.of(environment)
-    findings = preflight.find(cloud, environment, context.open_catalog(environment), loaded, more=[check_plans])
+    findings = preflight.find(
+        cloud, environment, context.open_catalog(environment), loaded, more=[check_plans, check_proofs]
+    )
     if as_json:
         report = {"schema": preflight.SCHEMA, "environment": environment.name, "recipes": list(names)}
         context.print_json({**report, "checks": preflight.CODES, "findings": [f.to_json() for f in findings]})

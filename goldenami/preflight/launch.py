@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from goldenami.aws import capacity, network
 from goldenami.aws.instances import Market
@@ -10,7 +10,7 @@ from goldenami.aws.network import Subnet
 from goldenami.each import Failures
 from goldenami.model import Architecture, Place
 from goldenami.preflight.context import Context, for_each_place
-from goldenami.preflight.finding import Finding, from_error
+from goldenami.preflight.finding import Finding, Level, from_error
 from goldenami.recipe import Recipe
 
 
@@ -19,49 +19,64 @@ def check_builders(context: Context) -> Iterator[Finding]:
     if not context.home_answers:
         return
     home = context.environment.home_place
-    failures: Failures[str] = Failures()
-    subnets: tuple[Subnet, ...] = ()
-    with failures.of("subnet"):
-        subnets = network.subnets(context.cloud, home, context.environment.network)
-    for error in failures.errors.values():
-        yield from_error("subnet", error, place=home, mark=context.mark("network", "subnet"))
+    subnets, missing = find_subnets(context, home, "error")
+    yield from missing
     yield from _way_out(context, subnets)
-    wanted = [(recipe, architecture) for recipe in context.recipes for architecture in recipe.architectures]
+    yield from check_types(context, home, context.recipes, subnets)
+
+
+def find_subnets(context: Context, place: Place, level: Level) -> tuple[tuple[Subnet, ...], list[Finding]]:
+    """Return the subnets for instances in a place, or the finding that there are none."""
+    failures: Failures[str] = Failures()
+    found: tuple[Subnet, ...] = ()
+    with failures.of("subnet"):
+        found = network.subnets(context.cloud, place, network.settings_in(context.environment, place))
+    mark = context.mark("network", "subnet")
+    return found, [from_error("subnet", e, level=level, place=place, mark=mark) for e in failures.errors.values()]
+
+
+def check_types(
+    context: Context, place: Place, recipes: Sequence[Recipe], subnets: Sequence[Subnet], level: Level = "error"
+) -> Iterator[Finding]:
+    """The instance types of recipes exist in a place, fit the architecture, and are offered in a zone of the
+    subnets."""
+    wanted = [(recipe, architecture) for recipe in recipes for architecture in recipe.architectures]
     names = {name for recipe, architecture in wanted for name in recipe.builder[architecture].instance_types}
     if not names:
         return
-    types = capacity.instance_types(context.cloud, home, names)
-    offered = capacity.zones(context.cloud, home, names)
+    types = capacity.instance_types(context.cloud, place, names)
+    offered = capacity.zones(context.cloud, place, names)
     zones = {subnet.zone for subnet in subnets}
     for recipe, architecture in wanted:
-        yield from _types(context, recipe, architecture, types, offered, zones)
+        yield from _types(place, recipe, architecture, types, offered, zones, level)
 
 
 def _types(
-    context: Context,
+    place: Place,
     recipe: Recipe,
     architecture: Architecture,
     types: capacity.Types,
     offered: capacity.Offered,
     zones: set[str],
+    level: Level,
 ) -> Iterator[Finding]:
-    home, builder = context.environment.home_place, recipe.builder[architecture]
+    builder = recipe.builder[architecture]
     usable = False
     for name in builder.instance_types:
         kind = types.get(name)
         if kind is None:
-            message = f"builder.instance_types: {home.region} has no instance type {name}"
-            yield Finding("instance-type", "error", message, "Use another type.", home, builder.mark, 2)
+            message = f"builder.instance_types: {place.region} has no instance type {name}"
+            yield Finding("instance-type", level, message, "Use another type.", place, builder.mark, 2)
         elif architecture not in kind.architectures:
             message = f"builder.instance_types: {name} is {'/'.join(sorted(kind.architectures))}, not {architecture}"
-            yield Finding("instance-type", "error", message, "Use a type of that architecture.", home, builder.mark, 2)
+            yield Finding("instance-type", level, message, "Use a type of that architecture.", place, builder.mark, 2)
         else:
             usable = usable or not zones or bool(offered.get(name, frozenset()) & zones)
     if not usable and all(types.get(name) for name in builder.instance_types):
         listed = ", ".join(builder.instance_types)
         where = ", ".join(sorted(zones))
         message = f"none of {listed} is offered in the zones of the subnets ({where})"
-        yield Finding("zone", "error", message, "Add an instance type or a subnet.", home, builder.mark, 2)
+        yield Finding("zone", level, message, "Add an instance type or a subnet.", place, builder.mark, 2)
 
 
 def _way_out(context: Context, subnets: tuple[Subnet, ...]) -> Iterator[Finding]:
@@ -93,26 +108,27 @@ def _way_out(context: Context, subnets: tuple[Subnet, ...]) -> Iterator[Finding]
 
 def check_quotas(context: Context) -> Iterator[Finding]:
     """The quota of vCPUs has room for one builder of each architecture, and the same number of test instances."""
-    if not context.home_answers or not context.recipes:
-        return
+    if context.home_answers and context.recipes:
+        home = context.environment.home_place
+        yield from for_each_place("quota", lambda place: check_room(context, place, context.recipes), [home])
 
-    def check(home: Place) -> Iterator[Finding]:
-        used = capacity.used_vcpus(context.cloud, home)
-        for recipe in context.recipes:
-            spot = any(recipe.builder[a].spot for a in recipe.architectures)
-            market: Market = "spot" if spot else "on-demand"
-            names = {name for a in recipe.architectures for name in recipe.builder[a].instance_types[:1]}
-            types = capacity.instance_types(context.cloud, home, names)
-            needed = sum(kind.vcpus for kind in types.values() if kind.standard)
-            limit = capacity.quota(context.cloud, home, market)
-            if used.get(market, 0) + needed > limit:
-                yield Finding(
-                    "quota",
-                    "warning" if spot else "error",
-                    f"{recipe.name} needs {needed} vCPUs ({market}), but {used.get(market, 0)} of {limit:g} are used",
-                    f"Request an increase of the quota {capacity.QUOTAS[market]} of EC2 in Service Quotas.",
-                    home,
-                    recipe.mark,
-                )
 
-    yield from for_each_place("quota", check, [context.environment.home_place])
+def check_room(context: Context, place: Place, recipes: Sequence[Recipe], level: Level = "error") -> Iterator[Finding]:
+    """The quota of vCPUs in a place has room for an instance of each architecture of each recipe alone."""
+    used = capacity.used_vcpus(context.cloud, place)
+    for recipe in recipes:
+        spot = any(recipe.builder[a].spot for a in recipe.architectures)
+        market: Market = "spot" if spot else "on-demand"
+        names = {name for a in recipe.architectures for name in recipe.builder[a].instance_types[:1]}
+        types = capacity.instance_types(context.cloud, place, names)
+        needed = sum(kind.vcpus for kind in types.values() if kind.standard)
+        limit = capacity.quota(context.cloud, place, market)
+        if used.get(market, 0) + needed > limit:
+            yield Finding(
+                "quota",
+                "warning" if spot else level,
+                f"{recipe.name} needs {needed} vCPUs ({market}), but {used.get(market, 0)} of {limit:g} are used",
+                f"Request an increase of the quota {capacity.QUOTAS[market]} of EC2 in Service Quotas.",
+                place,
+                recipe.mark,
+            )

@@ -1,6 +1,6 @@
-"""Checks of what a plan refuses, for ``goldenami doctor``: the base images, and keys that other accounts cannot use.
+"""Checks of what a plan decides: what it refuses, for ``goldenami doctor``, and where the image is proved.
 
-A build needs no check of it, since its plan has read the same facts.
+A build needs no check of the former, since its plan has read the same facts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from goldenami.aws import encryption, kms
 from goldenami.each import each
 from goldenami.errors import NotFound, UsageError
-from goldenami.preflight import Context, Finding, from_error
+from goldenami.model import Place, Target
+from goldenami.planning import proved_elsewhere
+from goldenami.preflight import Context, Finding, from_error, launch
+from goldenami.preflight.context import for_each_place
+from goldenami.recipe import Recipe
 from goldenami.release import targets as modes
 from goldenami.stages import volume_keys
 from goldenami.stages.facts import find_base, source_snapshots
@@ -43,3 +47,28 @@ def check_plans(context: Context) -> Iterator[Finding]:
         except UsageError as error:
             mark = context.mark("targets")
             yield Finding("encryption", "error", error.message, error.hint or "", home, mark, error.exit_code)
+
+
+def check_proofs(context: Context) -> Iterator[Finding]:
+    """Instances of the image can be launched where ``distribution.prove`` says, besides the home account and region: a
+    subnet, the instance types and the quota of vCPUs are there. A build finds it now, and not after all copies."""
+    proved: dict[Place, tuple[Target, list[Recipe]]] = {}
+    for recipe in context.recipes:
+        for target in proved_elsewhere(recipe, context.environment.home_place, recipe.distribution.targets):
+            if target in context.reachable:
+                proved.setdefault(target.place, (target, []))[1].append(recipe)
+
+    def check(place: Place) -> Iterator[Finding]:
+        target, recipes = proved[place]
+        level = context.level(target)
+        subnets, missing = launch.find_subnets(context, place, level)
+        yield from missing
+        yield from launch.check_types(context, place, recipes, subnets, level)
+
+    def check_room(place: Place) -> Iterator[Finding]:
+        target, recipes = proved[place]
+        yield from launch.check_room(context, place, recipes, context.level(target))
+
+    # The quota apart: a role that may not read it can have a subnet.
+    yield from for_each_place("instance-type", check, list(proved))
+    yield from for_each_place("quota", check_room, list(proved))

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 
 from goldenami import lifetime, ssh
 from goldenami.aws import autoscaling, instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
 from goldenami.events import emit
-from goldenami.model import Architecture, Environment, Network, Place, SshEndpoint
+from goldenami.model import Architecture, Place, SshEndpoint
 from goldenami.recipe.secrets import fill
 from goldenami.stages import hostfacts
 from goldenami.stages.build import BuildContext, Host
@@ -59,7 +58,7 @@ def launch(
     name = f"{purpose}{at}"
     key = f"{name}/{architecture}"
     ledger.delete_key(key)
-    wanted, settings = build.recipe.builder[architecture], network_in(build.environment, there)
+    wanted, settings = build.recipe.builder[architecture], network.settings_in(build.environment, there)
     # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
     logins = _key_pairs(build, f"{name}-login-key")
     host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
@@ -116,13 +115,6 @@ def launch(
         region=there.region,
     )
     return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there)
-
-
-def network_in(environment: Environment, place: Place) -> Network:
-    """Return the settings for instances in a place. The ids of a subnet and of security groups are of the home account
-    and region; elsewhere, the tags of subnets or the default VPC decide, and a temporary group is created."""
-    own = environment.network
-    return own if place == environment.home_place else replace(own, subnet_id=None, security_groups=())
 
 
 @contextmanager

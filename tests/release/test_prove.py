@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from goldenami import costs, pipeline, planning
 from goldenami import recipe as recipes
-from goldenami.errors import NotFound, TestsFailed
+from goldenami.aws.guard import reads_only
+from goldenami.errors import TestsFailed
 from goldenami.manifest import dumps, loads
 from goldenami.model import Place
+from goldenami.preflight import PreflightFailed
 from goldenami.snapshots.prices import Prices, Rate
 from goldenami.stages.build import BuildContext, Candidate, Host
 from tests.worlds.builds import APPS, HOME, PLACES, PaperHostWork, World
+
+DEBIAN = "136693071363"
 
 
 class Somewhere(PaperHostWork):
@@ -93,15 +98,42 @@ def test_a_shared_image_that_fails_in_its_account_is_not_published(world: World)
         assert world.client("ec2", place).describe_images(Owners=["self"])["Images"] == []
 
 
-def test_a_place_without_a_subnet_ends_the_build(world: World) -> None:
-    """The error names the place, before the release."""
+def no_subnet(world: World) -> None:
     ec2 = world.client("ec2", Place(APPS, "eu-central-1"))
     for subnet in ec2.describe_subnets()["Subnets"]:
         ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+
+
+def no_room(world: World) -> None:
+    world.paper.set(vcpu_quotas={"L-1216C47A": 3})
+    ec2 = world.client("ec2", Place(APPS, "eu-central-1"))
+    query = [{"Name": "name", "Values": ["debian-12-amd64-*"]}]
+    image = ec2.describe_images(Owners=[DEBIAN], Filters=query)["Images"][0]["ImageId"]
+    ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1)
+
+
+@pytest.mark.parametrize(
+    ("provoke", "message", "exit_code"),
+    [
+        (no_subnet, "has no default subnet", 3),
+        (no_room, r"web needs 2 vCPUs \(on-demand\), but 2 of 3 are used", 1),
+    ],
+)
+def test_a_place_that_cannot_launch_is_found_before_anything_is_made(
+    world: World, provoke: Callable[[World], None], message: str, exit_code: int
+) -> None:
+    provoke(world)
     prove(world, "each-target")
-    with pytest.raises(NotFound, match=rf"{APPS}/eu-central-1 has no default subnet"):
+    before = len(world.paper.calls)
+    with pytest.raises(PreflightFailed, match=rf"{APPS}/eu-central-1.*{message}") as caught:
         world.build()
-    assert world.catalog.channel("web", "stable") is None
+    assert caught.value.exit_code == exit_code
+    assert [c for c in world.paper.calls[before:] if not reads_only(c["service"], c["action"])] == []
+    # With the default, no instance is launched there.
+    file = world.path / "recipes" / "web.yaml"
+    file.write_text(file.read_text().replace("prove: each-target", "prove: home"))
+    world.project = recipes.load_project(world.path)
+    assert world.build().status == "released"
 
 
 def test_the_plan_names_the_places_and_the_price(world: World) -> None:

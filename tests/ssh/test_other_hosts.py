@@ -151,7 +151,8 @@ def test_a_host_without_sessions_is_not_a_lost_host(tmp_path: Path) -> None:
 
 def test_sudo_may_ask_for_a_terminal(tmp_path: Path) -> None:
     installed("sudo")
-    setup = f"{SUDO}echo 'Defaults requiretty' >/etc/sudoers.d/00-tty"
+    # use_pty: sudo runs the command on a terminal of its own, which must not change the ends of lines.
+    setup = f"{SUDO}echo 'Defaults requiretty, use_pty' >/etc/sudoers.d/00-tty"
     with connected(tmp_path, user="admin", setup=setup) as connection:
         data = bytes(range(256)) * 300
         seen = bind("command", shell="id -u; tty || :; [ -t 0 ] || echo none")
