@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -72,6 +73,31 @@ class Answering:
             with asked:
                 asked.settimeout(_TIMEOUT)
                 asked.sendall(str(self._answer(asked)).encode())
+
+    def shell(self, arguments: list[str], directory: Path, variables: Mapping[str, str]) -> tuple[int, str]:
+        """Run bash, and answer it. Returns its exit code and what it printed on both streams."""
+        # A file, not a pipe: nobody reads a pipe while this process answers, and it would be full at 64 KiB.
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                ["bash", *arguments],
+                cwd=directory,
+                env={
+                    **variables,
+                    "PATH": f"{self.program.parent}:{os.environ['PATH']}",
+                    "HOME": str(self.program.parent),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            try:
+                self.until_ended(process)
+            finally:
+                process.kill()
+                process.wait()
+            output.seek(0)
+            return process.returncode, output.read()
 
     def _answer(self, asked: socket.socket) -> int:
         text, descriptors, _, _ = socket.recv_fds(asked, 1 << 16, 2)
@@ -160,27 +186,12 @@ class Shells:
         assert self._shell(job.get("after_script", []), {**given, "CI_JOB_STATUS": "success"}) == 0, self.shown
 
     def _shell(self, lines: list[str], variables: Mapping[str, str]) -> int:
-        process = subprocess.Popen(
-            ["bash", "-eo", "pipefail", "-c", "\n".join(lines)],  # as GitLab's runners
-            cwd=self.clone,
-            env={
-                **self.inherited,
-                **variables,
-                "PATH": f"{self.answering.program.parent}:{os.environ['PATH']}",
-                "HOME": str(self.answering.program.parent),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        # Fails as the shells of GitLab's runners do.
+        code, output = self.answering.shell(
+            ["-eo", "pipefail", "-c", "\n".join(lines)], self.clone, {**self.inherited, **variables}
         )
-        try:
-            self.answering.until_ended(process)
-        finally:
-            process.kill()
-            output, _ = process.communicate()
-            self.shown += output
-        return process.returncode
+        self.shown += output
+        return code
 
 
 def in_order(jobs: Mapping[str, Job], stages: list[str]) -> Iterator[str]:

@@ -534,13 +534,15 @@ class World:
 
 
 @contextmanager
-def open_world(base: Path, *, wire: bool = False, clock: Clock | None = None) -> Iterator[World]:
+def open_world(
+    base: Path, *, wire: bool = False, clock: Clock | None = None, kind: type[World] = World
+) -> Iterator[World]:
     """A world; its first case begins with ``fresh``. The environment variables have to name its endpoint and keys.
-    ``wire``: the program's calls go over HTTP, not directly to the cloud."""
+    ``wire``: the program's calls go over HTTP, not directly to the cloud. ``kind``: its class."""
     gate = Gate()
     server = Server(gate)
     server.serve_in_thread()
-    world = World(base, clock or Clock(), gate, server, wire)
+    world = kind(base, clock or Clock(), gate, server, wire)
     try:
         yield world
     finally:
@@ -552,7 +554,12 @@ def open_world(base: Path, *, wire: bool = False, clock: Clock | None = None) ->
 
 @contextmanager
 def a_world(
-    path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False, clock: Clock | None = None
+    path: Path,
+    patch: pytest.MonkeyPatch,
+    *,
+    wire: bool = False,
+    clock: Clock | None = None,
+    kind: type[World] = World,
 ) -> Iterator[World]:
     # Thousands of journals are flushed to the disk: in memory that costs nothing.
     memory = Path("/dev/shm")
@@ -561,7 +568,7 @@ def a_world(
     base.mkdir()
     guard.remove_later(base)
     try:
-        with open_world(base, wire=wire, clock=clock) as world:
+        with open_world(base, wire=wire, clock=clock, kind=kind) as world:
             for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
                 patch.delenv(name, raising=False)
             key = admin_key(HOME, SECRET)
