@@ -665,7 +665,8 @@ def _patches(plan: BuildPlan, architecture: Architecture) -> str:
     spec = plan.recipe.patches[architecture]
     words = [spec.level + (f", except {', '.join(spec.exclude)}" if spec.exclude else "")]
     if spec.date is not None or spec.releasever is not None:
-        words.append(f"packages of {spec.date or spec.releasever}")
+        newest = spec.releasever == "latest"
+        words.append(f"packages of {'the newest release' if newest else spec.date or spec.releasever}")
     if spec.level != "none" or spec.reboot == "always":
         words.append(f"reboot {spec.reboot}")
     if spec.unattended is not None:

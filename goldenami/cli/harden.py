@@ -10,8 +10,8 @@ import click
 
 from goldenami.cli import completing
 from goldenami.cli.context import choose_environment, print_json, print_table
-from goldenami.cli.endpoints import Access, endpoint_of, login_options
-from goldenami.cli.options import environment_option, json_option, variable_options
+from goldenami.cli.endpoints import endpoint_of
+from goldenami.cli.options import environment_option, json_option, ssh_options, variable_options
 from goldenami.cli.shipped import force_option, project_or_shipped, require, tell
 from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, UsageError
 from goldenami.nextstep import step
@@ -19,6 +19,7 @@ from goldenami.nextstep import step
 if TYPE_CHECKING:
     from goldenami.hardening import CheckResult, Control, Hardening
     from goldenami.recipe import Project
+    from goldenami.ssh import Access
 
 PROFILES_SCHEMA = "goldenami.hardening-profiles/1"
 CONTROLS_SCHEMA = "goldenami.hardening-controls/1"
@@ -216,12 +217,8 @@ def coverage(recipe_ref: str, environment_name: str | None, variables: dict[str,
     multiple=True,
     help="Check the controls of this profile, with its values.",
 )
-@click.option(
-    "--ssh-user", "--user", "user", help="Login user, who may use sudo. Default: root, or the part before @ in HOST."
-)
-@click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
 @click.option("--all", "every", is_flag=True, help="Print all controls, also those that hold or do not apply.")
-@login_options
+@ssh_options
 @environment_option
 @variable_options
 @json_option
@@ -229,15 +226,13 @@ def check(
     host: str,
     recipe_ref: str | None,
     profiles: tuple[str, ...],
-    user: str | None,
-    port: int,
     every: bool,
     access: Access,
     environment_name: str | None,
     variables: dict[str, str],
     as_json: bool,
 ) -> int:
-    """Report how a running HOST ([USER@]ADDRESS) differs from a recipe or profile. Nothing on it is changed.
+    """Report how a running HOST ([USER@]HOST[:PORT]) differs from a recipe or profile. Nothing on it is changed.
 
     Prints the controls that do not hold, with level and title. All values are read over one SSH connection, in one go.
     The exit code is 5 if a control does not hold.
@@ -249,8 +244,7 @@ def check(
         raise UsageError("say what to check against: --recipe RECIPE, or --profile PROFILE")
     sets = _sets(recipe_ref, profiles, environment_name, variables)
     controls = {control.id: control for found in sets for control in found.controls}
-    named, _, address = host.rpartition("@")
-    endpoint = endpoint_of(address, user or named or "root", port, access)
+    endpoint = endpoint_of(host, access)
     batch = Batch.of(controls.values())
     with ssh.connect(endpoint, timeout=access.timeout) as connection:
         done = connection.run(

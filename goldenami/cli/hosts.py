@@ -17,8 +17,15 @@ import click
 
 from goldenami.cli import completing
 from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
-from goldenami.cli.endpoints import Access, endpoint_of, login_options, parse_host
-from goldenami.cli.options import environment_option, events_option, json_option, variable_options
+from goldenami.cli.endpoints import HOST, endpoint_of
+from goldenami.cli.options import (
+    environment_option,
+    events_option,
+    json_option,
+    ssh_options,
+    ssh_user_option,
+    variable_options,
+)
 from goldenami.cli.output import write_file
 from goldenami.cli.tasks import find_place, run_task
 from goldenami.errors import TestsFailed, UsageError
@@ -26,6 +33,7 @@ from goldenami.errors import TestsFailed, UsageError
 if TYPE_CHECKING:
     from goldenami.model import Architecture, Environment, ImageManifest, Place, SshEndpoint, TestReport
     from goldenami.recipe import Recipe
+    from goldenami.ssh import Access
     from goldenami.stages.host_work import Known
 
 APPLY_SCHEMA = "goldenami.apply/1"
@@ -35,7 +43,7 @@ _BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 # As ``host_work.SUITES``, whose module loads slowly; a test compares them.
 _SUITES = ("base", "hygiene", "performance", "reboot", "sealed", "agents", "hardening", "recipe")
 
-_HOST = "BUILD_ID|[USER@]HOST[:PORT]"
+_HOST = f"BUILD_ID|{HOST}"
 
 
 @click.command()
@@ -43,9 +51,7 @@ _HOST = "BUILD_ID|[USER@]HOST[:PORT]"
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @environment_option
 @click.option("--host", "name", metavar="HOST", help="The instance, if there are several: builder, or proof/arm64.")
-@click.option(
-    "--ssh-user", "--user", "user", metavar="NAME", help="The user to log in as. Default: the ssh_user of the recipe."
-)
+@ssh_user_option
 @click.option(
     "--proxy", is_flag=True, hidden=True, help="Carry the connection over stdin and stdout, for ProxyCommand."
 )
@@ -54,7 +60,7 @@ def ssh(
     command: tuple[str, ...],
     environment_name: str | None,
     name: str | None,
-    user: str | None,
+    ssh_user: str | None,
     proxy: bool,
 ) -> int:
     """Log in to the builder of a build that runs, or that was kept by `build --on-failure keep`.
@@ -80,10 +86,12 @@ def ssh(
     cloud.check_caller()
     if proxy:
         with transports.opened(environment, cloud) as transport:
-            login = logins.find(environment, cloud, journals, build_id, name=name, user=user, opener=transport.opener)
+            login = logins.find(
+                environment, cloud, journals, build_id, name=name, user=ssh_user, opener=transport.opener
+            )
             connections.relay(login.endpoint)
         return 0
-    login = logins.find(environment, cloud, journals, build_id, name=name, user=user)
+    login = logins.find(environment, cloud, journals, build_id, name=name, user=ssh_user)
     words = logins.ssh_command(login, journals.storage.directory(build_id), environment, project.root)
     return _run([program, *words[1:], *(("--", *command) if command else ())])
 
@@ -121,7 +129,7 @@ def _run(command: Sequence[str]) -> int:
 @click.option(
     "--reboot", is_flag=True, help="Reboot the host if the patches of the recipe need it. Default: report it."
 )
-@login_options
+@ssh_options
 @environment_option
 @variable_options
 @events_option
@@ -142,7 +150,7 @@ def apply(
     Example: goldenami apply debian-12-web --on admin@192.0.2.7 --check
 
     The host is the builder of a build that was kept (`build --on-failure keep`), or any host that you may log in to and
-    use sudo on. Its host key must be in known_hosts, or given by --host-key. No image is made, and the cloud does
+    use sudo on. Its host key must be in known_hosts, or given by --ssh-host-key. No image is made, and the cloud does
     not change.
     """
     from goldenami import report, ssh
@@ -216,7 +224,6 @@ def apply(
     help="Who launches the instance: the role of the account, or a temporary Auto Scaling group with its own role.",
 )
 @click.option("--reboot", is_flag=True, help="Reboot the instance after the tests, and run tests again.")
-@click.option("--ssh-user", metavar="NAME", help="The login user of an image that goldenami did not build.")
 @click.option(
     "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the results as JUnit."
 )
@@ -224,7 +231,7 @@ def apply(
     "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the results as a web page."
 )
 @click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), help="Only this one. Default: all.")
-@login_options
+@ssh_options
 @environment_option
 @variable_options
 @events_option
@@ -238,7 +245,6 @@ def test(
     account: str | None,
     through: Literal["role", "autoscaling"],
     reboot: bool,
-    ssh_user: str | None,
     junit: Path | None,
     html: Path | None,
     architecture: Architecture | None,
@@ -268,7 +274,8 @@ def test(
                 raise UsageError(f"found {option} and --on, expected {option} for a fresh instance only")
         reports = [_test_on(where, recipe_ref or subject, environment_name, variables, access, events, chosen)]
     else:
-        wanted = _Fresh(subject, recipe_ref, architecture, region, account, ssh_user, through == "autoscaling")
+        _refuse_login(access, "without --on", "--on")
+        wanted = _Fresh(subject, recipe_ref, architecture, region, account, access.user, through == "autoscaling")
         reports = _test_fresh(wanted, environment_name, variables, chosen, reboot)
     from goldenami import validate
     from goldenami.stages.build import report_to_json
@@ -316,9 +323,9 @@ def _host(where: str, environment: Environment, access: Access, doing: str) -> I
     """Provide the endpoint of a host. The build of a builder is locked meanwhile, so that nothing cleans or resumes it,
     and its journal notes ``doing``. Raises Busy if a process works on the build."""
     if not _BUILD_ID.fullmatch(where):
-        user, address, port = parse_host(where)
-        yield endpoint_of(address, user, port, access)
+        yield endpoint_of(where, access, f"the id of a build or {HOST}")
         return
+    _refuse_login(access, f"the build {where}", "a host")
     from goldenami.aws.session import Cloud
     from goldenami.stages import logins, transports
 
@@ -328,9 +335,22 @@ def _host(where: str, environment: Environment, access: Access, doing: str) -> I
     cloud = Cloud.of(environment)
     cloud.check_caller()
     with journals.open(where) as journal, transports.opened(environment, cloud) as transport:
-        login = logins.find(environment, cloud, journals, where, opener=transport.opener)
+        login = logins.find(environment, cloud, journals, where, user=access.user, opener=transport.opener)
         journal.note("worked on a host", host=login.key, doing=doing)
         yield login.endpoint
+
+
+def _refuse_login(access: Access, what: str, expected: str) -> None:
+    """Raise UsageError for options of a login that goldenami knows itself: to a builder or a fresh instance."""
+    options = {
+        "--ssh-port": access.port,
+        "--ssh-key": access.key_file,
+        "--ssh-host-key": access.host_key,
+        "--ssh-known-hosts": access.known_hosts,
+    }
+    for option, given in options.items():
+        if given is not None:
+            raise UsageError(f"found {option} and {what}, expected {option} with {expected} only")
 
 
 def _test_on(

@@ -138,26 +138,82 @@ def place_options(command: Callable[..., _R]) -> Callable[..., _R]:
     )
 
 
+ssh_user_option = click.option(
+    "--ssh-user",
+    "--user",
+    "ssh_user",
+    metavar="USER",
+    help="Login user, who may use sudo. Default: the USER before @ of HOST, ssh_user of the recipe, root on a HOST, or "
+    "admin on an INSTANCE.",
+)
+_ssh_options = (
+    ssh_user_option,
+    click.option(
+        "--ssh-port",
+        "--port",
+        "ssh_port",
+        type=click.IntRange(1, 65535),
+        metavar="PORT",
+        help="Port of the SSH server. Default: the PORT after : of HOST, or 22.",
+    ),
+    click.option(
+        "-i",
+        "--ssh-key",
+        "--identity",
+        "ssh_key",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Private key. Default: the keys of the SSH agent, and the one in ~/.ssh.",
+    ),
+    click.option(
+        "--ssh-host-key",
+        "--host-key",
+        "ssh_host_key",
+        metavar="KEY",
+        help='The only host key to accept: "ssh-ed25519 AAAA…", or its fingerprint "SHA256:…". Default: from '
+        "known_hosts, or of an INSTANCE from its console output.",
+    ),
+    click.option(
+        "--ssh-known-hosts",
+        "--known-hosts",
+        "ssh_known_hosts",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="File with host keys. Default: ~/.ssh/known_hosts.",
+    ),
+    click.option(
+        "--ssh-timeout",
+        "--timeout",
+        "ssh_timeout",
+        type=click.FloatRange(1),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Timeout for the connection.",
+    ),
+)
+
+
 def ssh_options(command: Callable[..., _R]) -> Callable[..., _R]:
-    """Add the options for logging in to an instance; the command receives them as ``way_in``."""
+    """Add the options for logging in to a host or an instance; the command receives them as ``access``."""
 
     @wraps(command)
-    def over_ssh(*, ssh_user: str, ssh_key: Path, ssh_host_key: str | None, **others: Any) -> _R:
-        from goldenami.snapshots.access import Access
+    def over_ssh(
+        *,
+        ssh_user: str | None,
+        ssh_port: int | None,
+        ssh_key: Path | None,
+        ssh_host_key: str | None,
+        ssh_known_hosts: Path | None,
+        ssh_timeout: float,
+        **others: Any,
+    ) -> _R:
+        from goldenami.ssh.access import Access
 
-        return command(way_in=Access(ssh_user, ssh_key, ssh_host_key), **others)
+        given = Access(ssh_user, ssh_port, ssh_key, ssh_host_key, ssh_known_hosts, ssh_timeout)
+        return command(access=given, **others)
 
-    key = click.Path(path_type=Path)
-    return with_options(
-        over_ssh,
-        click.option("--ssh-user", metavar="USER", default="admin", show_default=True, help="Login user."),
-        click.option("--ssh-key", type=key, default="~/.ssh/id_ed25519", show_default=True, help="Private key."),
-        click.option(
-            "--ssh-host-key",
-            metavar="KEY",
-            help="Host key of the instance. Default: from known_hosts, or from the console output.",
-        ),
-    )
+    return with_options(over_ssh, *_ssh_options)
 
 
 def with_options(

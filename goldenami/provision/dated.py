@@ -33,7 +33,9 @@ class DatedArchive(Operation):
         return cls(os=os, **asdict(source))
 
     def title(self) -> str:
-        return f"packages of {self.day}" if self.day else f"packages of release {self.releasever}"
+        if self.day:
+            return f"packages of {self.day}"
+        return f"packages of {'the newest release' if self.releasever == 'latest' else f'release {self.releasever}'}"
 
     def compile(self, to: Compilation) -> Steps:
         system = SYSTEMS[self.os]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from goldenami.ondemand import load_names
 
 if TYPE_CHECKING:
+    from goldenami.ssh.access import Access
     from goldenami.ssh.bastion import Bastion, BastionLogin
     from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect
     from goldenami.ssh.handover import ConnectionClient, ConnectionServer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from goldenami.ssh.tunnel import TunnelSocket, open_process
 
 __all__ = [
+    "Access",
     "Bastion",
     "BastionLogin",
     "CommandTimeout",
@@ -61,6 +63,7 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
     __getattr__ = load_names(
         __name__,
         {
+            "access": ("Access",),
             "bastion": (
                 "Bastion",
                 "BastionLogin",

@@ -14,6 +14,7 @@ UNDO: Final[Mapping[str, Undo]] = {
     **dict.fromkeys(task.MOVES, channels.put_back),
     redistribute.KIND: redistribute.hand_over,
     "snapshot copy": copy.take_back,
+    "snapshot register": copy.take_back,
     "snapshot restore": exchange.put_back,
     "volume encrypt": exchange.put_back,
 }

@@ -51,7 +51,6 @@ OWN_FILES = {
     "provision/program.py": {"contents.open()", "source.open()"},  # a reading.Source
     "recipe/extensions.py": {"Path(source).read_bytes()"},  # code of an installed package
     "recipe/prices.py": {'files("goldenami.snapshots").joinpath(FILE).read_text()'},  # the shipped prices
-    "snapshots/access.py": {"path.read_text()"},  # the user's SSH key and known_hosts
     "stages/logins.py": {"known.read_text()"},  # known_hosts in the directory of a build
     "updates/fetch.py": {"path.read_bytes()"},  # the cache of downloads
     "usercache.py": {'path.open("rb")'},  # what goldenami keeps

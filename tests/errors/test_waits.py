@@ -102,6 +102,7 @@ LOOPS = {
     "ssh/tunnel.py:_to_channel theirs.recv": "the end of the channel, with its connection",
     "ssh/tunnel.py:_watch poller.poll": "the end of the transport's program, or of the connection that it carries",
     "stages/watch.py:run self._over.wait": "end, in the finally of the stage; a lost host and an interruption",
+    "validate/child.py:main parent.recv": "the end of the parent, which closes the socket",
     "validate/runner.py:follow selector.select": "the time limit of the suite; each test that ends is an event",
 }
 # Commands on a host without a time limit, by file and function: what bounds them.

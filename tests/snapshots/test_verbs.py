@@ -169,6 +169,18 @@ def test_a_shared_snapshot_is_shown_copied_and_made_a_volume_of(estate: Estate) 
         assert estate.snapshots()[copied["id"]]["Encrypted"]
         made = estate.run("snapshot", "volume", theirs, "--zone", "eu-central-1a")["id"]
         assert estate.volumes()[made]["SnapshotId"] == theirs
+        name = f"of-{'one' if 'UserIds' in permission else 'all'}"
+        register = ("snapshot", "register", theirs, "--name", name, "--architecture", "x86_64")
+        before = set(estate.snapshots())
+        code, _, err = estate.try_(*register)
+        assert (code, set(estate.snapshots())) == (2, before)
+        assert f"{theirs} belongs to account {APPS}, and EC2 registers only own snapshots" in err
+        assert "--copy" in err
+        image = estate.run(*register, "--copy", "--kms-key", "alias/golden-ami")["id"]
+        (described,) = estate.ec2().describe_images(ImageIds=[image])["Images"]
+        (mapping,) = described["BlockDeviceMappings"]
+        (own,) = set(estate.snapshots()) - before
+        assert (mapping["Ebs"]["SnapshotId"], mapping["Ebs"]["Encrypted"]) == (own, True)
         ec2.modify_snapshot_attribute(
             SnapshotId=theirs, Attribute="createVolumePermission", OperationType="remove", **permission
         )

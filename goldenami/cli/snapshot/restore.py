@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
     from goldenami.aws.waiters import Item
     from goldenami.model import Environment, Place
-    from goldenami.snapshots.access import Access
     from goldenami.snapshots.restore import Step, Undo
+    from goldenami.ssh import Access
 
 RESTORE_SCHEMA = "goldenami.restore/1"
 
@@ -70,7 +70,7 @@ def restore(
     dry_run: bool,
     check: str | None,
     health_timeout: float,
-    way_in: Access,
+    access: Access,
     new_public_address: bool,
     yes: bool,
     where: Where,
@@ -88,7 +88,7 @@ def restore(
 
     Example: goldenami snapshot restore i-0a1b --to 2026-11-24T03:00
     """
-    from goldenami.snapshots import access, exchange, interruption, names, points
+    from goldenami.snapshots import exchange, interruption, names, points
     from goldenami.snapshots import restore as restoring
 
     expect_one(
@@ -97,7 +97,7 @@ def restore(
     if not undo and (task is not None or unencrypted):
         raise UsageError("--task and --unencrypted need --undo", hint="Omit them with --to.")
     if check is not None and not dry_run:
-        way_in = access.with_key(way_in)
+        access = access.with_keys()
     environment, place, cloud = open_place(where)
     instance = names.instance(cloud, place, reference)
     id = instance["InstanceId"]
@@ -142,7 +142,7 @@ def restore(
     }
     problem = None
     if instance["State"]["Name"] == "running":
-        problem = _health(cloud, environment, place, instance, check, way_in, health_timeout)
+        problem = _health(cloud, environment, place, instance, check, access, health_timeout)
         answer["healthy"] = problem is None
         answer["problem"] = problem
     if as_json:
@@ -199,12 +199,13 @@ def _health(
     place: Place,
     instance: Item,
     check: str | None,
-    way_in: Access,
+    access: Access,
     timeout: float,
 ) -> str | None:
     """Return why the instance is unhealthy, or None if it is healthy."""
     from goldenami.errors import GoldenAmiError
-    from goldenami.snapshots import access, health
+    from goldenami.snapshots import health
+    from goldenami.snapshots.access import connect
     from goldenami.stages import transports
 
     try:
@@ -219,7 +220,7 @@ def _health(
             network = environment.network
             with (
                 transports.opened(environment, cloud, place) as transport,
-                access.connect(cloud, place, instance, network, way_in, transport.opener) as connection,
+                connect(cloud, place, instance, network, access, transport.opener) as connection,
             ):
                 health.command_ok(connection, check)
     except GoldenAmiError as error:

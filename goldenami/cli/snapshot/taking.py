@@ -26,7 +26,7 @@ from goldenami.errors import UsageError
 if TYPE_CHECKING:
     from goldenami.aws.waiters import Item
     from goldenami.model import Place
-    from goldenami.snapshots.access import Access
+    from goldenami.ssh import Access
 
 
 @click.command()
@@ -50,7 +50,7 @@ def create(
     exclude: tuple[str, ...],
     exclude_root: bool,
     consistent: bool,
-    way_in: Access,
+    access: Access,
     no_wait: bool,
     where: Where,
     as_json: bool,
@@ -63,12 +63,13 @@ def create(
 
     Example: goldenami snapshot create i-0a1b --name before-upgrade --consistent
     """
-    from goldenami.snapshots import access, freeze, names
+    from goldenami.snapshots import freeze, names
+    from goldenami.snapshots.access import connect
     from goldenami.snapshots.create import create_of_instance, create_of_volume
     from goldenami.stages import transports
 
     if consistent:
-        way_in = access.with_key(way_in)
+        access = access.with_keys()
     environment, place, cloud = open_place(where)
     volume, instance = names.volume_or_instance(cloud, place, subject)
     if volume is not None and (exclude or exclude_root):
@@ -90,7 +91,7 @@ def create(
             # Connect before the task starts: if the host is unreachable, no resource has to be cleaned up.
             transport = stack.enter_context(transports.opened(environment, cloud, place))
             connection = stack.enter_context(
-                access.connect(cloud, place, instance, environment.network, way_in, transport.opener)
+                connect(cloud, place, instance, environment.network, access, transport.opener)
             )
             frozen = freeze.frozen(connection)
         job = stack.enter_context(run_task(cloud, environment, "snapshot create", {"of": subject, "name": name}))

@@ -139,6 +139,13 @@ def volume(
     help="Required version of the instance metadata service.",
 )
 @click.option("--ena/--no-ena", default=True, show_default=True, help="Enable enhanced networking (ENA).")
+@click.option(
+    "--copy",
+    "own_copy",
+    is_flag=True,
+    help="Register a copy of the snapshot. Required for a snapshot of another account.",
+)
+@click.option("--kms-key", metavar="KEY", help="With --copy: key of the copy. Required for an encrypted snapshot.")
 @description_option
 @place_options
 def register(
@@ -149,17 +156,35 @@ def register(
     boot_mode: BootMode | None,
     imds: str,
     ena: bool,
+    own_copy: bool,
+    kms_key: str | None,
     description: str,
     where: Where,
     as_json: bool,
 ) -> None:
-    """Register an image with a snapshot as its root volume."""
-    from goldenami.snapshots import make, names
+    """Register an image with a snapshot as its root volume.
 
+    EC2 registers only snapshots of the own account. One that another account shares, or that is public, is copied first
+    with --copy. The copy stays, because the image consists of it.
+    """
+    from goldenami.snapshots import copy, make, names
+
+    if kms_key is not None and not own_copy:
+        raise UsageError("found --kms-key without --copy, expected both")
     environment, place, cloud = open_place(where)
     item = names.snapshot(cloud, place, reference, shared=True)
     make.check_usable(item)
-    with run_task(cloud, environment, "snapshot register", {"snapshot": item["SnapshotId"], "name": name}) as job:
+    if not own_copy and item.get("OwnerId", place.account) != place.account:
+        raise UsageError(
+            f"{item['SnapshotId']} belongs to account {item['OwnerId']}, and EC2 registers only own snapshots",
+            hint="Add --copy to register a copy of it" + (", and --kms-key." if item.get("Encrypted") else "."),
+        )
+    to = copy.destination(cloud, place, [item], kms_key) if own_copy else None
+    arguments = {"snapshot": item["SnapshotId"], "name": name}
+    with run_task(cloud, environment, "snapshot register", arguments, undo=copy.take_back) as job:
+        if to is not None:
+            (copied,) = copy.copy(job, place, [item], [to], name=name)
+            item = copied.item
         made = make.register(
             job,
             place,

@@ -549,7 +549,12 @@ def test_register_keeps_its_parameters(rig: Any, fails: Any) -> None:
     assert fails(call, **request, BlockDeviceMappings=encrypted) == "InvalidBlockDeviceMapping"
     missing = [{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": "snap-00000000000000000"}}]
     assert fails(call, **request, BlockDeviceMappings=missing) == "InvalidSnapshot.NotFound"
-    assert fails(rig.client(APPS).register_image, **request, BlockDeviceMappings=devices) == "InvalidSnapshot.NotFound"
+    apps = rig.client(APPS).register_image
+    assert fails(apps, **request, BlockDeviceMappings=devices) == "InvalidSnapshot.NotFound"
+    # Who a snapshot is shared with copies it, owns the copy, and registers that (EC2 user guide, "Copy an AMI").
+    share = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission", "OperationType": "add"}
+    client.modify_snapshot_attribute(**share, UserIds=[APPS])
+    assert fails(apps, **request, BlockDeviceMappings=devices) == "AuthFailure"
 
 
 FILTERED = {
