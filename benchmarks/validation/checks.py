@@ -11,8 +11,6 @@ import pytest
 
 Host = Any
 
-pytestmark = pytest.mark.reads
-
 PACKAGES = ("bash", "coreutils", "dpkg", "grep", "sed", "gzip", "login", "mount", "openssh-server", "sudo")
 ABSENT = ("telnetd", "rsh-server", "nis", "talkd")
 RUNNING = ("ssh", "systemd-journald", "systemd-logind", "dbus")

@@ -1,22 +1,29 @@
 """Answers the commands of tests from batches that were sent ahead.
 
 A test that needs an answer from the host waits for one round trip, and a hundred tests need several hundred answers. So
-tests may promise that they only read, with the mark ``reads``; most of the built-in suites do. When one of them needs
-its first answer, the test process forks, and it and the tests with the mark that follow run in the copy (``rehearsal``)
-until each needs an answer. Their commands go out together, over few channels (``ssh.Shells``), the answers come back,
-and the copy goes on. The tests themselves run in their order, one at a time, in this process, and find their answers
-here. They take as many turns as the longest chain of commands in one test, instead of the sum of all.
+when a test needs its first answer, the test process forks, and this test and those that follow run in the copy
+(``rehearsal``) until each needs an answer. Their commands go out together, over few channels (``ssh.Shells``), the
+answers come back, and the copy goes on. The tests themselves run in their order, one at a time, in this process, and
+find their answers here. They take as many turns as the longest chain of commands in one test, not the sum of all.
 
 Results are those of a run without it, by these rules:
 
-- A test without the mark never runs in the copy, and gets no answer that was read ahead. Its commands run one after the
-  other: those that are known to be reading (``commands``) in a shell, any other on a channel of its own.
-- All answers are forgotten before and after a test without the mark, at the end of a test that did something the
-  rehearsal could not follow (a request over the network, a pause, a file), before a test is repeated, after the
-  connection was lost, and after ten seconds.
-- A test gets an answer as often as it asked for it in the rehearsal. If it asks again, because it waits for a change,
-  the host is asked. Two tests may get the same answer, since nothing has happened between them.
+- Only commands that are known to be reading (``commands``) are sent ahead. Any other runs on a channel of its own, and
+  before it does, all answers are forgotten, and the copy ends.
+- A test gets an answer that was read ahead only if its rehearsal asked the same command at the same place. At the first
+  one that differs, it gets answers of the moment, and all others are forgotten.
+- When a test does anything beside computing and asking (``effects``: a file, a program, a connection, a pause), in its
+  body, in a fixture or in a hook, all answers are forgotten, and it gets answers of the moment from then on.
+- A command that a test asks again is asked on the host again. If the answer could have changed by itself, or has
+  changed, all others are forgotten. So a test that waits for a change sees it, and so do those after it.
+- A clock of the host is read when the test asks for it.
+- All answers are forgotten at the end of a test that the rehearsal did not follow to its end or that took another
+  course, before a test is repeated, after the connection was lost, and after ten seconds.
+- A test with the mark ``reads`` promises that it does nothing but read, with its fixtures. All its commands count as
+  reading, it may take another course, and it gets an answer as often as it asked for it in the rehearsal.
 - A command without a plain answer (the shell ended, a signal) is run again on its own channel.
+
+Two tests may get the same answer, since nothing has happened between them.
 """
 
 from __future__ import annotations
@@ -29,16 +36,18 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pytest
 
 from goldenami.errors import ConnectionLost
 from goldenami.ssh import Completed, Connection, ShellAnswer, Shells
-from goldenami.validate.commands import Kind, is_settled, kind_of
+from goldenami.validate.commands import Kind, is_of_the_moment, is_settled, kind_of
+from goldenami.validate.effects import is_effect
 from goldenami.validate.gathering import Gathering, gather
-from goldenami.validate.rehearsal import MOST_BODIES, Message, Rehearsal, Result, send_answers
+from goldenami.validate.rehearsal import MOST_BODIES, Message, Rehearsal, Result, promises_to_read, send_answers
 
 _SHELLS = 2  # for the login user, and as many for root
 _FEWEST = 4  # tests with which a copy begins
@@ -100,7 +109,10 @@ class Ahead:
         self._copy: _Copy | None = None
         self._current = -1
         self._is_alone = True  # each command of the current test has its own channel
+        self._is_fresh = False  # each is asked on the host, when the test asks it
         self._is_reading = self._is_repeated = False
+        self._is_watched = self._has_effect = False
+        self._main = threading.get_ident()
         self._used: Counter[str] = Counter()
         self._commands: list[str] = []  # of the current test
         self._has_booted = self._has_facts = False
@@ -117,6 +129,7 @@ class Ahead:
         self._gathered: dict[str, Gathering] = {}  # commands in place of others, without an answer yet
         self._unasked: set[str] = set()  # answers beyond what was asked for, which the copy does not have yet
         self._wanted: dict[int, Counter[str]] = {}
+        self._courses: dict[int, list[str]] = {}  # the same, in their order
         self._waits: dict[str, int] = {}  # commands that wait, with the numbers of their tests
         self._only_until: dict[str, int] = {}  # the last test that may use an answer
         self._known: set[int] = set()  # tests whose rehearsal has reached its end
@@ -138,11 +151,26 @@ class Ahead:
         self._used.clear()
         self._commands.clear()
         self._seconds = 0.0
-        self._is_repeated = False
-        self._is_reading = _may_run_ahead(item)
+        self._is_repeated = self._is_fresh = self._has_effect = False
+        self._is_reading = promises_to_read(item)
         self._is_alone = self._current < 0 or item.get_closest_marker("alone") is not None
-        if self._is_alone or not self._is_reading:
+        if self._is_alone:
             self.forget()
+        self._is_watched = True
+
+    def watch(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """The audit hook of this process: notice what a test does beside asking."""
+        if self._is_watched and threading.get_ident() == self._main and is_effect(event, arguments):
+            self._has_effect = True
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """What happens inside does not belong to the test."""
+        before, self._is_watched = self._is_watched, False
+        try:
+            yield
+        finally:
+            self._is_watched = before
 
     def begin_again(self) -> None:
         """Repeat the body of the current test."""
@@ -156,7 +184,9 @@ class Ahead:
 
         The test did nothing but read packages, accounts, configuration and other things that do not change by
         themselves, on a host whose boot has ended."""
-        if not self._commands or not all(map(is_settled, self._commands)) or not self._is_rehearsed():
+        if not self._is_reading or not self._commands or not all(map(is_settled, self._commands)):
+            return False  # what a test does that promises nothing may depend on anything
+        if not self._is_rehearsed():
             return False
         if not self._has_booted:
             try:
@@ -173,14 +203,24 @@ class Ahead:
         return seconds
 
     def end(self, item: pytest.Item, next_item: pytest.Item | None) -> None:
-        """End a test. The answers are forgotten, unless the whole test was rehearsed."""
+        """End a test. The answers are forgotten, unless the whole test was rehearsed, as it then ran."""
+        self._is_watched = False
         if not self._answers and not self._outstanding and self._copy is None:
             return
         try:
-            if not self._is_rehearsed() or _tears_down(item, next_item):
+            if self._is_to_be_forgotten() or _tears_down(item, next_item):
                 self.forget()
         except ConnectionLost:  # the next command of a test finds it, too
             self.close()
+
+    def _is_to_be_forgotten(self) -> bool:
+        if self._has_effect or self._is_fresh:
+            return True
+        return not self._is_rehearsed() or not (self._is_reading or self._commands == self._course(self._current))
+
+    def _course(self, number: int) -> list[str]:
+        """Return the commands that the rehearsal of a test asked, in their order."""
+        return self._courses.get(number, [])
 
     def _is_rehearsed(self) -> bool:
         """Return whether the rehearsal of the current test has reached its end."""
@@ -194,22 +234,74 @@ class Ahead:
         """Return the answer to a command of the current test. None if the command has to be run on its own channel.
 
         Raises the errors of the connection."""
+        if threading.get_ident() != self._main:  # nobody knows when it asks
+            self._has_effect = True
+            return None
         self._commands.append(text)
         kind = kind_of(text, is_declared=self._is_reading)
         if kind is Kind.OTHER or self._is_alone:
-            self._run_alone()
+            self.forget()
+            self._is_fresh = True  # what follows in this test cannot be rehearsed
             return None
-        if not self._is_reading:  # what it did beside its commands is not known, so it wants the host's state now
-            return self._ask(text)
+        if not self._is_reading:
+            return self._take_checked(text, kind)
+        return self._take_trusted(text, kind)
+
+    def _take_checked(self, text: str, kind: Kind) -> ShellAnswer | None:
+        """Return an answer for a test that promises nothing."""
+        if self._has_effect and not self._is_fresh:
+            self._be_fresh()
+        if self._is_fresh:
+            return self._ask_now(text)
+        if text in self._commands[:-1]:
+            before, _ = self._answers.get(text, (None, 0.0))
+            answer = self._ask_now(text)
+            is_same = before is not None and answer is not None and before.done == answer.done
+            if not is_same or not is_settled(text):
+                self._be_fresh()
+            return answer
+        if is_of_the_moment(text):
+            return self._ask_now(text)
+        place = len(self._commands) - 1
+        self._begin_rehearsal()
+        while self._copy is not None and not self._copy.has_stopped and self._current not in self._known:
+            if len(self._course(self._current)) > place and self._kept(text) is not None:
+                break
+            self._pump()
+        course = self._course(self._current)
+        if course[: place + 1] != self._commands:
+            # Without any course, there was no rehearsal. What was read may still be asked by later tests.
+            if course:
+                self._be_fresh()
+            return self._ask_now(text)
+        kept = self._kept(text)
+        return self._use(text, kept[0] if kept is not None else self._ask_now(text))
+
+    def _be_fresh(self) -> None:
+        self._is_fresh = True
+        self.forget()
+
+    def _ask_now(self, text: str) -> ShellAnswer | None:
+        """Ask the host, and wait for an answer that is not older than this call."""
+        while text in self._outstanding:
+            self._pump()
+        return self._ask(text)
+
+    def _begin_rehearsal(self) -> None:
+        """Start a copy, unless there is one, or it makes no sense now."""
+        is_possible = max(self._rehearsed + 1, self._next_copy) <= self._current < self._end_of_reading() - 1
+        if self._copy is None and is_possible and not self._is_repeated:
+            self._rehearse()
+
+    def _take_trusted(self, text: str, kind: Kind) -> ShellAnswer | None:
+        """Return an answer for a test that promises to read."""
         if self._may_use(text) and (kept := self._kept(text)) is not None:
             return self._use(text, kept[0])
         if not self._may_use(text):  # asked again: it wants the host's state now
             return self._use(text, self._ask(text))
         if kind is Kind.WAITS and text not in self._outstanding and self._copy is None and self._answers:
             self.forget()
-        is_possible = max(self._rehearsed + 1, self._next_copy) <= self._current < self._end_of_reading() - 1
-        if self._copy is None and is_possible and not self._is_repeated:
-            self._rehearse()
+        self._begin_rehearsal()
         while self._copy is not None and not self._copy.has_stopped and self._current not in self._known:
             if self._may_use(text) and (kept := self._kept(text)) is not None:
                 return self._use(text, kept[0])
@@ -220,7 +312,7 @@ class Ahead:
     def _end_of_reading(self) -> int:
         """Return the number after the last test, from the current one on, that may be rehearsed with it."""
         numbers = range(self._current, len(self._items))
-        return next((n for n in numbers if not _may_run_ahead(self._items[n])), len(self._items))
+        return next((n for n in numbers if self._items[n].get_closest_marker("alone") is not None), len(self._items))
 
     def _ask(self, text: str) -> ShellAnswer | None:
         """Ask the host, and wait for the answer."""
@@ -245,10 +337,6 @@ class Ahead:
         self._end_copy()
         self._close_shells()
         self._start_anew()
-
-    def _run_alone(self) -> None:
-        self._is_alone = True  # what follows in this test cannot be rehearsed
-        self.forget()
 
     def _may_use(self, text: str) -> bool:
         wanted = self._wanted.get(self._current)
@@ -357,6 +445,7 @@ class Ahead:
             self._answer_the_copy()
         since = self._silent_since
         if self._copy is not None and since is not None and self._clock() - since > _SILENT_SECONDS:
+            self._silent_since = None
             self._copy.kill()  # it hangs, for example by a lock that a thread held when it was made
 
     # --- the copy -----------------------------------------------------------------------------------------------------
@@ -378,6 +467,9 @@ class Ahead:
 
     def _hear(self, copy: _Copy, message: Message | None) -> None:
         if message is None:
+            if not copy.has_stopped:  # the kernel ended it, or this process because it hung
+                self._most, self._fruitless = _FEWEST, self._fruitless + 1
+                self._next_copy = copy.start + (1 << min(self._fruitless, 10))
             copy.has_stopped = True
             return
         if message.is_sign:
@@ -391,7 +483,8 @@ class Ahead:
             # Copies of which nearly all tests end early are rarer and rarer.
             self._fruitless = self._fruitless + 1 if reached < _FEWEST else 0
             self._next_copy = min(message.stopped) + (1 << min(self._fruitless, 10)) - 1
-        for number, text in (*message.asked, *message.known):
+        for number, text in (*message.known, *message.asked):  # what a body knew, it asked first
+            self._courses.setdefault(number, []).append(text)
             self._wanted.setdefault(number, Counter())[text] += 1
             if kind_of(text, is_declared=True) is Kind.WAITS:
                 self._waits[text] = number
@@ -475,20 +568,15 @@ class _Copy:
             self.has_stopped = True
 
     def kill(self) -> None:
-        """Kill the process, which has nothing to finish. It is still to be ended."""
+        """Kill the process, which has nothing to finish. Its last message is None."""
         os.kill(self._process, signal.SIGKILL)
-        self.has_stopped = True
 
     def end(self) -> None:
         """Kill the process, and forget it."""
+        self.has_stopped = True
         os.close(self._to_copy)
         self.kill()
         os.waitpid(self._process, 0)
-
-
-def _may_run_ahead(item: pytest.Item) -> bool:
-    """Return whether a test promises, with its fixtures, to do nothing but read."""
-    return item.get_closest_marker("reads") is not None
 
 
 def _tears_down(item: pytest.Item, next_item: pytest.Item | None) -> bool:

@@ -1,6 +1,6 @@
 """A testinfra backend over goldenami's own SSH connection, so that the host key is pinned for tests too.
 
-Tests that only read get answers from batches that were sent ahead, see ``ahead``. A test that is repeated sees the
+Commands that only read get answers from batches that were sent ahead, see ``ahead``. A test that is repeated sees the
 current state of the host.
 """
 
@@ -10,6 +10,7 @@ import shlex
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
@@ -99,15 +100,19 @@ class ConnectionBackend(BaseBackend):
             if answer is None:
                 raise StopRehearsalError
             return Result(self, answer[0], self.encode(text), answer[1], answer[2])
+        with self.ahead.unwatched() if self.ahead is not None else nullcontext():
+            done = self._run(text)
+        return Result(self, done.status, self.encode(text), done.stdout, done.stderr)
+
+    def _run(self, text: str) -> Completed:
         connection = self.connection
         try:
             ready = self.ahead.take(text) if self.ahead is not None else None
-            done = self._run_now(connection, text) if ready is None else ready.done
+            return self._run_now(connection, text) if ready is None else ready.done
         except ConnectionLost:
             self.close()
             self._connection = self._connect()  # raises BuilderError if the host is unreachable
             raise
-        return Result(self, done.status, self.encode(text), done.stdout, done.stderr)
 
     def _run_now(self, connection: Connection, text: str) -> Completed:
         """Run a command on a channel of its own."""

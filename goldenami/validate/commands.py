@@ -39,6 +39,7 @@ def _words(text: str) -> list[str]:
 _OPERATORS = ("&&", "||", "|", ";", "\n")
 _PLACES = ("/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/")
 _ASSIGNMENT = re.compile(r"(LC_[A-Z]+|LANG|LANGUAGE|TZ)=[^/]*")
+_CLOCKS = re.compile(r"\b(date|uptime|timedatectl|hwclock|chronyc|etimes?)\b")
 _WAITING = re.compile(r"\s--wait\b")
 _KEYWORDS = frozenset(_words("if then else elif fi for while until do done case esac in { } ! function select time"))
 
@@ -59,6 +60,11 @@ def is_settled(command: str) -> bool:
     """Return whether a command only reads what does not change by itself after the boot: packages, accounts,
     configuration, files outside of folders of running programs."""
     return kind_of(command) is Kind.READS and all(_is_settled(words) for words in _simple_commands(command))
+
+
+def is_of_the_moment(command: str) -> bool:
+    """Return whether a command reads a clock of the host, which a test may compare with its own."""
+    return _CLOCKS.search(command) is not None
 
 
 # --- the syntax -------------------------------------------------------------------------------------------------------
@@ -169,7 +175,7 @@ def _unwrapped(words: Sequence[_Word], depth: int) -> list[list[str]]:
     program = _program(texts[0])
     rest = list(words[1:])
     if program in ("sh", "bash", "dash"):
-        if texts[1:2] == ["-c"] and len(texts) == 3:
+        if texts[1:2] in (["-c"], ["-ec"]) and len(texts) == 3:
             return _simple_commands(texts[2], depth + 1)
         raise _NotUnderstoodError
     if program == "timeout":

@@ -11,7 +11,7 @@ Tests may use:
   start after a boot. One with the mark ``reads`` is not repeated if it read only what does not change by itself:
   packages, accounts, configuration. Only the body is repeated, with the same fixtures. A test that passed only when it
   was repeated is reported as flaky, never as passed;
-- ``@pytest.mark.reads``: the test only reads, with its fixtures, so it may run ahead. See ``ahead``;
+- ``@pytest.mark.reads``: the test promises that it only reads, with its fixtures. See ``ahead``;
 - ``@pytest.mark.alone``: this test gets no answer that was read ahead. See ``ahead``.
 
 A test that takes longer than the limit fails. If the host is lost, the run ends with an error of the infrastructure;
@@ -25,6 +25,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -74,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     follow_parent()
     config.addinivalue_line("markers", "gate(*names): run at these gates only")
-    config.addinivalue_line("markers", "reads: the test only reads, so it may run ahead")
+    config.addinivalue_line("markers", "reads: the test only reads, with its fixtures")
     config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
     config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
     settings = replace(TestSettings.from_file(settings_fd), connections=connections[0] if connections else None)
@@ -148,6 +149,7 @@ class TestRun:
         endpoint = settings.endpoint
         self.backend = ConnectionBackend(endpoint.address, endpoint.user, self._connect)
         self.backend.ahead = self._ahead = Ahead(self.backend, on_copy, kept_open)
+        sys.addaudithook(self._ahead.watch)
         self.backend.connect_early()
         self.host = Host(self.backend)
         self.backend.set_host(self.host)
@@ -268,8 +270,9 @@ class TestRun:
                     raise
                 left, delay_now = left - 1, pause
                 test.first_failure = test.first_failure or explain.describe_error(error)
-            time.sleep(delay_now)
-            self._ahead.begin_again()
+            with self._ahead.unwatched():
+                time.sleep(delay_now)
+                self._ahead.begin_again()
 
     def _get_repetitions(self, item: pytest.Item) -> tuple[int, float]:
         mark = item.get_closest_marker("retry")
@@ -289,7 +292,9 @@ class TestRun:
         Repetitions of tests without the mark "retry" share the budget of the run. A definite failure needs none."""
         if item.get_closest_marker("retry") is not None:
             return delay
-        if self._budget < delay or self._ahead.is_definite():
+        with self._ahead.unwatched():
+            is_definite = self._budget < delay or self._ahead.is_definite()
+        if is_definite:
             return None
         self._budget -= delay
         return delay

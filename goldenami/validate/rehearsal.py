@@ -1,15 +1,16 @@
 """The rehearsal: a copy of the test process, in which the bodies of many tests run at once, to find their commands.
 
-The process of the tests forks. The copy runs the fixtures and bodies of tests that promise to do nothing but read
-(mark ``reads``), each in a thread of its own; a body stops at each command until the answer is there. The copy sends
-the commands of all bodies together to the process of the tests, which runs them on the host as one batch. Outcomes in
-the copy mean nothing and are thrown away with it: the tests themselves run afterwards, one after the other, as pytest
-runs them. So the memory of the tests is not touched.
+The process of the tests forks. The copy runs the fixtures and bodies of tests, each in a thread of its own; a body
+stops at each command until the answer is there. The copy sends the commands of all bodies together to the process of
+the tests, which runs them on the host as one batch. Outcomes in the copy mean nothing and are thrown away with it: the
+tests themselves run afterwards, one after the other, as pytest runs them. So the memory of the tests is not touched.
 
-Even so, a test is rehearsed only as long as it computes and reads. Python reports to an audit hook what a body does
-beside that: it opens a socket, writes a file, starts a program, sleeps. The body then ends in the copy before it has
-done that; so it does with a command that is not known to be reading. Later tests may depend on what that test does, so
-they are not rehearsed either, until that test has run."""
+A test is rehearsed only as long as it computes and reads. Python reports to an audit hook what a body does beside that
+(``effects``): it opens a socket, writes a file, starts a program, sleeps. The body then ends in the copy before it has
+done that; so it does with a command that is not known to be reading, and one that it asks again, perhaps because it
+waits for a change. Later tests may depend on what that test does, so they are not rehearsed either, until that test has
+run. What no hook reports, the kernel refuses (``isolation``), and ends the copy. Where the kernel cannot do that, only
+tests run here that promise to do nothing but read (mark ``reads``)."""
 
 from __future__ import annotations
 
@@ -33,25 +34,17 @@ from typing import Any, NoReturn, Protocol
 
 import pytest
 
-from goldenami.validate.commands import Kind, kind_of
+from goldenami.validate.commands import Kind, is_settled, kind_of
+from goldenami.validate.effects import is_effect
+from goldenami.validate.isolation import isolate
 
 Result = tuple[int, bytes, bytes]  # status, stdout, stderr
 
 MOST_BODIES = 200  # that run at the same time
 _STUCK_SECONDS = 2.0  # limit for a body's computing between two commands
+_WAIT_SECONDS = 0.3  # a body that takes longer may wait for something, in a way that no hook reports
 _SIGN_SECONDS = 0.5  # pause between two signs of life, while bodies compute
 _MOST_ASKED = 20  # times that one body may ask for one command; then it is a loop that waits for something
-
-# What a body may do in the copy, as events of Python's audit hooks. "open" is handled apart.
-_EVENTS = (
-    "import compile exec marshal.load marshal.loads pickle.find_class code.__new__ function.__new__ "
-    "builtins.id object.__getattr__ object.__setattr__ object.__delattr__ sys._getframe "
-    "sys._getframemodulename sys._current_frames os.listdir os.scandir os.walk os.fwalk os.putenv os.unsetenv "
-    "glob.glob glob.glob/2 pathlib.Path.glob pathlib.Path.rglob array.__new__ gc.get_objects gc.get_referrers "
-    "gc.get_referents"
-)
-_HARMLESS = frozenset(_EVENTS.split())
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 _current = threading.local()  # ``body``: the one that this thread runs
@@ -180,6 +173,7 @@ class Rehearsal:
         self._ended: list[int] = []
         self._stopped: list[int] = []
         self._end = len(items)  # no test from this number on is rehearsed
+        self._is_isolated = False
         self._is_stuck = False  # a body computes without end
         self._told_at = time.monotonic()
         self._fixtures: dict[object, tuple[str, Any]] = {}
@@ -193,6 +187,7 @@ class Rehearsal:
             gc.disable()  # it could run the clean-up of generators in any thread
             self._backend.ask_rehearsal = self._ask
             sys.addaudithook(self._watch)
+            self._is_isolated = isolate()
             self._run()
         finally:
             os._exit(0)
@@ -260,11 +255,14 @@ class Rehearsal:
         if body.get_command is not None:
             commands["get_command"] = body.get_command
         body.state, body.is_sent = _State.RUNNING, False
+        since = time.monotonic()
         body.go.release()
         is_back = body.back.acquire(timeout=_STUCK_SECONDS)
+        has_waited = time.monotonic() - since > _WAIT_SECONDS and not promises_to_read(body.item)
         body.get_command = commands.pop("get_command", None)
         if not is_back:
             self._is_stuck = True
+        if not is_back or has_waited:
             body.state = _State.STOPPED
         if body.state is _State.ASKING and body.kind is Kind.WAITS and self._has_later_answers(body):
             body.state = _State.STOPPED
@@ -312,6 +310,8 @@ class Rehearsal:
         _current.body = body
         state = _State.STOPPED
         try:
+            if not self._is_isolated and not promises_to_read(body.item):
+                raise StopRehearsalError
             _call(body.item, lambda name: self._fixture(body, name))
             for generator in reversed(body.generators):
                 next(generator, None)
@@ -326,11 +326,13 @@ class Rehearsal:
 
     def _ask(self, text: str) -> Result | None:
         body: _Body = _current.body
-        is_declared = body.item.get_closest_marker("reads") is not None
+        is_declared = promises_to_read(body.item)
         body.kind = kind_of(text, is_declared=is_declared)
-        body.times[text] = body.times.get(text, 0) + 1
-        if body.kind is Kind.OTHER or body.times[text] > _MOST_ASKED:
+        times = body.times[text] = body.times.get(text, 0) + 1
+        if body.kind is Kind.OTHER or times > _MOST_ASKED:
             raise StopRehearsalError
+        if times > 1 and not is_declared and not is_settled(text):
+            raise StopRehearsalError  # perhaps it waits for a change, which later tests then see
         if text in self._facts or (text in self._results and not self._is_held_back(body)):
             self._known.append((body.number, text))
             body.answered += text not in self._facts
@@ -349,11 +351,8 @@ class Rehearsal:
 
     def _watch(self, event: str, arguments: tuple[Any, ...]) -> None:
         """The audit hook."""
-        if event in _HARMLESS or getattr(_current, "body", None) is None:
-            return
-        if event == "open" and len(arguments) > 2 and not (arguments[2] or 0) & _WRITING:
-            return
-        raise StopRehearsalError
+        if getattr(_current, "body", None) is not None and is_effect(event, arguments):
+            raise StopRehearsalError
 
     def _fixture(self, body: _Body, name: str) -> Any:
         """Return the value of a fixture. Fixtures of a module, class or session are set up once."""
@@ -410,6 +409,11 @@ class Rehearsal:
         return value
 
 
+def promises_to_read(item: pytest.Item) -> bool:
+    """Return whether a test says that it does nothing but read, with its fixtures."""
+    return item.get_closest_marker("reads") is not None
+
+
 def _definitions(item: pytest.Item, name: str) -> Sequence[Any]:
     # pytest has no public access to the fixtures of a test. Without it, a test is only not rehearsed.
     found = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}).get(name)
@@ -420,7 +424,8 @@ def _definitions(item: pytest.Item, name: str) -> Sequence[Any]:
 
 def _call(item: pytest.Item, fixture: Callable[[str], Any]) -> None:
     """Set up the fixtures of a test and call its body."""
-    if not isinstance(item, pytest.Function) or item.get_closest_marker("alone") is not None:
+    # Tests of unittest are of another type, with a course of their own.
+    if type(item) is not pytest.Function or item.get_closest_marker("alone") is not None:
         raise StopRehearsalError
     if not _is_to_run(item):
         return

@@ -61,6 +61,11 @@ def test_many_checks_take_as_many_turns_as_the_longest_of_them(bench: Bench) -> 
     assert (report.passed, report.flaky) == (44, 0)
     # 180 commands, and at most five in one test. Each reply can arrive in several pieces; without batches it is 360.
     assert found - to_compare < 60, found
+    path = bench.write(CHECKS.replace("pytestmark", "nothing"))  # tests that promise nothing
+    report, without = turns(bench, path)
+    require(report)
+    assert (report.passed, report.flaky) == (44, 0)
+    assert without - to_compare < 60, without
 
 
 def test_a_test_that_changes_the_host_runs_alone_and_in_its_order(bench: Bench) -> None:
@@ -148,8 +153,9 @@ def test_sees_nothing(host, variables):
     assert (report.passed, report.flaky) == (8, 0)
 
 
-def test_only_tests_that_promise_to_read_run_ahead(bench: Bench) -> None:
-    """The tests note it in memory that a copy of their process has in common with them. No audit hook reports that."""
+def test_with_memory_that_is_shared_only_tests_run_ahead_that_promise_to_read(bench: Bench) -> None:
+    """The tests note it in memory that a copy of their process has in common with them. Neither an audit hook reports
+    that, nor does the kernel refuse it, so others do not run there."""
     path = bench.write(
         """
 import mmap, os
