@@ -20,7 +20,7 @@ from typing import Final
 Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
 
-_RESOLUTION: Final = 0.01  # seconds; if less time than this is left, the deadline counts as reached
+RESOLUTION: Final = 0.01  # seconds; if less time than this is left, the deadline counts as reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,14 @@ class Interval:
 
 
 STANDARD: Final = Interval()
+
+
+def pauses(interval: Interval, jitter: random.Random) -> Iterator[float]:
+    """Yield the pauses of an interval, without end."""
+    pause = interval.first
+    while True:
+        yield pause * (1 + jitter.uniform(-interval.jitter, interval.jitter))
+        pause = min(pause * interval.factor, interval.longest)
 
 
 def poll(
@@ -67,9 +75,9 @@ def poll(
     condition will be met, or None. A guess that is longer than the time left is shortened to it, so that a wrong guess
     ends no wait early.
     """
-    random_ = jitter or random.Random()
+    usual = pauses(interval, jitter or random.Random())
     start = last_sign = clock()
-    pause = interval.first
+    pause = next(usual)
     while True:
         if check is not None:
             check()
@@ -77,7 +85,7 @@ def poll(
         yield elapsed
         now = clock()
         left = float("inf") if timeout is None else timeout - (now - start)
-        if left < _RESOLUTION:
+        if left < RESOLUTION:
             return
         if sign_of_life is not None and now - last_sign >= silence:
             last_sign = now
@@ -88,5 +96,5 @@ def poll(
         if known is not None:
             sleep(min(known, left))
             continue
-        sleep(min(pause * (1 + random_.uniform(-interval.jitter, interval.jitter)), left))
-        pause = min(pause * interval.factor, interval.longest)
+        sleep(min(pause, left))
+        pause = next(usual)

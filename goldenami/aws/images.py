@@ -7,7 +7,7 @@ image gets both here. For CreateImage, names must be unique in an account and re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -41,7 +41,7 @@ def valid_name(name: str) -> str:
     return usable
 
 
-VISIBLE: Final = replace(waiters.IMAGES, classify=lambda _: ("ready", ""))
+VISIBLE: Final = replace(waiters.IMAGES, classify=lambda _: ("ready", ""), kind="visible")
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -291,36 +291,57 @@ def wait(
     clean-up deletes the failed image. ``on_progress`` gets percentages from the images' snapshots. ``timeout`` and
     ``check``: see ``waiters.watch``.
     """
-    cloud = ledger.cloud
-
-    def percentages(waiting: Sequence[Item]) -> dict[str, float]:
-        listed = {str(image["ImageId"]): snapshots.of_image(image) for image in waiting}
-        found = snapshots.describe_many(cloud, place, {s for every in listed.values() for s in every})
-        behind = {image: [found[s] for s in every if s in found] for image, every in listed.items() if every}
-        behind |= snapshots.of_pending(cloud, place, [image for image, every in listed.items() if not every])
-        known = {
-            image: [waiters.progress_percent(item.get("Progress")) or 0.0 for item in every]
-            for image, every in behind.items()
-        }
-        return {image: sum(values) / len(values) for image, values in known.items() if values}
-
     seen = waiters.watch(
-        cloud,
+        ledger.cloud,
         place,
         waiters.IMAGES,
         ids,
         on_progress=on_progress,
-        percent=percentages,
+        percent=_percentages(ledger.cloud, place),
         timeout=timeout,
         interval=interval,
         check=check,
     )
-    for one in seen.values():
+    note(ledger, place, seen.values())
+    return seen
+
+
+def watch_copies(
+    ledger: Ledger, place: Place, ids: Collection[str], *, on_progress: OnProgress, is_new: bool
+) -> waiters.Watch:
+    """Return the wait for copies, for a caller that looks itself, and then calls :func:`note`. ``is_new``: all of them
+    were created just now."""
+    percent = _percentages(ledger.cloud, place)
+    return waiters.Watch(
+        ledger.cloud, place, waiters.COPIES, ids, on_progress=on_progress, percent=percent, is_new=is_new
+    )
+
+
+def note(ledger: Ledger, place: Place, seen: Iterable[Observation]) -> None:
+    """Record what a wait for images has found: their snapshots, which are new, and the images that failed."""
+    for one in seen:
         if one.item:  # empty if it is not visible
             _learn_snapshots(ledger, place, one.item)
         if one.readiness == "failed":
             ledger.spoil("image", place, one.id, one.reason)
-    return seen
+
+
+def _percentages(cloud: Cloud, place: Place) -> waiters.Percentages:
+    def percentages(ids: Collection[str], waiting: Sequence[Item]) -> dict[str, float]:
+        """Return the progress of the snapshots behind each image. One that is not in progress is left out."""
+        listed = dict.fromkeys(ids, ()) | {str(image["ImageId"]): snapshots.of_image(image) for image in waiting}
+        found = snapshots.describe_many(cloud, place, {s for every in listed.values() for s in every})
+        behind = {image: [found[s] for s in every if s in found] for image, every in listed.items() if every}
+        unlisted = [image for image, every in listed.items() if not every]
+        behind |= snapshots.of_pending(cloud, place, unlisted) if unlisted else {}
+        known = {
+            image: [waiters.progress_percent(item.get("Progress")) or 0.0 for item in every]
+            for image, every in behind.items()
+            if all(waiters.state_of(item) != "error" for item in every)
+        }
+        return {image: sum(values) / len(values) for image, values in known.items() if values}
+
+    return percentages
 
 
 # --- changing ---------------------------------------------------------------------------------------------------------
@@ -334,14 +355,15 @@ def share(
     *,
     accounts: Collection[str] = (),
     organizations: Collection[str] = (),
+    image: Item | None = None,
 ) -> None:
     """Ensure that consumers may launch an image, and that accounts may create volumes of its snapshots, which they need
-    to copy it.
+    to copy it. ``image``: its description with its snapshots, if the caller has it.
 
     ``organizations``: ARNs of organizations and organizational units; snapshots cannot be shared with them. For an
     encrypted image the accounts also need a grant on the key (``kms.create_grant``).
     """
-    image = _look(ledger, place, image_id)
+    image = image or _look(ledger, place, image_id)
     if image is None:
         raise NotFound(f"image {image_id} does not exist in {place}")
     if accounts or organizations:

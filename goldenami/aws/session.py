@@ -34,6 +34,7 @@ from botocore.response import StreamingBody
 import goldenami
 from goldenami.aws import errors
 from goldenami.aws.answers import SERVICES, Answers
+from goldenami.aws.crowds import Crowds
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
 from goldenami.aws.limits import (
     SCARCE,
@@ -128,8 +129,9 @@ class Cloud:
         self.retry = Retries(retry, clock, sleep, self._jitter)
         self.recent = Recent(clock)
         self.room = Room()
+        self.crowds = Crowds(clock, retry, self._jitter)
         self.shares = Shares()
-        self.durations: dict[object, float] = {}  # seconds that the last wait of each kind took (``waiters.Ahead``)
+        self.durations: dict[str, float] = {}  # seconds that the last wait of each kind took (``waiters.Watched``)
         self._answers: Answers | None = None
         self._known_regions: frozenset[str] | None = None
         self._reach = Reach(clock, retry.unreachable)

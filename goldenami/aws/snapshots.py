@@ -185,7 +185,7 @@ def set_of(ledger: Ledger, key: str, place: Place, first: str) -> list[Item]:
 
 
 VISIBLE = waiters.Watched(
-    "DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", lambda _: ("ready", ""), missing_is="failed"
+    "DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", lambda _: ("ready", ""), kind="visible"
 )
 
 

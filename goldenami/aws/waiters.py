@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from goldenami import polling
@@ -43,7 +43,9 @@ STANDARD: Final = Interval()
 @dataclass(frozen=True, slots=True)
 class Watched:
     """A kind of resource to wait for, and the meaning of its states. ``classify``: returns the readiness, and the
-    reason of a failure. ``missing_is``: the readiness of an id that stays missing."""
+    reason of a failure. ``kind``: the name of the waits that take about as long as each other; while nothing is
+    known of "image/copy", what is known of "image" counts. ``missing_is``: the readiness of an id that stays missing.
+    """
 
     operation: str
     result: str
@@ -53,6 +55,7 @@ class Watched:
     flatten: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items
     missing_is: Readiness = "failed"
     request: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,12 @@ class Ahead:
             self._begin = (elapsed, percent)
         self._percent = percent
 
+    @property
+    def knows(self) -> bool:
+        """Whether the progress gives the time that is left."""
+        percent = self._percent
+        return self._moved and percent is not None and percent - self._begin[1] >= _LEAST_PERCENT and percent < 100.0
+
     def pause(self, elapsed: float) -> float | None:
         """Return the seconds until the next look; None if nothing is known."""
         usual = self._usual
@@ -121,7 +130,7 @@ class Ahead:
             return None
         since, before = self._begin
         percent = self._percent
-        if percent is not None and self._moved and percent - before >= _LEAST_PERCENT and percent < 100.0:
+        if percent is not None and self.knows:
             left = (elapsed - since) * (100.0 - percent) / (percent - before)
             return max(min(left * _LATER, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
         if self._until > elapsed:
@@ -132,7 +141,111 @@ class Ahead:
         return None
 
 
+_PROGRESS_ONLY: Final = 5
 LONGEST: Final = 48 * 3600.0  # seconds; copies of the largest volumes take many hours
+Percentages = Callable[[Collection[str], Sequence[Item]], Mapping[str, float]]
+
+
+class Watch:
+    """A wait for resources, one look after the other: who calls :meth:`look` decides how the pauses pass.
+
+    ``seen``: the last observation of each id, in the order of ``ids``. ``pause``: the seconds until the next look.
+    The parameters are those of :func:`watch`. ``is_new``: the resources were created just now, so that the first look
+    is after a pause.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        place: Place,
+        what: Watched,
+        ids: Collection[str],
+        *,
+        on_progress: OnProgress | None = None,
+        percent: Percentages | None = None,
+        timeout: float | None = None,
+        interval: Interval = STANDARD,
+        jitter: random.Random | None = None,
+        is_new: bool = False,
+    ) -> None:
+        self.seen: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
+        self._cloud = cloud
+        self._place = place
+        self._what = what
+        self._on_progress = on_progress
+        self._percent = percent
+        self._limit = LONGEST if timeout is None else timeout
+        self._visible = interval.visible
+        self._new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
+        self._missing: dict[str, float] = {}  # since when, in seconds of the wait
+        expected = cloud.durations.get(what.kind, cloud.durations.get(what.kind.partition("/")[0]))
+        self._ahead = Ahead(expected, has_progress=percent is not None)
+        self._pauses = polling.pauses(interval, jitter or random.Random())
+        self._began = cloud.clock()
+        self._progress_only = _PROGRESS_ONLY if is_new else 0  # looks that may read the progress alone
+        self.pause = 0.0
+        if is_new and ids:
+            self._set_pause(0.0)
+
+    def look(self) -> bool:
+        """Describe what is not ready yet. Return whether the wait has ended: everything is ready or has failed, or the
+        time is over. Raises the errors of the describe calls, after their retries."""
+        cloud, what = self._cloud, self._what
+        open_ids = [id for id, seen in self.seen.items() if seen.readiness == "pending"]
+        if not open_ids:
+            return True
+        elapsed = cloud.clock() - self._began
+        if self._only_progresses(open_ids, elapsed):
+            return self._set_pause(elapsed)
+        found = describe(cloud, self._place, what, open_ids)
+        waiting = [found[id] for id in open_ids if id in found and what.classify(found[id])[0] == "pending"]
+        percentages: Mapping[str, float] = {}
+        if self._percent is not None and waiting and elapsed > 0:
+            percentages = self._percent([str(item[what.id_field]) for item in waiting], waiting)
+        if percentages and all(value >= 100.0 for value in percentages.values()):
+            self._percent = None  # it will tell nothing more
+        self._missing = {id: self._missing.get(id, elapsed) for id in open_ids if id not in found}
+        self._ahead.seen(elapsed, percentages.values(), missing=bool(self._missing))
+        for id in open_ids:
+            was_visible = bool(self.seen[id].item)
+            patience = self._visible if was_visible else self._new[id]
+            late = id in self._missing and elapsed - self._missing[id] >= patience
+            if id in self._missing and was_visible and not late:
+                continue  # the next describe may show it again
+            self._note(_seen(what, id, found.get(id), percentages.get(id), late))
+        if all(seen.readiness != "pending" for seen in self.seen.values()):
+            if elapsed > 0 and all(seen.ok for seen in self.seen.values()):
+                cloud.durations[what.kind] = elapsed
+            return True
+        return self._set_pause(elapsed)
+
+    def _only_progresses(self, ids: Sequence[str], elapsed: float) -> bool:
+        """Read the progress alone, until it tells when the resources are worth a look. Return whether all of them are
+        in progress: one that failed is not. This takes the place of a few describes at most."""
+        if not self._progress_only or self._percent is None:
+            return False
+        percentages = self._percent(ids, ())
+        if not all(percentages.get(id, 100.0) < 100.0 for id in ids):
+            self._progress_only = 0
+            return False
+        self._ahead.seen(elapsed, percentages.values())
+        self._progress_only = 0 if self._ahead.knows else self._progress_only - 1
+        for id in ids:
+            self._note(replace(self.seen[id], percent=percentages[id]))
+        return True
+
+    def _note(self, seen: Observation) -> None:
+        last = self.seen[seen.id]
+        if self._on_progress is not None and (seen.state, seen.percent) != (last.state, last.percent):
+            self._on_progress(seen)
+        self.seen[seen.id] = seen
+
+    def _set_pause(self, elapsed: float) -> bool:
+        """Set the pause before the next look. Return whether there is no time for it."""
+        left = self._limit - elapsed
+        known = self._ahead.pause(elapsed)
+        self.pause = next(self._pauses) if known is None else min(known, left)
+        return left < polling.RESOLUTION or self.pause > left
 
 
 def watch(
@@ -142,51 +255,38 @@ def watch(
     ids: Collection[str],
     *,
     on_progress: OnProgress | None = None,
-    percent: Callable[[Sequence[Item]], Mapping[str, float]] | None = None,
+    percent: Percentages | None = None,
     timeout: float | None = None,
     interval: Interval = STANDARD,
     jitter: random.Random | None = None,
     check: Callable[[], None] | None = None,
+    is_new: bool = False,
 ) -> dict[str, Observation]:
     """Wait until every id is ready or has failed. Return the last observation of each, in the order of ``ids``.
 
     Failures are returned, not raised. ``on_progress``: called when the state or the percentage of an id changes.
-    ``percent``: returns the percentages of pending items. ``timeout``: seconds; None is ``LONGEST``. ``check``:
-    called before each describe; an exception that it raises ends the wait. Raises the errors of the describe calls,
-    after their retries.
+    ``percent``: returns the percentages of pending resources, by id; it gets their ids, and their descriptions if they
+    were read. ``timeout``: seconds; None is ``LONGEST``. ``check``: called before each describe; an exception that it
+    raises ends the wait. ``is_new``: see :class:`Watch`. Raises the errors of the describe calls, after their retries.
     """
-    limit = LONGEST if timeout is None else timeout
-    last: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
-    missing: dict[str, float] = {}  # since when, in seconds of the wait
-    new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
-    ahead = Ahead(cloud.durations.get(what.classify), has_progress=percent is not None)
-    for elapsed in polling.poll(
-        cloud.clock, cloud.sleep, timeout=limit, interval=interval, check=check, jitter=jitter, ahead=ahead.pause
-    ):
-        open_ids = [id for id, seen in last.items() if seen.readiness == "pending"]
-        if not open_ids:
+    wait = Watch(
+        cloud,
+        place,
+        what,
+        ids,
+        on_progress=on_progress,
+        percent=percent,
+        timeout=timeout,
+        interval=interval,
+        jitter=jitter,
+        is_new=is_new,
+    )
+    if wait.pause:
+        cloud.sleep(wait.pause)
+    for _ in polling.poll(cloud.clock, cloud.sleep, timeout=LONGEST, check=check, ahead=lambda _: wait.pause):
+        if wait.look():
             break
-        found = describe(cloud, place, what, open_ids)
-        waiting = [found[id] for id in open_ids if id in found and what.classify(found[id])[0] == "pending"]
-        percentages = percent(waiting) if percent is not None and waiting and elapsed > 0 else {}
-        if percentages and all(value >= 100.0 for value in percentages.values()):
-            percent = None  # it will tell nothing more
-        missing = {id: missing.get(id, elapsed) for id in open_ids if id not in found}
-        ahead.seen(elapsed, percentages.values(), missing=bool(missing))
-        for id in open_ids:
-            was_visible = bool(last[id].item)
-            late = id in missing and elapsed - missing[id] >= (interval.visible if was_visible else new[id])
-            if id in missing and was_visible and not late:
-                continue  # the next describe may show it again
-            seen = _seen(what, id, found.get(id), percentages.get(id), late)
-            if on_progress is not None and (seen.state, seen.percent) != (last[id].state, last[id].percent):
-                on_progress(seen)
-            last[id] = seen
-        if all(seen.readiness != "pending" for seen in last.values()):
-            if elapsed > 0 and all(seen.ok for seen in last.values()):
-                cloud.durations[what.classify] = elapsed
-            break
-    return last
+    return wait.seen
 
 
 def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) -> dict[str, Item]:
@@ -283,11 +383,6 @@ def _classify_available(item: Item) -> tuple[Readiness, str]:
     return ("failed", f"its state is {state}") if state in ("error", "deleting", "deleted") else ("pending", "")
 
 
-def _classify_detached(item: Item) -> tuple[Readiness, str]:
-    """The same as an available one; a function of its own, because a wait for it takes another time (``Ahead``)."""
-    return _classify_available(item)
-
-
 def _classify_attached(item: Item) -> tuple[Readiness, str]:
     states = [a.get("State") for a in item.get("Attachments") or ()]
     if state_of(item) == "in-use" and states == ["attached"]:
@@ -307,13 +402,28 @@ IMAGES: Final = Watched(
     "ImageId",
     _classify_image,
     request={"IncludeDeprecated": True, "IncludeDisabled": True},
+    kind="image",
 )
-SNAPSHOTS: Final = Watched("DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _classify_snapshot)
-AVAILABLE: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_available)
-DETACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_detached)
-ATTACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_attached)
-RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_running, flatten)
-STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_stopped, flatten)
+COPIES: Final = replace(IMAGES, kind="image/copy")
+SNAPSHOTS: Final = Watched(
+    "DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _classify_snapshot, kind="snapshot"
+)
+AVAILABLE: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_available, kind="volume")
+DETACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_available, kind="detached")
+ATTACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_attached, kind="attached")
+RUNNING: Final = Watched(
+    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_running, flatten, kind="running"
+)
+STOPPED: Final = Watched(
+    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_stopped, flatten, kind="stopped"
+)
 TERMINATED: Final = Watched(
-    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_terminated, flatten, "ready"
+    "DescribeInstances",
+    "Reservations",
+    "instance-id",
+    "InstanceId",
+    _classify_terminated,
+    flatten,
+    "ready",
+    kind="terminated",
 )

@@ -1,13 +1,14 @@
 """Distribution: every target copies directly from the candidates in the home region, in parallel, under its own key.
 
-One thread for each target delivers the images of all architectures. The mode of the target (``targets``) decides how::
+The images of all architectures of a target are delivered together. The mode of the target (``targets``) decides how::
 
     copy in another account   let that account use the candidate and its snapshots → CopyImage with its role
     copy in the home account  CopyImage → when the image is available, let others use it (image, snapshots, key)
     share                     wait for the home account's copy in that region → let the account use it
 
-There is one copy for each target and architecture. If EC2 refuses a copy because too many copies run in the region, the
-ledger waits, only in the thread of that target. One DescribeImages call for each poll covers all copies of a target.
+There is one copy for each target and architecture. A target that waits takes no thread (``agenda``): it waits for its
+copies, for room in its place (``crowds``), or for the target whose image it uses. One DescribeImages call for each look
+covers all copies of a target, and an image is shared with all accounts at once.
 
 A copy that EC2 refused, or that failed later, is tried again (``Tries``): a new attempt has a new token. The image of
 the failed attempt is deleted first, because it has the same name. A failed target does not stop the other targets.
@@ -16,20 +17,21 @@ Their images are kept, and a resumed build repeats only the failed targets.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from goldenami import reconcile
+from goldenami.agenda import Agenda
 from goldenami.aws import images, kms, snapshots
 from goldenami.aws.errors import QUEUE_CODES
 from goldenami.aws.ledger import Ledger
-from goldenami.aws.waiters import Observation, failure
+from goldenami.aws.waiters import Item, Observation, Watch, failure
 from goldenami.each import Failures
 from goldenami.errors import (
     CloudError,
@@ -49,6 +51,7 @@ from goldenami.release.order import ReleaseOrder
 from goldenami.release.targets import Source
 
 _STAGE: Final = "copy"
+_TOGETHER: Final = 100  # accounts that one call gives a permission
 _Slot = tuple[str, Architecture]  # the target's label, and the architecture
 _FindSource = Callable[[Architecture], Source]
 
@@ -83,6 +86,28 @@ class Distributed:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Full(Exception):
+    """EC2 refused a copy because too many are under way in its place."""
+
+
+@dataclass(slots=True, eq=False)
+class _Copies:
+    """The copies of one target. ``todo``: the architectures of this try; ``started``: those under way, by the image's
+    id. ``full_since``: when a place was first full, by the cloud's clock. ``held``: how many count as under way."""
+
+    target: Target
+    source: _FindSource
+    todo: list[Architecture]
+    pause: float
+    number: int = 1
+    started: dict[str, Architecture] = field(default_factory=dict)
+    failures: Failures[Architecture] = field(default_factory=Failures)
+    given_up: list[GoldenAmiError] = field(default_factory=list)
+    is_new: bool = True
+    full_since: float | None = None
+    held: int = 0
+
+
 class Distribution:
     """The running copies. :func:`distribute` creates it. No copy starts after its ``with`` block has ended."""
 
@@ -101,11 +126,15 @@ class Distribution:
         self._emit = to
         self._tries = tries
         self._stopped = threading.Event()
+        self._mutex = threading.Lock()
         self._lent_keys: dict[str, frozenset[str]] = {}  # of the candidates' snapshots, by the account that copies them
         self._candidate_keys: dict[str, list[str]] = {}
         self._reading = threading.Lock()
         self._loans: dict[tuple[Architecture, str], threading.Lock] = {}  # by the account that copies
         self._lent: set[tuple[Architecture, str]] = set()
+        self._sharing: dict[str, threading.Lock] = {}  # by image
+        self._shared: dict[str, set[str]] = {}  # accounts that may use an image, by its id
+        self._items: dict[str, Item] = {}  # the description of each available copy, by its id
         self._available: dict[_Slot, Future[str]] = {
             (target.label, architecture): Future() for target in order.targets for architecture in self._candidates
         }
@@ -115,23 +144,37 @@ class Distribution:
                 for architecture in self._candidates:
                     self._available[target.label, architecture].set_result(there[target.place][architecture])
                 self._ended[target.label].set_result(None)
-        self._threads = [
-            threading.Thread(target=self._run, args=(target,), name=f"distribute {target.label}", daemon=True)
-            for target in order.targets
-            if target.place not in there
-        ]
+        self._todo = [target for target in order.targets if target.place not in there]
+        self._agenda = Agenda(ledger.cloud.clock, ledger.cloud.sleep, self._broken, name="distribute")
+        self._timed: set[Place] = set()  # full places that are tried again after a pause
         self._began = time.monotonic()
-        self._running = len(self._threads)
-        self._mutex = threading.Lock()
+        self._running = len(self._todo)
+        self._copies: dict[str, _Copies] = {}  # of the targets that have not ended, by label
+        # The accounts that will copy the candidate, and those that will use the image of each target: an image is
+        # shared with all of them at once.
+        chosen = [target for target in self._todo if target.label not in order.unavailable]
+        self._copying = {t.account.id for t in chosen if order.source(t) is None} - {order.home.account}
+        self._sharers: dict[str, set[str]] = {}
+        for target in chosen:
+            source = order.source(target)
+            if source is not None:
+                self._sharers.setdefault(source.label, set()).add(target.account.id)
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
-        if self._threads:
+        if self._todo:
             # The copies are a stage of their own, beside the stages that test the image of the home region.
             emit(self._emit, "stage.started", stage=_STAGE, beside=True)
         try:
-            for thread in self._threads:
-                thread.start()
+            for target in self._todo:
+                begin = partial(self._guarded, target, partial(self._deliver, target))
+                source = self._order.source(target)
+                if source is None:
+                    self._agenda.soon(begin)
+                    continue
+                for architecture in self._candidates:
+                    self._tell(target, architecture, "waiting", detail=source.label)
+                self._ended[source.label].add_done_callback(lambda _, begin=begin: self._agenda.soon(begin))  # type: ignore[misc]
         except BaseException:  # also KeyboardInterrupt; Python does not call __exit__ then
             self._stop()
             raise
@@ -140,16 +183,19 @@ class Distribution:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop all threads. No resource is created after it returns, so that a clean-up can follow."""
+        """Stop all work. No resource is created after it returns, so that a clean-up can follow."""
         self._stop()
 
     def _stop(self) -> None:
         self._stopped.set()
-        for thread in self._threads:
-            if thread.ident is not None:  # only a started thread can be joined
-                thread.join()
-            else:
-                self._end_of_thread()
+        self._agenda.close()
+        self._broken(Interrupted("the distribution was stopped"))
+
+    def _broken(self, error: BaseException) -> None:
+        """Let every target fail that has not ended."""
+        for target in self._todo:
+            if not self._ended[target.label].done():
+                self._end(target, error)
 
     def home_image(self, architecture: Architecture) -> str:
         """Wait until the copy in the home region is available, and return its id. Other copies may still run.
@@ -190,16 +236,45 @@ class Distribution:
             )
         return Distributed(tuple(placed), failures)
 
-    # --- one target, in its thread ------------------------------------------------------------------------------------
+    # --- one target, in one of the threads ----------------------------------------------------------------------------
 
-    def _run(self, target: Target) -> None:
+    def _guarded(self, target: Target, step: Callable[[], None]) -> None:
+        """Take a step of the work for a target. If it fails, the target fails."""
         try:
-            self._deliver(target)
-        finally:
-            self._end_of_thread()
+            step()
+        except BaseException as error:
+            self._end(target, error)
 
-    def _end_of_thread(self) -> None:
-        """Emit the end of the stage after the last thread."""
+    def _deliver(self, target: Target) -> None:
+        """Begin the work for one target. Every future of the target has a result or an error when it has ended."""
+        if target.label in self._order.unavailable:
+            reason = self._order.unavailable[target.label]
+            raise GoldenAmiError(f"it was not available when the build was planned: {reason}")
+        delivery = _Delivery(self, target)
+        modes.get_mode(target).deliver(delivery)
+        if delivery.source is None:
+            self._end(target)
+        else:
+            self._begin(_Copies(target, delivery.source, list(self._candidates), self._tries.pause))
+
+    def _end(self, target: Target, error: BaseException | None = None) -> None:
+        """Record the end of a target, and emit the end of the stage after the last one."""
+        with self._mutex:
+            if self._ended[target.label].running() or self._ended[target.label].done():
+                return
+            self._ended[target.label].set_running_or_notify_cancel()  # so that only one thread ends it
+            copies = self._copies.pop(target.label, None)
+        if copies is not None and copies.held:
+            self._ledger.cloud.crowds.end(target.place, copies.held)
+        for architecture in self._candidates if error is not None else ():
+            future = self._available[target.label, architecture]
+            if not future.done():
+                future.set_exception(error)
+                self._tell(target, architecture, "failed", detail=str(error))
+        if error is None:
+            self._ended[target.label].set_result(None)
+        else:
+            self._ended[target.label].set_exception(error)
         with self._mutex:
             self._running -= 1
             if self._running:
@@ -214,62 +289,30 @@ class Distribution:
         ended = self._ended[target.label]
         return ended.done() and ended.exception() is None
 
-    def _deliver(self, target: Target) -> None:
-        """Deliver the images of one target. Every future of the target has a result or an error afterwards."""
-        ended = self._ended[target.label]
-        try:
-            if target.label in self._order.unavailable:
-                reason = self._order.unavailable[target.label]
-                raise GoldenAmiError(f"it was not available when the build was planned: {reason}")
-            modes.get_mode(target).deliver(_Delivery(self, target))
-        except BaseException as error:
-            for architecture in self._candidates:
-                future = self._available[target.label, architecture]
-                if not future.done():
-                    future.set_exception(error)
-                    self._tell(target, architecture, "failed", detail=str(error))
-            ended.set_exception(error)
-        else:
-            ended.set_result(None)
+    # --- copies -------------------------------------------------------------------------------------------------------
 
-    def _copy(self, target: Target, source: _FindSource) -> None:
-        todo, pause = list(self._candidates), self._tries.pause
-        given_up: list[GoldenAmiError] = []
-        for number in itertools.count(1):
-            errors = self._attempt(target, todo, source)
-            last = number >= self._tries.count
-            todo = [a for a, e in errors.items() if _may_pass(e) and (not last or self._key_may_come(target, e))]
-            for architecture, error in errors.items():
-                if architecture in todo:
-                    self._tell(target, architecture, "retrying", detail=error.message)
-                else:
-                    self._give_up(target, architecture, error)
-                    given_up.append(error)
-            if not todo:
-                break
-            self._ledger.cloud.sleep(pause)
-            pause = min(2 * pause, self._tries.longest)
-        if given_up:
-            raise given_up[0]
-
-    def _key_may_come(self, target: Target, error: GoldenAmiError) -> bool:
-        """Return whether a copy failed because the grant on a key of the candidate has no effect yet."""
-        keys = self._lent_keys.get(target.account.id, frozenset())
-        return self._ledger.cloud.recent.key_may_come(error.message, keys)
-
-    def _attempt(
-        self, target: Target, architectures: list[Architecture], source: _FindSource
-    ) -> dict[Architecture, GoldenAmiError]:
-        """Try to copy each architecture once. Returns the errors of those that failed. The others continue."""
-        failures = Failures[Architecture]()
-        started: dict[str, Architecture] = {}
-        for architecture in architectures:
+    def _begin(self, copies: _Copies) -> None:
+        """Start the copies that have not started. The others of the target continue if one cannot be started. If there
+        is no room in the place, this is called again later."""
+        target = copies.target
+        with self._mutex:
+            self._copies[target.label] = copies
+        for architecture in copies.todo:
+            if architecture in copies.started.values() or architecture in copies.failures.errors:
+                continue
             self._check()
-            with failures.of(architecture):
-                started[self._start(target, architecture, source)] = architecture
+            with copies.failures.of(architecture):
+                try:
+                    copies.started[self._start(copies, architecture)] = architecture
+                except _Full:
+                    self._stand_in_line(copies, architecture)
+                    return
+        if not copies.started:
+            self._conclude(copies)
+            return
 
         def progress(seen: Observation) -> None:
-            architecture = started[seen.id]
+            architecture = copies.started[seen.id]
             available = self._available[target.label, architecture]
             if seen.readiness == "pending":
                 self._tell(target, architecture, "copying", percent=seen.percent, image_id=seen.id)
@@ -278,12 +321,78 @@ class Distribution:
                 # Set now, before the other images of the target are available, so that gate 2 can start.
                 available.set_result(seen.id)
 
-        final = images.wait(self._ledger, target.place, list(started), on_progress=progress, check=self._check)
-        for image_id, seen in final.items():
+        wait = images.watch_copies(
+            self._ledger, target.place, list(copies.started), on_progress=progress, is_new=copies.is_new
+        )
+        self._look_later(copies, wait)
+
+    def _stand_in_line(self, copies: _Copies, architecture: Architecture) -> None:
+        target, place, crowds = copies.target, copies.target.place, self._ledger.cloud.crowds
+        self._tell(target, architecture, "waiting", detail=f"for room in {target.region}")
+        again = partial(self._guarded, target, partial(self._begin, copies))
+        pause = crowds.stand_in_line(place, lambda: self._agenda.soon(again))
+        with self._mutex:
+            if place in self._timed:
+                return
+            self._timed.add(place)
+        self._agenda.later(pause, partial(self._try_line, place))
+
+    def _try_line(self, place: Place) -> None:
+        pause = self._ledger.cloud.crowds.call(place)
+        if pause is not None:
+            self._agenda.later(pause, partial(self._try_line, place))
+            return
+        with self._mutex:
+            self._timed.discard(place)
+
+    def _look_later(self, copies: _Copies, wait: Watch) -> None:
+        self._agenda.later(wait.pause, partial(self._guarded, copies.target, partial(self._look, copies, wait)))
+
+    def _look(self, copies: _Copies, wait: Watch) -> None:
+        """Look at the copies of a target. When all are available or have failed, go on with each."""
+        self._check()
+        if not wait.look():
+            self._look_later(copies, wait)
+            return
+        target = copies.target
+        self._ledger.cloud.crowds.end(target.place, copies.held)
+        copies.held = 0
+        images.note(self._ledger, target.place, wait.seen.values())
+        for image_id, seen in wait.seen.items():
             self._check()
-            with failures.of(started[image_id]):
-                self._settle(target, started[image_id], seen)
-        return failures.errors
+            with copies.failures.of(copies.started[image_id]):
+                self._settle(target, copies.started[image_id], seen)
+        self._conclude(copies)
+
+    def _conclude(self, copies: _Copies) -> None:
+        """End a try. What failed and may succeed is tried again after a pause; otherwise the target ends."""
+        target, last = copies.target, copies.number >= self._tries.count
+        errors = copies.failures.errors
+        todo = [a for a, e in errors.items() if _may_pass(e) and (not last or self._key_may_come(target, e))]
+        for architecture, error in errors.items():
+            if architecture in todo:
+                self._tell(target, architecture, "retrying", detail=error.message)
+            else:
+                self._give_up(target, architecture, error)
+                copies.given_up.append(error)
+        if todo:
+            again = _Copies(
+                target,
+                copies.source,
+                todo,
+                min(2 * copies.pause, self._tries.longest),
+                copies.number + 1,
+                given_up=copies.given_up,
+                full_since=copies.full_since,
+            )
+            self._agenda.later(copies.pause, partial(self._guarded, target, partial(self._begin, again)))
+        else:
+            self._end(target, copies.given_up[0] if copies.given_up else None)
+
+    def _key_may_come(self, target: Target, error: GoldenAmiError) -> bool:
+        """Return whether a copy failed because the grant on a key of the candidate has no effect yet."""
+        keys = self._lent_keys.get(target.account.id, frozenset())
+        return self._ledger.cloud.recent.key_may_come(error.message, keys)
 
     def _give_up(self, target: Target, architecture: Architecture, error: GoldenAmiError) -> None:
         future = self._available[target.label, architecture]
@@ -291,30 +400,54 @@ class Distribution:
             future.set_exception(error)
         self._tell(target, architecture, "failed", detail=error.message)
 
-    def _start(self, target: Target, architecture: Architecture, source: _FindSource) -> str:
+    def _start(self, copies: _Copies, architecture: Architecture) -> str:
+        """Start the copy of an architecture, and return the image's id. Raises _Full if there is no room in the
+        place."""
+        target, crowds = copies.target, self._ledger.cloud.crowds
         key = f"copy/{architecture}/{target.label}"
 
-        def waiting(error: GoldenAmiError) -> None:
+        def refused(error: GoldenAmiError) -> None:
             self._check()
-            if isinstance(error, Throttled) and error.code in QUEUE_CODES:
-                self._tell(target, architecture, "waiting", detail=f"for room in {target.region}")
+            if not isinstance(error, Throttled) or error.code not in QUEUE_CODES:
+                return
+            now = self._ledger.cloud.clock()
+            copies.full_since = now if copies.full_since is None else copies.full_since
+            if now - copies.full_since < self._ledger.cloud.retry.policy.queued:
+                raise _Full
 
         image_id = self._ledger.existing(key)
-        if image_id is None:
-            copied = source(architecture)
-            image_id = images.copy(
-                self._ledger,
-                key,
-                target.place,
-                source_image_id=copied.image_id,
-                source_region=copied.region,
-                name=self._order.image_name(architecture),
-                kms_key=self._order.keys[target.label],
-                description=self._order.description,
-                tags=self._order.image_tags,
-                temporary=True,  # until a release owns it
-                on_wait=waiting,
-            )
+        if image_id is not None:
+            copies.is_new = False
+            crowds.begin(target.place, is_there=True)
+            copies.held += 1
+        else:
+            copied = copies.source(architecture)
+            if not crowds.begin(target.place):
+                raise _Full
+            copies.held += 1
+            try:
+                image_id = images.copy(
+                    self._ledger,
+                    key,
+                    target.place,
+                    source_image_id=copied.image_id,
+                    source_region=copied.region,
+                    name=self._order.image_name(architecture),
+                    kms_key=self._order.keys[target.label],
+                    description=self._order.description,
+                    tags=self._order.image_tags,
+                    temporary=True,  # until a release owns it
+                    on_wait=refused,
+                )
+            except _Full:
+                copies.held -= 1
+                crowds.refuse(target.place)
+                raise
+            except BaseException:
+                copies.held -= 1
+                crowds.end(target.place)
+                raise
+            crowds.accept(target.place)
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
 
@@ -330,10 +463,11 @@ class Distribution:
             images.deprecate(
                 ledger, f"deprecate/{architecture}/{target.label}", place, seen.id, self._order.deprecate_at
             )
-        borrowers = self._order.borrowers(target)
-        for account in self._order.users(target):
-            if account not in borrowers:  # the thread of a target does this, so that an error counts for that target
-                self._allow(target, architecture, seen.id, account)
+        with self._mutex:
+            self._items[seen.id] = seen.item
+        # The accounts of other targets are left to those targets, so that an error counts for them.
+        others = set(self._order.users(target)) - self._order.borrowers(target)
+        self._allow(target, architecture, seen.id, sorted(others))
         shared = self._order.organizations(target)
         if shared:
             # Snapshots and grants have no organizations: the policy of the key decides.
@@ -344,8 +478,8 @@ class Distribution:
     def _lend(self, architecture: Architecture, candidate: str, account: str) -> None:
         """Let an account copy the candidate until the clean-up of the build.
 
-        The account gets permissions on the image and its snapshots. If the snapshots are encrypted, because the base
-        is, it also gets a grant on their keys.
+        The account gets permissions on the image and its snapshots, with all other accounts that copy it. If the
+        snapshots are encrypted, because the base is, it also gets a grant on their keys.
         """
         with self._mutex:
             lending = self._loans.setdefault((architecture, account), threading.Lock())
@@ -353,15 +487,37 @@ class Distribution:
             if (architecture, account) in self._lent:
                 return
             ledger, home = self._ledger, self._order.home
-            key = f"{reconcile.TEMPORARY}{architecture}/{account}"
-            images.share(ledger, key, home, candidate, accounts=[account])
+            key = f"{reconcile.TEMPORARY}{architecture}"
+            self._share(key, home, candidate, account, self._copying)
             arns = self._keys_of(candidate)
             with self._mutex:  # the other architectures add theirs
                 self._lent_keys[account] = self._lent_keys.get(account, frozenset()) | frozenset(arns)
             for number, arn in enumerate(arns):
                 grantee = account_root(arn, account)
-                kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
+                kms.create_grant(ledger, f"{key}/{account}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
             self._lent.add((architecture, account))
+
+    def _share(self, key: str, place: Place, image_id: str, account: str, others: Collection[str]) -> None:
+        """Let an account use an image and its snapshots. One call does it for many of ``others``, which will need it as
+        well. If EC2 refuses that, because of one of them, the account gets it alone."""
+        with self._mutex:
+            sharing = self._sharing.setdefault(image_id, threading.Lock())
+            shared = self._shared.setdefault(image_id, set())
+        with sharing:
+            if account in shared:
+                return
+            share = partial(images.share, self._ledger, image=self._items.get(image_id))
+            more = sorted(set(others) - shared - {account})
+            together = sorted([account, *more[: _TOGETHER - 1]])
+            failures = Failures[str]()
+            with failures.of(account):
+                share(f"{key}/accounts/{together[0]}", place, image_id, accounts=together)
+            if failures.errors and len(together) > 1:
+                together = [account]
+                share(f"{key}/{account}", place, image_id, accounts=together)
+            elif failures.errors:
+                raise failures.errors[account]
+            shared.update(together)
 
     def _keys_of(self, candidate: str) -> list[str]:
         """Return the ARNs of the keys of a candidate's snapshots. They are read once for all accounts.
@@ -386,20 +542,19 @@ class Distribution:
                 self._candidate_keys[candidate] = keys
             return self._candidate_keys[candidate]
 
-    def _allow(self, owner: Target, architecture: Architecture, image_id: str, account: str) -> None:
-        """Let an account launch an image: permissions on the image and its snapshots, and a grant on their key."""
-        images.share(
-            self._ledger, f"share/{architecture}/{owner.label}/{account}", owner.place, image_id, accounts=[account]
-        )
-        # One grant on the key is enough for all architectures; the ledger creates it once.
-        arn = self._order.keys[owner.label]
-        kms.create_grant(
-            self._ledger,
-            f"grant/{owner.label}/{account}",
-            owner.place,
-            kms_key_arn=arn,
-            grantee=account_root(arn, account),
-        )
+    def _allow(self, owner: Target, architecture: Architecture, image_id: str, accounts: Collection[str]) -> None:
+        """Let accounts launch an image: permissions on the image and its snapshots, and a grant on their key."""
+        key, arn = f"share/{architecture}/{owner.label}", self._order.keys[owner.label]
+        for account in accounts:
+            self._share(key, owner.place, image_id, account, self._sharers.get(owner.label, ()) or accounts)
+            # One grant on the key is enough for all architectures; the ledger creates it once.
+            kms.create_grant(
+                self._ledger,
+                f"grant/{owner.label}/{account}",
+                owner.place,
+                kms_key_arn=arn,
+                grantee=account_root(arn, account),
+            )
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
@@ -437,10 +592,11 @@ class _Delivery:
         self.order = distribution._order
         self.ledger = distribution._ledger
         self.architectures = tuple(distribution._candidates)
+        self.source: _FindSource | None = None  # of the copies that were asked for
         self._distribution = distribution
 
     def copy(self, source: _FindSource) -> None:
-        self._distribution._copy(self.target, source)
+        self.source = source
 
     def lend_candidate(self, architecture: Architecture) -> Source:
         candidate, home = self._distribution._candidates[architecture], self.order.home
@@ -448,20 +604,15 @@ class _Delivery:
             self._distribution._lend(architecture, candidate, self.target.account.id)
         return Source(candidate, home.region)
 
-    def await_source(self, architecture: Architecture) -> str:
-        image_id = self._distribution._available[self._source().label, architecture].result()
-        self._distribution._check()
-        return image_id
+    def source_image(self, architecture: Architecture) -> str:
+        return self._distribution._available[self._source().label, architecture].result()
 
     def allow_source(self, architecture: Architecture, image_id: str) -> None:
-        self._distribution._allow(self._source(), architecture, image_id, self.target.account.id)
+        self._distribution._allow(self._source(), architecture, image_id, [self.target.account.id])
 
     def arrived(self, architecture: Architecture, image_id: str, state: str) -> None:
         self._distribution._tell(self.target, architecture, state, percent=100.0, image_id=image_id)
         self._distribution._available[self.target.label, architecture].set_result(image_id)
-
-    def waiting(self, architecture: Architecture, reason: str) -> None:
-        self._distribution._tell(self.target, architecture, "waiting", detail=reason)
 
     def _source(self) -> Target:
         source = self.order.source(self.target)

@@ -11,6 +11,7 @@ from goldenami.errors import UsageError
 from goldenami.model import IMAGE_NAME, Architecture, Place, Protection, Target
 from goldenami.release import names
 from goldenami.release import targets as modes
+from goldenami.same import for_the_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,9 @@ class ReleaseOrder:
         label = mode.source(target)
         if label is None:
             return None
-        for other in self.targets:
-            if other.label == label and other is not target:
-                return other
+        other = _by_label(self.targets).get(label)
+        if other is not None and other is not target:
+            return other
         account, _, region = label.partition("/")
         raise UsageError(
             f"{target.label}: {mode.without_source}, the {account} account has no target in {region}",
@@ -89,8 +90,7 @@ class ReleaseOrder:
 
     def borrowers(self, target: Target) -> frozenset[str]:
         """Return the accounts of other targets that use or copy the image of a target."""
-        found = {other.account.id for other in self.targets if modes.get_mode(other).source(other) == target.label}
-        return frozenset(found - {target.account.id})
+        return _borrowers(self.targets).get(target.label, frozenset()) - {target.account.id}
 
     def organizations(self, target: Target) -> tuple[str, ...]:
         """Return the organizations and organizational units that may launch the image of a target: those of the home
@@ -107,3 +107,22 @@ class ReleaseOrder:
             return ()
         shared = frozenset(self.share_accounts) if target.account.id == self.home.account else frozenset()
         return tuple(sorted((self.borrowers(target) | shared) - {target.account.id}))
+
+
+# With thousands of targets, to look through all of them for each one would take most of the time.
+
+
+@for_the_same
+def _by_label(targets: tuple[Target, ...]) -> Mapping[str, Target]:
+    return {target.label: target for target in targets}
+
+
+@for_the_same
+def _borrowers(targets: tuple[Target, ...]) -> Mapping[str, frozenset[str]]:
+    """Return the accounts that use the image of a target, by its label."""
+    found: dict[str, set[str]] = {}
+    for target in targets:
+        label = modes.get_mode(target).source(target)
+        if label is not None:
+            found.setdefault(label, set()).add(target.account.id)
+    return {label: frozenset(accounts) for label, accounts in found.items()}

@@ -123,7 +123,10 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], fa
     """Return the expected image of an order. ``every_tag``: the tags of all resources of the build. ``failed``: the
     labels of best-effort targets without an image."""
     owner = order.owner(placed.target)
-    needed = replace(order, targets=tuple(t for t in order.targets if t.label not in failed)).users(owner)
+    users = order.users(owner)
+    needed = users
+    if failed:
+        needed = replace(order, targets=tuple(t for t in order.targets if t.label not in failed)).users(owner)
     name = order.image_name(placed.architecture)
     return Expected(
         label=placed.target.label,
@@ -134,8 +137,8 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], fa
         user=placed.target.place,
         mode=placed.target.mode,
         kms_key=order.keys[owner.label],
-        users=frozenset(order.users(owner)),
-        optional=frozenset(order.users(owner)) - frozenset(needed),
+        users=frozenset(users),
+        optional=frozenset(users) - frozenset(needed),
         organizations=frozenset(order.organizations(owner)),
         tags=tags.checked({**every_tag, **order.image_tags, tags.NAME: name}),
         imds_v2=order.imds_v2,

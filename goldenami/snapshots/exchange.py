@@ -339,6 +339,7 @@ _SETTLED: Final = waiters.Watched(
     "InstanceId",
     _classify_settled,
     flatten,
+    kind="settled",
 )
 
 

@@ -320,7 +320,7 @@ def test_a_long_last_wait_delays_no_short_one(tells: bool) -> None:
 
 
 def test_waits_of_other_lengths_share_no_duration() -> None:
-    assert waiters.DETACHED.classify is not waiters.AVAILABLE.classify
+    assert waiters.DETACHED.kind != waiters.AVAILABLE.kind
 
 
 def test_what_is_missing_is_looked_for_at_the_usual_intervals() -> None:

@@ -107,7 +107,7 @@ RULES = {
     "goes on": (goes_on_in_a_loop, {EACH, *NO_ITEMS}),
     "list": (keeps_a_list, {EACH, "errors.py", "aws/errors.py"}),  # the last one: the table of translations
     "pool": (has_a_pool, {EACH, *ORDERED}),
-    "wait": (waits, {POLLING, "release/distribute.py", *SLEEPS}),
+    "wait": (waits, {POLLING, *SLEEPS}),
 }
 
 

@@ -48,12 +48,10 @@ class Relay(Mode):
 
     def deliver(self, to: Delivery) -> None:
         def source(architecture: Architecture) -> Source:
-            image_id = to.await_source(architecture)
+            image_id = to.source_image(architecture)
             to.allow_source(architecture, image_id)
             return Source(image_id, to.target.region)
 
-        for architecture in to.architectures:
-            to.waiting(architecture, str(self.source(to.target)))
         to.copy(source)
 
 

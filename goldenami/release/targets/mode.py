@@ -45,25 +45,23 @@ class Delivery(Protocol):
         """Every one of them has to be delivered."""
 
     def copy(self, source: Callable[[Architecture], Source]) -> None:
-        """Copy an image of every architecture into the target, encrypted under the target's key, and wait until all
-        are available. ``source`` is called right before each copy starts, and may wait. A failed copy is tried again.
+        """Copy an image of every architecture into the target, encrypted under the target's key. It is the last call of
+        a delivery and returns at once: the target has its images when all copies are available. ``source`` is called
+        right before each copy starts. A failed copy is tried again.
         """
 
     def lend_candidate(self, architecture: Architecture) -> Source:
         """Return the candidate in the home region. The target's account may copy it until the build is cleaned up."""
 
-    def await_source(self, architecture: Architecture) -> str:
-        """Wait for the image of the target that ``Mode.source`` names, and return its id. Raises that target's error if
-        it failed."""
+    def source_image(self, architecture: Architecture) -> str:
+        """Return the id of the image of the target that ``Mode.source`` names. A delivery begins when that target has
+        ended. Raises that target's error if it failed."""
 
     def allow_source(self, architecture: Architecture, image_id: str) -> None:
         """Let the target's account launch that image of the source, read its snapshots and use its key."""
 
     def arrived(self, architecture: Architecture, image_id: str, state: str) -> None:
         """Report that the target has this image. ``state``: the word in the progress view. ``copy`` calls it itself."""
-
-    def waiting(self, architecture: Architecture, reason: str) -> None:
-        """Show in the progress view that the target waits, and for what."""
 
 
 class Mode(ABC):

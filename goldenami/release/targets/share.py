@@ -27,8 +27,6 @@ class Share(Mode):
 
     def deliver(self, to: Delivery) -> None:
         for architecture in to.architectures:
-            to.waiting(architecture, str(self.source(to.target)))
-        for architecture in to.architectures:
-            image_id = to.await_source(architecture)
+            image_id = to.source_image(architecture)
             to.allow_source(architecture, image_id)
             to.arrived(architecture, image_id, "shared")
