@@ -35,10 +35,10 @@ def test_latest_is_for_systems_whose_repositories_have_it(tmp_path: Path) -> Non
     assert load(tmp_path, "amzn", "latest").patches["x86_64"].releasever == "latest"
     with pytest.raises(InvalidInput) as caught:
         load(tmp_path, "rocky", "latest")
-    assert "the repositories of Rocky Linux have no release named latest" in str(caught.value)
+    assert "the repositories of Rocky Linux have no release named latest" in caught.value.problems[0].message
     with pytest.raises(InvalidInput) as caught:
         load(tmp_path, "debian", "latest")
-    assert "Debian has no release versions" in str(caught.value)
+    assert "Debian has no release versions" in caught.value.problems[0].message
 
 
 @pytest.mark.parametrize("release", ["latest", "2023.9.20261105"])
