@@ -6,12 +6,14 @@ it costs no round trip and tells what is captured.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
 from goldenami.os import MANAGERS
 from goldenami.provision.contents import LEFT_OUT
 from goldenami.provision.program import Fact
+from goldenami.provision.walk import walk_below
 from goldenami.shell import Script, lines, sh
 
 
@@ -42,10 +44,10 @@ def inventory_below(top: str) -> Script:
     """Return code that prints what is below a folder; empty for the root folder. ``inventory_packages`` and
     ``inventory_owned`` must be defined, and ``$work`` be a directory."""
     # With what is below: a disk can be mounted there, at which a search begins.
-    paths = [f"{top}{path}{end}" for path in LEFT_OUT for end in ("", "/*")]
-    left_out = Script(" ".join(sh("-o -path @path", path=path).text for path in paths))
+    paths = "|".join(re.escape(path).replace(r"\*", ".*") for path in LEFT_OUT)
+    left_out = Script(f"^{re.escape(top)}({paths})(/|$)".replace("\\", "\\\\"))
     text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
-    return sh(text, left_out=left_out, top=top)
+    return walk_below(top) + sh(text, left_out=left_out, top=top)
 
 
 INVENTORY: Final = Fact("inventory", lines(_functions(), inventory_below("")))

@@ -19,11 +19,8 @@ for _name in bin sbin lib lib32 lib64 libx32; do
 done
 set -- "$@" -e '/^\//!d'
 inventory_owned | sed "$@" -e 's|^|'@top'|' | sort -u >"$_here/owned"
-# Volumes of the image are mounted below. A loop device is a file of one of them.
-_mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $1 !~ "^/dev/loop" && $2 != "/" && index($2, top) == 1 { print $2 }' \
-/proc/mounts)
-find @top/ $_mounts -xdev \( -name __pycache__ @left_out \) -prune -o -type f -printf '%p\t%s\t%m\n' 2>/dev/null |
-sort -u >"$_here/files"
+awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
+NF == 6 && $1 == "f" && $6 !~ left && $6 !~ skip { print $6, $4, $2 }' "$work/walk" | sort -u >"$_here/files"
 join -t "$_tab" -v 2 "$_here/owned" "$_here/files" >"$_here/unowned"
 cut -f 1 "$_here/unowned" >"$_here/paths"
 

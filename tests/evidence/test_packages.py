@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -170,11 +171,27 @@ def read(top: Path, *replaced: tuple[str, str]) -> Inventory:
     for text, instead in replaced:
         assert text in program
         program = program.replace(text, instead)
-    code += f"work={work}\n{program}"
+    code += f"work={work}\n{program}"  # the state of the host makes the same list
     done = subprocess.run(["sh", "-u", "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert list(work.iterdir()) == []
+    assert [path.name for path in work.iterdir()] == ["walk"]
     return inventory_of(done.stdout)
+
+
+def test_the_files_of_a_host_are_listed_once(top: Path) -> None:
+    """The state of the host made the list before: the inventory looks at no directory again."""
+    work = top.parent / "work"
+    work.mkdir()
+    code = f"work={work}\ninventory_packages() {{ :; }}\ninventory_owned() {{ :; }}\n"
+    state = provision.state_below(str(top)).text.removesuffix("exit 0\n")
+    subprocess.run(["sh", "-u", "-c", code + state], capture_output=True, check=True)
+    shutil.rmtree(top / "opt")
+    (top / "etc/later.conf").write_text("x\n")
+    done = subprocess.run(["sh", "-u", "-c", code + provision.inventory_below(str(top)).text],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    named = {file.path.removeprefix(str(top)) for file in inventory_of(done.stdout).files}
+    assert "/opt/tool" in named
+    assert "/etc/later.conf" not in named
 
 
 def test_packages_of_languages_and_files_without_owner(top: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,10 +42,17 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def read(top: Path, code: str) -> str:
+    """What the program prints. It works in a directory beside the host."""
+    with tempfile.TemporaryDirectory(dir=top.parent) as work:
+        done = subprocess.run(["sh", "-euc", f"work={work}\n{code}"], check=True, stdout=subprocess.PIPE, text=True)
+        assert [path.name for path in Path(work).iterdir()] == ["walk"]
+        return done.stdout
+
+
 @pytest.fixture(scope="module")
 def found(top: Path) -> State:
-    code = provision.state_below(str(top)).text
-    text = subprocess.run(["sh", "-euc", code], check=True, capture_output=True, text=True).stdout
+    text = read(top, provision.state_below(str(top)).text)
     parsed = state.parse(text, top=str(top))
     assert parsed is not None
     return parsed
@@ -75,8 +83,7 @@ def test_a_host_is_read(found: State) -> None:
 def test_a_host_that_was_not_read_as_a_whole_says_so(top: Path, text: str, instead: str) -> None:
     code = provision.state_below(str(top)).text
     assert code.count(text) == 1
-    told = subprocess.run(["sh", "-euc", code.replace(text, instead)], check=True, capture_output=True, text=True)
-    parsed = state.parse(told.stdout, top=str(top))
+    parsed = state.parse(read(top, code.replace(text, instead)), top=str(top))
     assert parsed is not None
     assert not parsed.complete
     assert parsed.users, "the rest is there"
