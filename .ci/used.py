@@ -31,7 +31,7 @@ VOLUMES, DLM  # members of an enumeration that is unpacked
 # Subclasses that register themselves: operations, target modes, kinds of resources, services of the sandbox.
 SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
 Share, Grant, AutoScalingGroup
-AutoScaling, Dlm, Ebs, Ec2Service, Events, Iam, RecycleBin, S3, ServiceQuotas, Sns, Sts
+AutoScaling, Dlm, Ebs, Ec2Service, Events, Iam, Inspector, RecycleBin, S3, ServiceQuotas, Sns, Sts
 Again
 
 # Facts of a record that go to JSON, or to the sandbox's state, as a whole.

@@ -119,6 +119,7 @@ _LAUNCHED = (
 _LAUNCH_TAGS = _creating("RunInstances", "instance", "volume", "network-interface", "spot-instances-request")
 
 _ALL_READERS = (_B, _P, _L)
+_NO_INSPECTOR = "tests/evidence/test_inspector.py makes the call"
 _NO_GROUP = "tests/release/test_consumer_launch.py makes the call"
 
 TABLE: Final[tuple[ApiCall, ...]] = (
@@ -244,6 +245,31 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         (_VOLUMES,),
         (_B, _P),
         "any",
+    ),
+    # --- findings of Amazon Inspector: scan --inspector ---------------------------------------------------------------
+    _row(
+        "inspector2:BatchGetAccountStatus",
+        "see whether Inspector scans instances",
+        (_BUILD,),
+        (_B, _P),
+        "any",
+        unrecorded=_NO_INSPECTOR,
+    ),
+    _row(
+        "inspector2:ListCoverage",
+        "see whether Inspector looked at an instance",
+        (_BUILD,),
+        (_B, _P),
+        "any",
+        unrecorded=_NO_INSPECTOR,
+    ),
+    _row(
+        "inspector2:ListFindings",
+        "read vulnerabilities of instances",
+        (_BUILD,),
+        (_B, _P),
+        "any",
+        unrecorded=_NO_INSPECTOR,
     ),
     # --- checks before a build ----------------------------------------------------------------------------------------
     _row(

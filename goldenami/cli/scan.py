@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli import completing
-from goldenami.cli.context import open_catalog, open_project, print_json, print_table
+from goldenami.cli.context import open_catalog, open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import TargetsFailed, TestsFailed, UsageError
 from goldenami.model import timestamp, utc_text
@@ -31,6 +31,9 @@ SCHEMA = "goldenami.scan/1"
 @click.option(
     "--tell", is_flag=True, help="Send what was not sent before to the receivers, and note that in the catalog."
 )
+@click.option(
+    "--inspector", "inspects", is_flag=True, help="Also read what Amazon Inspector found in running instances."
+)
 @environment_option
 @json_option
 def scan(
@@ -38,6 +41,7 @@ def scan(
     every: bool,
     show_accepted: bool,
     tell: bool,
+    inspects: bool,
     environment_name: str | None,
     as_json: bool,
 ) -> int:
@@ -45,7 +49,8 @@ def scan(
 
     The feeds and the policy are those of goldenami.yaml (`vulnerabilities`). Packages are compared by their source
     package, and by the distribution's own order of versions. A feed that is missing, older than the policy allows, or
-    about another release is told, and the release counts as unknown. The exit code is 5 if a release has a
+    about another release is told, and the release counts as unknown; so is Inspector that is off, or that has looked at
+    no instance of the image. The exit code is 5 if a release has a
     vulnerability that is not accepted, or is unknown.
     """
     from goldenami.release import scan as scans
@@ -54,7 +59,7 @@ def scan(
     if bool(references) == every:
         raise UsageError("expected releases, or --all", hint="Write NAME@CHANNEL, NAME@VERSION, or --all.")
     policy = environment.vulnerabilities
-    if not policy.feeds:
+    if not policy.feeds and not inspects:
         raise UsageError(
             f"the environment {environment.name} names no feed of vulnerabilities",
             hint="Add one to goldenami.yaml: vulnerabilities: {feeds: [{url: https://…, format: osv}]}.",
@@ -62,7 +67,14 @@ def scan(
     catalog = open_catalog(environment).indexed()
     now = datetime.now(UTC)
     releases = in_channels(catalog) if every else _named(catalog, references)
-    found = scans.scan(policy, catalog, releases, now)
+    look = None
+    if inspects:
+        from goldenami.aws.session import Cloud
+        from goldenami.release import inspector
+
+        reach(environment)
+        look = inspector.looker(Cloud.of(environment))
+    found = scans.scan(policy, catalog, releases, now, look=look)
     unsent: Mapping[str, str] = {}
     if tell:
         from goldenami.aws.session import Cloud

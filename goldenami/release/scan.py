@@ -22,6 +22,7 @@ from goldenami.nextstep import command
 from goldenami.notify import delivery as notify
 from goldenami.notify.document import EventVulnerability
 from goldenami.release.catalog import Catalog
+from goldenami.release.inspector import Look
 from goldenami.updates.fetch import Downloads, cache_directory
 
 KIND: Final = "scan"  # of the task that tells
@@ -58,8 +59,11 @@ def scan(
     releases: Sequence[ImageManifest],
     now: datetime,
     downloads: Downloads | None = None,
+    *,
+    look: Look | None = None,
 ) -> Scan:
-    """Judge all images of releases. Each feed is read once. A release without an inventory cannot be judged."""
+    """Judge all images of releases. Each feed is read once. A release without an inventory cannot be judged. ``look``:
+    asks about one image; what it returns is one more feed for that image."""
     known: dict[tuple[str, Architecture], Inventory] = {}
     missing: dict[tuple[str, Architecture], str] = {}
     images = [(one, architecture) for one in releases for architecture in _architectures(one)]
@@ -75,7 +79,12 @@ def scan(
             Scanned(
                 manifest,
                 architecture,
-                judge(known[manifest.label, architecture], read, policy, now)
+                judge(
+                    known[manifest.label, architecture],
+                    [*read, *([look(manifest, architecture, known[manifest.label, architecture])] if look else ())],
+                    policy,
+                    now,
+                )
                 if (manifest.label, architecture) in known
                 else Verdict(unknown=(missing[manifest.label, architecture],)),
             )

@@ -98,6 +98,19 @@ class Organization:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class InspectorFinding:
+    """What Amazon Inspector finds in each running instance of an image. ``fixed``: empty: no fix is known."""
+
+    image: str
+    id: str
+    package: str
+    version: str
+    fixed: str = ""
+    severity: str = "HIGH"
+    status: str = "ACTIVE"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Settings:
     """All settings of a sandbox. Times are in seconds.
 
@@ -110,7 +123,8 @@ class Settings:
     ``spot/*``, ``on-demand/t3.small/eu-central-1a``. ``latency``: time added to each call of an action.
     ``enforce_policies``: every call is evaluated against the identity policies of its caller; without it, every
     principal has full rights within its account.
-    ``organizations``: the accounts' organizations. ``storage_gib``: what volumes and snapshots use at most, in GiB;
+    ``organizations``: the accounts' organizations. ``inspector``: the places (ACCOUNT/REGION) where Amazon Inspector
+    scans instances, with what it finds. ``storage_gib``: what volumes and snapshots use at most, in GiB;
     None: what the disk has, except a reserve.
 
     New settings apply to work that begins later. Work in progress keeps its time of completion.
@@ -129,6 +143,7 @@ class Settings:
     faults: tuple[Fault, ...] = ()
     organizations: tuple[Organization, ...] = ()
     storage_gib: Number | None = None
+    inspector: dict[str, tuple[InspectorFinding, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

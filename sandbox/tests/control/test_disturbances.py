@@ -272,4 +272,5 @@ def test_the_json_form() -> None:
         "faults": (),
         "organizations": (),
         "storage_gib": None,
+        "inspector": {},
     }
