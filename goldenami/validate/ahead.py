@@ -395,15 +395,17 @@ class Ahead:
             return
         if isinstance(event, tuple):
             text, answer, read_at = event
+            has_waited = False
             self._outstanding.discard(text)
             if (gathering := self._gathered.pop(text, None)) is not None:
                 self._take_apart(gathering, answer, read_at)
-            elif text in self._waits:  # the state that it waited for is that of its end
+            elif has_waited := text in self._waits:  # the state that it waited for is that of its end
                 self._keep(text, answer, self._clock())
                 self._forget_older(text)
             else:
                 self._keep(text, answer, read_at)
-            if self._asked and self._asked.isdisjoint(self._outstanding):
+            # What was held back until then goes out at once, beside other commands that wait.
+            if self._asked and (has_waited or self._asked.isdisjoint(self._outstanding)):
                 self._answer_the_copy()
         elif self._copy is not None:
             self._hear(self._copy, event)

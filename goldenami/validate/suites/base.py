@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from goldenami.os import Proofs, of_release
+from goldenami.validate.reading import BOOT_SECONDS, ENABLED, WAIT_FOR_BOOT, enabled_services
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 
 pytestmark = pytest.mark.reads
 
-_BOOT_SECONDS = 90  # limit for the end of the boot
 _FREE_PERCENT = 10
 _CLOCK_SECONDS = 30
 _SHOWN_UNITS = 2  # failed units whose journal a message shows; it has 12 lines at most
@@ -52,12 +52,12 @@ def proofs(release: dict[str, str]) -> Proofs:
 
 def test_boot_is_complete(host: Host) -> None:
     """The boot has ended, and no unit failed."""
-    state = host.run(f"timeout {_BOOT_SECONDS} systemctl is-system-running --wait").stdout.strip()
+    state = host.run(WAIT_FOR_BOOT).stdout.strip()
     # systemd does not list a unit that failed and was reset, or that succeeded at its second attempt.
     failed = host.run("systemctl list-units --failed --plain --no-legend --no-pager").stdout
     units = [line.split()[0] for line in failed.splitlines() if line.strip()]
     assert not units, f"failed units: {', '.join(units)}\n{_reasons(host, units[:_SHOWN_UNITS])}"
-    assert state == "running", f"the system is {state or 'not up'} after {_BOOT_SECONDS} s"
+    assert state == "running", f"the system is {state or 'not up'} after {BOOT_SECONDS} s"
 
 
 def _reasons(host: Host, units: list[str]) -> str:
@@ -75,23 +75,22 @@ def _reasons(host: Host, units: list[str]) -> str:
 def test_services_that_are_to_run_do(host: Host) -> None:
     """Enabled services with a restart policy (agents, daemons) are running. Services that a socket or timer starts, and
     services whose conditions are not met on this host, are left out."""
-    listed = host.check_output(
-        "systemctl list-unit-files --type=service --state=enabled --plain --no-legend --no-pager"
-    )
-    names = [line.split()[0] for line in listed.splitlines() if line.strip() and "@." not in line.split()[0]]
+    names = enabled_services(host.check_output(ENABLED).splitlines())
     if not names:
         return
     wanted = "Id,Restart,ActiveState,ConditionResult,TriggeredBy"
     shown = host.check_output("systemctl show --property=" + wanted + " --" + " %s" * len(names), *names)
     units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
-    stopped = [
-        unit["Id"]
-        for unit in units
-        if unit.get("Restart") in ("always", "on-failure", "on-abnormal")
-        and unit["ActiveState"] not in ("active", "activating", "reloading")
-        and unit.get("ConditionResult") == "yes"
-        and not unit.get("TriggeredBy")
-    ]
+    stopped = list(
+        dict.fromkeys(
+            unit["Id"]
+            for unit in units
+            if unit.get("Restart") in ("always", "on-failure", "on-abnormal")
+            and unit["ActiveState"] not in ("active", "activating", "reloading")
+            and unit.get("ConditionResult") == "yes"
+            and not unit.get("TriggeredBy")
+        )
+    )
     assert not stopped, f"enabled, but not running: {', '.join(stopped)}\n{_reasons(host, stopped[:_SHOWN_UNITS])}"
 
 
@@ -99,7 +98,7 @@ def test_cloud_init_succeeded(host: Host) -> None:
     """cloud-init had no error. Exit status 2 is a recoverable error (deprecated keys), since cloud-init 23.4."""
     if not host.exists("cloud-init"):
         pytest.skip("cloud-init is not installed")
-    status = host.run(f"timeout {_BOOT_SECONDS} cloud-init status --wait --long")
+    status = host.run(f"timeout {BOOT_SECONDS} cloud-init status --wait --long")
     assert status.rc in (0, 2), status.stdout
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from goldenami.os.privileges import SET_ID, WALK
 from goldenami.os.sshd import KEY_FILES
-from goldenami.validate.reading import in_range, listeners
+from goldenami.validate.reading import WAIT_FOR_BOOT, in_range, listeners
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 Facts = Mapping[str, Sequence[str]]
@@ -25,8 +25,7 @@ _SECONDS = 120  # between the start of the system and the first file of an insta
 
 pytestmark = [pytest.mark.reads, pytest.mark.retry(0)]  # the facts are read once, after the boot
 
-_GATHER = rf"""timeout 90 systemctl is-system-running --wait >/dev/null
-section() {{ printf '\n=== %s\n' "$1"; }}
+_GATHER = rf"""section() {{ printf '\n=== %s\n' "$1"; }}
 section set-id
 {SET_ID}
 section writable
@@ -70,6 +69,7 @@ def facts(host: Host, declared: Mapping[str, Any]) -> Facts:
     code = _GATHER
     for number, script in enumerate(declared.get("leftovers", {}).values()):
         code += f"section leftovers-{number}\n(\n{script}\n)\n"
+    host.run(WAIT_FOR_BOOT)
     with host.sudo():
         done = host.run("sh -c %s", f"exec 2>/dev/null\n{code}section end")
     found: dict[str, list[str]] = {}
