@@ -44,7 +44,7 @@ test: setup-test ## Run static checks, build the documentation, and run unit and
 	wait $$checks || { echo "The static checks or the documentation failed: see above" >&2; exit 1; }; exit $$tests
 
 .PHONY: test-all
-test-all: setup-test $(GITLAB_VENV)/.done $(BROWSER_VENV)/.done bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
+test-all: setup-test $(GITLAB_VENV)/.done $(BROWSER_VENV)/.done $(ANSIBLE_VENV)/.done bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) $(ARGS)
 
 # The tests start goldenami hundreds of times, and write no bytecode: as root, they would leave files that only root can
@@ -142,6 +142,17 @@ $(BROWSER_VENV)/.done: Makefile
 	@{ timeout 300 $(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check playwright==1.65.2 axe-playwright-python==0.1.8 && \
 	  { command -v chromium || $(SUDO) timeout 600 apt-get install -y -qq --no-install-recommends chromium; }; } >/dev/null 2>&1 || \
 	  echo "  Chromium or Playwright cannot be installed here: the test of the site in a browser will be skipped"
+	@touch $@
+
+# Runs playbooks, for the tests of the operation `ansible`.
+ANSIBLE_VENV := .venv-ansible
+
+$(ANSIBLE_VENV)/.done: Makefile
+	@echo "Installing with pip into $(ANSIBLE_VENV): ansible-core"
+	@rm -rf $(ANSIBLE_VENV)
+	@python3 -m venv $(ANSIBLE_VENV)
+	@timeout 300 $(ANSIBLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'ansible-core>=2.15' >/dev/null 2>&1 || \
+	  echo "  ansible-core cannot be installed here: the tests of playbooks will be skipped"
 	@touch $@
 
 .PHONY: bench

@@ -29,7 +29,7 @@ _kill_all  # atexit
 VOLUMES, DLM  # members of an enumeration that is unpacked
 
 # Subclasses that register themselves: operations, target modes, kinds of resources, services of the sandbox.
-SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
+Ansible, SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
 Share, Grant, AutoScalingGroup
 AutoScaling, Dlm, Ebs, Ec2Service, Events, Iam, Inspector, RecycleBin, S3, ServiceQuotas, Sns, Sts
 Again

@@ -22,9 +22,10 @@ _AFTER: Final[Mapping[str, str]] = {
     "amazon-ami-management": "retention: in the recipe says how many releases are kept",
 }
 
+# What a playbook of Ansible finds beside itself.
+_FOLDERS: Final = ("collections", "files", "filter_plugins", "group_vars", "handlers", "host_vars", "library", "roles")
+_PROJECT: Final = frozenset({*_FOLDERS, "ansible.cfg", "tasks", "templates", "vars"})
 _PROVISIONERS: Final[Mapping[str, str]] = {
-    "ansible": "run the playbook by a script, or write its tasks as operations",
-    "ansible-local": "run the playbook by a script, or write its tasks as operations",
     "breakpoint": "build --on-failure ask stops at a failure",
     "hcp-sbom": "goldenami keeps the packages of every release",
     "powershell": "recipes are for Linux",
@@ -53,7 +54,12 @@ class Provisioners:
         given.ignore("only", "except", "override")
         if given.has("override"):
             given.lose("override", "settings for one source alone")
-        handlers: Mapping[str, Callable[[Settings], None]] = {"shell": self._shell, "file": self._file}
+        handlers: Mapping[str, Callable[[Settings], None]] = {
+            "shell": self._shell,
+            "file": self._file,
+            "ansible": self._ansible,
+            "ansible-local": self._ansible,
+        }
         handler = handlers.get(block.name)
         if handler is None:
             text = f"the provisioner {block.name}: {_PROVISIONERS.get(block.name, 'recipes have no such operation')}"
@@ -185,15 +191,64 @@ class Provisioners:
         # Without a slash at its end, the directory itself is made below the destination.
         target = dest.rstrip("/") if source.endswith("/") else f"{dest.rstrip('/')}/{path.name}"
         found = sorted(one for one in path.rglob("*") if one.is_file())
-        if len(found) > _MOST_FILES:
-            given.lose(key, f"{source} has {len(found)} files, more than {_MOST_FILES}: use an archive")
-            return
+        folder = self._copied(given, key, source, path, found)
+        if folder is not None:
+            self.software.append({"tree": {"src": folder, "dest": target, **owner}})
+
+    def _copied(self, given: Settings, key: str, source: str, path: Path, files: list[Path]) -> str | None:
+        """Copy files of the directory ``path`` beside the recipe. Returns the new directory; None if they are too
+        many."""
+        if len(files) > _MOST_FILES:
+            given.lose(key, f"{source} has {len(files)} files, more than {_MOST_FILES}: use an archive")
+            return None
         folder = self.draft.free_folder(path.name)
-        for one in found:
+        for one in files:
             contents = self._read(given, key, str(one))
             if contents is not None:
                 self.draft.files[f"{folder}/{one.relative_to(path)}"] = Content(contents, _executable(one))
-        self.software.append({"tree": {"src": folder, "dest": target, **owner}})
+        return folder
+
+    def _ansible(self, given: Settings) -> None:
+        key = "playbook_file" if given.has("playbook_file") else "playbook_files"
+        playbooks = [*given.texts("playbook_files"), *given.texts("playbook_file")]
+        groups = given.texts("groups")
+        arguments = given.texts("extra_arguments")
+        given.ignore("user", "use_proxy", "host_alias", "local_port", "command", "skip_version_check", "sftp_command")
+        given.ignore("playbook_dir", "staging_directory", "clean_staging_directory", "inventory_directory")
+        if given.raw("galaxy_file") is not None:
+            given.lose("galaxy_file", "install roles and collections into the directory of the playbook")
+        options = self._options(given, arguments)
+        for playbook in playbooks:
+            path = self._located(playbook)
+            if path is None or not path.is_file():
+                given.lose(key, f"there is no file {playbook}")
+                continue
+            top = path.parent
+            project = [one for one in sorted(top.iterdir()) if one.name in _PROJECT or one == path]
+            files = [one for found in project for one in ([found] if found.is_file() else sorted(found.rglob("*")))]
+            folder = self._copied(given, key, playbook, top, [one for one in files if one.is_file()])
+            if folder is not None:
+                named = {"playbook": path.name} if path.name != "site.yml" else {}
+                grouped = {"groups": groups} if groups else {}
+                self.software.append({"ansible": {"src": folder, **named, **grouped, **options}})
+
+    def _options(self, given: Settings, arguments: list[str]) -> dict[str, Any]:
+        """Return the fields of the operation for arguments of ansible-playbook; the others are lost."""
+        found: dict[str, Any] = {}
+        words = [part for one in arguments for part in (one.split("=", 1) if one.startswith("--") else [one])]
+        while words:
+            word = words.pop(0)
+            if word in ("-e", "--extra-vars") and words:
+                pairs = [pair.partition("=") for pair in words.pop(0).split()]
+                if all(equals for _, equals, _ in pairs):
+                    found.setdefault("extra_vars", {}).update({name: value for name, _, value in pairs})
+                else:
+                    given.lose("extra_arguments", f"{word}: give the variables in extra_vars")
+            elif word in ("-t", "--tags", "--skip-tags") and words:
+                found["skip_tags" if word == "--skip-tags" else "tags"] = words.pop(0).split(",")
+            elif word not in ("-v", "-vv", "-vvv", "--become", "-b"):
+                given.lose("extra_arguments", f"{word}: the operation has no such field")
+        return found
 
     def _located(self, source: str) -> Path | None:
         """Return the path of a file of the template: relative to the working directory, as Packer does, or to the

@@ -18,6 +18,7 @@ from goldenami.preflight.context import Check, Context
 from goldenami.preflight.finding import Finding, PreflightFailed
 from goldenami.preflight.keys import check_keys, check_signing_key
 from goldenami.preflight.permissions import check_permissions
+from goldenami.preflight.programs import check_programs
 from goldenami.preflight.templates import check_launch_templates
 from goldenami.recipe import Recipe
 from goldenami.release.catalog import Catalog
@@ -33,6 +34,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     images.check_allowed_images,
     images.check_public_access,
     check_launch_templates,
+    check_programs,
 )
 # Checks of what a plan has found already, and of risks that do not stop a build.
 _PLANNED: Final = (access.check_regions, images.check_public_access)
@@ -52,6 +54,7 @@ CODES: Final = {
     "zone": "an instance type is offered in a zone of the subnets",
     "quota": "the quota of vCPUs has room for the builders",
     "allowed-images": "the Allowed AMIs settings permit the base image, and the released image where it is shared",
+    "program": "the programs that operations run on this machine are installed",
     "launch-template": "the launch templates that follow channels exist",
     "public-access": "images cannot be made public by mistake",
 }

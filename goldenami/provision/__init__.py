@@ -11,6 +11,7 @@ Each family of operations is a module. The import of this package registers all 
 
 from goldenami.provision import (
     accounts,
+    ansible,
     boot,
     command,
     downloads,
@@ -57,6 +58,7 @@ from goldenami.provision.state import STATE, state_below
 
 FAMILIES = (
     accounts,
+    ansible,
     boot,
     command,
     downloads,

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -38,7 +38,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from goldenami.model import Mark
+from goldenami.model import Mark, SshEndpoint
 from goldenami.numbers import refuse_booleans
 from goldenami.provision.shell import Compilation, Steps
 from goldenami.reading import Files, Source
@@ -68,6 +68,7 @@ class Operation(BaseModel):
     shorthand: ClassVar[str | None] = None
     sources: ClassVar[Mapping[str, SourceForm]] = {}
     code_digest: ClassVar[str] = ""
+    programs: ClassVar[Mapping[str, str]] = {}  # programs that it needs on this machine: how to install them, by name
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -115,6 +116,36 @@ class Operation(BaseModel):
         ``to`` collects the payloads. Raises ValueError if a payload is missing.
         """
         raise NotImplementedError
+
+    def run_here(self, payloads: Mapping[str, Payload], work: WorkHere) -> DoneHere:
+        """Do the operation from this machine, for an operation whose steps are ``here``. A failed operation raises no
+        error, except that ``work.check`` may raise any. A second run changes nothing.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class WorkHere:
+    """What an operation gets that runs on this machine. ``endpoint``: the host. ``dry``: change nothing, and report
+    what would change. ``timeout``: seconds, or None. ``on_line``: gets each line of output; ``on_silence``: is told
+    about every minute how many seconds there was none. ``check``: raises the error of an interruption.
+    """
+
+    endpoint: SshEndpoint
+    dry: bool
+    timeout: float | None
+    on_line: Callable[[str], None]
+    on_silence: Callable[[float], None]
+    check: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DoneHere:
+    """The end of an operation on this machine. ``exit_status``: of its program."""
+
+    status: Literal["ok", "changed", "failed"]
+    detail: str = ""
+    exit_status: int = 0
 
 
 @dataclass(frozen=True, slots=True)

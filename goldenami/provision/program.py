@@ -10,7 +10,8 @@ program is started as::
 
 It prints the output of the operations and the events (see ``stream.py``). FIRST: the first operation to run. CHANGED
 and SPARED are lists for a second run, after the host lost the first one (a crash, a reboot). CHANGED: operations that
-changed something already, so that their handlers are due. SPARED: operations that must not run a second time.
+changed something already, so that their handlers are due. SPARED: operations that must not run a second time. Before an
+operation that runs on the machine of goldenami (``Steps.here``), the program ends; the next run begins after it.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ def _recheck(recheck: Recheck, stages: Sequence[Stage], steps: Sequence[Steps]) 
     for stage in stages:
         if stage.name in recheck.stages:
             own = range(base, base + len(stage.operations))
-            numbers += [str(number) for number in own if not (steps[number].once or steps[number].reboot)]
+            numbers += [str(number) for number in own if not _unproved(steps[number])]
         base += len(all_operations(stage))
     if not numbers:
         return Script("")
@@ -238,6 +239,11 @@ def _recheck(recheck: Recheck, stages: Sequence[Stage], steps: Sequence[Steps]) 
         when=recheck.when,
         numbers=numbers,
     )
+
+
+def _unproved(steps: Steps) -> bool:
+    """Returns whether no check on the host can prove that the operation holds."""
+    return steps.once or steps.reboot or steps.here
 
 
 def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
@@ -252,6 +258,11 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
         for bound, step in zip(handler.operations, steps[index - base :], strict=False):
             if step.reboot:
                 raise ValueError(f"{bound.mark}: a reboot cannot be in a handler: put it after the operations")
+            if step.here:
+                kind = bound.operation.inner.kind
+                raise ValueError(
+                    f"{bound.mark}: the operation {kind} cannot be in a handler: put it after the operations"
+                )
         handlers.append(f"if is_due {flags[handler.name]}; then")
         for bound in handler.operations:
             handlers.append(_call(index, bound, flags))
@@ -266,8 +277,16 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
         if steps[index - base].reboot:
             due = f"case $?$mode in 0apply) handlers_{number}; event reboot {index}; end ok ;; esac"
             call = f"operation {index}\n{due}"
+        if steps[index - base].here:
+            # Its result comes with the next run, which begins after it.
+            found.append(f'[ "$first" -gt {index} ] || {{ event here {index}; end ok; }}')
+            if bound.notify:
+                notified = "; ".join(f"notify {flags[name]}" for name in bound.notify)
+                found.append(f'[ "$first" -ne {index + 1} ] || case $changed in *" {index} "*) {notified} ;; esac')
+            continue
         found.append(f'[ "$first" -gt {index} ] || {{\n{call}\n}}')
-    last = base + count - 1
+    # After an operation on the machine of goldenami, the handlers are still to come.
+    last = base + count - 1 + int(steps[count - 1].here)
     main = "\n".join([f"stage {number}", *found, f"handlers_{number}"])
     return Script("\n".join([*handlers, f'[ "$first" -gt {last} ] || {{\n{main}\n}}']))
 

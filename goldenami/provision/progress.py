@@ -24,6 +24,7 @@ from goldenami.provision.stream import (
     FactRead,
     Finished,
     GoingDown,
+    HereDue,
     Message,
     RebootDue,
     StageStarted,
@@ -53,8 +54,9 @@ class Progress:
     """The state of one run. ``within`` is entered while a stage runs; ``on_stage`` is called after a stage has begun.
 
     ``boot``: the boot id of the host when the program started. ``reboot_after``: the operation after which the host
-    must reboot. ``going_down``: the host goes down, by an operation's own doing. ``failure``: the error that ended the
-    program. ``running``: the operation that has begun and not ended.
+    must reboot. ``here``: the operation that is due on this machine. ``going_down``: the host goes down, by an
+    operation's own doing. ``failure``: the error that ended the program. ``running``: the operation that
+    has begun and not ended.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Progress:
         self.running: Started | None = None
         self.boot = ""
         self.reboot_after: int | None = None
+        self.here: int | None = None
         self.going_down = False
         self.failure: OperationFailed | BuilderError | None = None
         self.mask = mask
@@ -180,6 +183,8 @@ class Progress:
                 self.drift.setdefault(message.when, {})[message.index] = drift
             case RebootDue():
                 self.reboot_after = message.index
+            case HereDue():
+                self.here = message.index
             case GoingDown():
                 self.going_down = True
 

@@ -34,11 +34,11 @@ from goldenami.provision.follower import (
 )
 from goldenami.provision.masking import masker
 from goldenami.provision.network import BuildNetwork
-from goldenami.provision.operation import BoundOperation, Stage
+from goldenami.provision.operation import BoundOperation, Stage, WorkHere
 from goldenami.provision.program import Item, Program, compile_program
 from goldenami.provision.progress import Progress, Within
 from goldenami.provision.results import RunResult, StageResult
-from goldenami.provision.stream import Ended
+from goldenami.provision.stream import Ended, Finished, Started
 
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
     from goldenami.ssh import Completed, Connection, Deadline
@@ -56,6 +56,7 @@ _ATTEMPTS = 3  # of a program that the host lost, and of connections without pro
 _RECONNECT_SECONDS = 180.0
 _LITTLE_KIB = 256  # of free space: too little for a log
 _LONG_KIB = 32 << 10  # a log of this size is why the disk is full
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds before an operation on this machine is tried again, as in prelude.sh
 _MEMORY_BYTES = 64 << 20  # larger archives are stored on the disk, in /var/tmp
 
 
@@ -157,13 +158,16 @@ class _Run:
     def _to_the_end(self) -> None:
         first, lost, progress = 0, 0, self._progress
         while True:
-            progress.reboot_after, progress.going_down = None, False
+            progress.reboot_after, progress.here, progress.going_down = None, None, False
             whole = self._attempt(first)
             if progress.failure is not None:
                 raise progress.failure
             if progress.reboot_after is not None and whole:
                 first = progress.reboot_after + 1
                 self._reboot()
+            elif progress.here is not None and whole:
+                first = progress.here + 1
+                self._run_here(progress.here)
             elif progress.going_down or not whole:
                 lost += 1
                 if progress.going_down or self._boot_changed():
@@ -172,6 +176,27 @@ class _Run:
                     self._prepare_second_run(lost)
             else:
                 return
+
+    def _run_here(self, index: int) -> None:
+        """Do an operation from this machine. Raises OperationFailed."""
+        progress, bound = self._progress, self._program.operations[index].bound
+        work = WorkHere(
+            self._connection.endpoint,
+            self._mode == "check",
+            self._timeout,
+            progress.on_output,
+            progress.silent,
+            self._connection.check,
+        )
+        progress.on_message(Started(index, time.monotonic()))
+        left, pause = bound.retries, _FIRST_PAUSE
+        while (done := bound.operation.inner.run_here(bound.payloads, work)).status == "failed" and left > 0:
+            progress.on_output(f"{done.detail}. It is tried again in {pause:.0f} s")
+            self._connection.pause(pause)
+            left, pause = left - 1, min(2 * pause, _LONGEST_PAUSE)
+        progress.on_message(Finished(index, time.monotonic(), done.status, done.exit_status, done.detail))
+        if progress.failure is not None:
+            raise progress.failure
 
     def _on_stage(self) -> None:
         """Restarts the deadline, since ``timeout`` applies to each stage."""
@@ -219,7 +244,8 @@ class _Run:
     def _arguments(self, first: int) -> str:
         """Return the arguments of the program. The last two describe what an earlier run did (see ``program``)."""
         ended = self._progress.ended
-        changed = [i for i, status in ended.items() if i >= first and status == "changed"]
+        # The one before ``first`` may have run on this machine: then this run tells its handlers.
+        changed = [i for i, status in ended.items() if i >= first - 1 and status == "changed"]
         spared = [i for i in ended if i >= first and self._program.steps[i].once]
         words = ["".join(f" {i}" for i in sorted(group)) + " " for group in (changed, spared)]
         return f"{self._mode} {first} '{words[0]}' '{words[1]}'"

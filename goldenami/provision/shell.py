@@ -37,7 +37,8 @@ class Steps:
     ``once``: a check cannot show whether the operation was applied. It is not repeated if the host is lost while it
     runs. ``reboot``: if the check ends with 1, the host reboots after the handlers have run, and the stage continues
     with the next operation. ``own_code``: it runs code of the recipe, which may reboot the host; the program looks for
-    that afterwards. ``may_reboot``: it counts as ended if the host reboots while it runs.
+    that afterwards. ``may_reboot``: it counts as ended if the host reboots while it runs. ``here``: it runs on this
+    machine (``Operation.run_here``): the program ends before it, and continues with the next operation.
     """
 
     check: Script
@@ -48,6 +49,7 @@ class Steps:
     batch: Batch | None = None
     own_code: bool = False
     may_reboot: bool = False
+    here: bool = False
 
 
 class Compilation(Protocol):

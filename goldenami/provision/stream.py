@@ -78,6 +78,13 @@ class RebootDue:
 
 
 @dataclass(frozen=True, slots=True)
+class HereDue:
+    """The next operation runs on the machine of goldenami."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class GoingDown:
     """The host is going down: the operation reboots it by itself."""
 
@@ -100,7 +107,7 @@ class Ended:
     size: int = 0
 
 
-Message = Begun | StageStarted | FactRead | Started | Finished | Drifted | RebootDue | GoingDown | Ended
+Message = Begun | StageStarted | FactRead | Started | Finished | Drifted | RebootDue | HereDue | GoingDown | Ended
 
 
 class Reader:
@@ -161,6 +168,8 @@ def _parse(text: str) -> Message:
         return Drifted(when, int(number), detail.strip())
     if kind == "reboot":
         return RebootDue(int(words[0]))
+    if kind == "here":
+        return HereDue(int(words[0]))
     if kind == "going":
         return GoingDown(int(words[0]))
     if kind == "end":

@@ -41,6 +41,20 @@ def read_tree(path: Path, files: Files, *, match: Sequence[str] = (), exclude: S
     return _payload(_without_empty(found.entries) if match else found.entries, path)
 
 
+def write_tree(entries: Iterable[Entry], folder: Path) -> None:
+    """Write the contents of a directory to an existing directory of this machine. Raises OSError."""
+    for entry in entries:
+        path = folder / entry.path
+        if entry.kind == "directory":
+            path.mkdir()
+        elif entry.payload is None:
+            path.symlink_to(entry.target)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(entry.payload.contents())
+            path.chmod(0o755 if entry.executable else 0o644)
+
+
 def read_files(paths: Iterable[Path], files: Files) -> Payload:
     """Return files and directories side by side, by their names. Raises as ``read_tree``."""
     found = _Found()

@@ -186,6 +186,14 @@ class Connection:
     ) -> None:
         self.close()
 
+    def check(self) -> None:
+        """Raise the error of an interruption, if there was one."""
+        self._check()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep. Raises the error of an interruption."""
+        self._sleep(seconds)
+
     def close(self) -> None:
         """Close the connection, which ends all its commands. A second call does nothing."""
         self._transport.close()

@@ -1,12 +1,15 @@
-"""Carries a connection to a host over standard input and output, for ``ProxyCommand`` of OpenSSH."""
+"""Carries connections to a host for OpenSSH: over standard input and output, and from a Unix socket."""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
+from goldenami.errors import GoldenAmiError
 from goldenami.model import SshEndpoint
 from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, open_socket
 
@@ -40,3 +43,28 @@ def relay(endpoint: SshEndpoint, source: int = 0, sink: int = 1) -> None:
         if not received:
             reason = explain() if explain is not None else ""
             raise NotReachable(f"{name}: {reason or 'the connection ended without data'}")
+
+
+def listen(endpoint: SshEndpoint, path: Path, on_failure: Callable[[GoldenAmiError], None]) -> socket.socket:
+    """Carry every connection to the Unix socket ``path`` to the host, in the background, until the socket that is
+    returned is closed. ``on_failure``: is told why a connection failed. Raises OSError.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def carry(client: socket.socket) -> None:
+        with client:
+            try:
+                relay(endpoint, client.fileno(), client.fileno())
+            except GoldenAmiError as error:
+                on_failure(error)
+
+    def accept() -> None:
+        with suppress(OSError):  # the listener is closed
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=carry, args=(client,), name="relay", daemon=True).start()
+
+    threading.Thread(target=accept, name="relay of a socket", daemon=True).start()
+    return listener

@@ -7,7 +7,6 @@ deletes them with the secrets of the journal.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from goldenami.errors import GoldenAmiError, NotFound, UsageError
 from goldenami.journal import LOGINS, Journals, Resource, Summary
 from goldenami.model import DIRECT, Environment, SshEndpoint, Transport, utc_text
 from goldenami.nextstep import command, step
+from goldenami.ssh import openssh
 from goldenami.stages.build import BuildContext
 from goldenami.stages.hosts import secret_name
 from goldenami.stages.userdata import KEY_KINDS
@@ -148,40 +148,20 @@ def ssh_command(login: Login, directory: Path, environment: Environment, project
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key, known = folder / login.key.replace("/", "-"), folder / "known_hosts"
     alias = f"{login.build_id}-{login.key.replace('/', '-')}"
-    files: list[Path] = []
-    for text in login.endpoint.private_keys:  # OpenSSH reads the first key of a file
-        files.append(key.with_name(f"{key.name}-{len(files) + 1}") if files else key)
-        _write(files[-1], text)
+    files = openssh.write_keys(login.endpoint, key)
     before = known.read_text() if known.exists() else ""
-    lines = [f"{alias} {line}\n" for line in login.endpoint.host_keys]
-    if new := [line for line in lines if line not in before]:
-        _write(known, before + "".join(new))
-    options = {
-        "IdentitiesOnly": "yes",
-        "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": f'"{known}"',
-        "GlobalKnownHostsFile": "/dev/null",
-        "UpdateHostKeys": "no",
-        "HostKeyAlias": alias,
-        "ConnectTimeout": "15",
-        "ServerAliveInterval": "15",
-    }
+    if new := [line for line in openssh.known_lines(login.endpoint, alias) if line not in before]:
+        openssh.write_private(known, before + "".join(new))
+    options = openssh.options(known, alias)
     if environment.network.transport != DIRECT:
         program = [sys.executable, "-m", "goldenami.cli.main", "-C", str(project)]
         user = ["--user", login.endpoint.user]
         proxy = [*program, "ssh", "-e", environment.name, *user, "--host", login.key, "--proxy", login.build_id]
         options["ProxyCommand"] = shlex.join(proxy).replace("%", "%%")
-    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    words = openssh.words(options)
     port = ["-p", str(login.endpoint.port)] if login.endpoint.port != 22 else []
     identities = [word for file in files for word in ("-i", str(file))]
     return ["ssh", "-F", "none", *identities, *port, *words, f"{login.endpoint.user}@{login.endpoint.address}"]
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(text)
 
 
 def announce(build: BuildContext, journals: Journals, project: Path) -> None:

@@ -70,6 +70,7 @@ BLOCKING = {
     "journal/eventlog.py:stop self._thread.join": "the event is set; a write that is under way has S3's time limits",
     "many.py:all future.result": "the builds, whose stages have limits and events",
     "notify/senders.py:_program process.wait": "the process is killed",
+    "provision/ansible.py:_run process.wait": "the process is killed",
     "provision/follower.py:_input acknowledge.get": "the end of follow, which always puts an entry",
     "release/distribute.py:source_image self._distribution._available[self._source().label, architecture].result": (
         "a delivery begins when its source has ended, so the result is set already"
@@ -90,6 +91,7 @@ LOOPS = {
     "aws/sharing.py:keep end.wait": "the end of the block, in its finally",
     "cli/output.py:write select.select": "the reader of the pipe, or the end of the pipe",
     "journal/eventlog.py:_run self._stopped.wait": "stop or abandon, at the end of the run",
+    "provision/ansible.py:_follow poller.poll": "the time limit of the stage; on_silence",
     "report/terminal.py:_redraw self._closed.wait": "close, at the end of the live view; it is the sign of life",
     "ssh/bastion.py:own_address channel.recv": "the time limit of the channel, ATTEMPT_SECONDS, for a line of text",
     "ssh/connection.py:_drain channel.recv_stderr": "the close of the channel, when _execute ends",
@@ -101,6 +103,7 @@ LOOPS = {
     "ssh/tunnel.py:_from_channel channel.recv": "the end of the channel, with its connection",
     "ssh/tunnel.py:_to_channel theirs.recv": "the end of the channel, with its connection",
     "ssh/tunnel.py:_watch poller.poll": "the end of the transport's program, or of the connection that it carries",
+    "ssh/unixproxy.py:main connection.recv": "ssh of Ansible, whose playbook has the time limit of the stage",
     "stages/watch.py:run self._over.wait": "end, in the finally of the stage; a lost host and an interruption",
     "validate/child.py:main parent.recv": "the end of the parent, which closes the socket",
     "validate/runner.py:follow selector.select": "the time limit of the suite; each test that ends is an event",

@@ -107,7 +107,16 @@ def test_a_web_server(folder: Path) -> None:
         "registry_token": {"secret": {"env": "PKR_VAR_registry_token"}},
         "workers": 4,
     }
-    upload, install, inline, reboot = loaded["software"]
+    upload, install, inline, reboot, playbook = loaded["software"]
+    assert playbook == {
+        "ansible": {
+            "src": "files/web/web",
+            "groups": ["web"],
+            "extra_vars": {"size": "large", "colour": "red"},
+            "tags": ["base", "web"],
+        }
+    }
+    assert {"files/web/web/site.yml", "files/web/web/roles/web/tasks/main.yml"} < set(draft.files)
     assert reboot == {"reboot": "always"}
     tree = {"src": "files/web/site", "dest": "/srv/www", "owner": "admin", "group": "admin"}
     assert upload == {"tree": tree}, "of a source with a slash at its end: its contents"
@@ -135,8 +144,9 @@ def test_a_web_server(folder: Path) -> None:
         (116, "scripts"),
         (116, "scripts"),
         (143, "inline"),
-        (146, "the provisioner ansible"),
-        (155, "post-processor shell-local"),
+        (149, "extra_arguments"),
+        (149, "extra_arguments"),
+        (157, "post-processor shell-local"),
     ]
     assert all(f"web.pkr.hcl:{line}:" in draft.to_yaml() for line, _ in lost)
 

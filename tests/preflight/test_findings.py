@@ -318,8 +318,24 @@ def test_each_finding_is_provoked_and_only_reads_are_made(company: Company, case
 
 
 def test_every_code_has_a_case() -> None:
-    elsewhere = {"clock", "zone"}  # below
+    elsewhere = {"clock", "zone", "program"}  # below
     assert {case.code for case in CASES} | elsewhere == set(preflight.CODES)
+
+
+def test_a_program_that_operations_run_here(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    (company.path / "recipes" / "plays").mkdir()
+    (company.path / "recipes" / "plays" / "site.yml").write_text("- hosts: all\n")
+    recipe = company.path / "recipes" / "web.yaml"
+    recipe.write_text(recipe.read_text() + "software:\n  - ansible: plays\n")
+    programs = company.path / "bin"
+    programs.mkdir()
+    monkeypatch.setattr("goldenami.provision.ansible.sys.executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", str(programs))
+    (found,) = company.find()
+    assert (found.code, found.level, found.mark.file) == ("program", "error", "recipes/web.yaml")
+    assert "ansible plays/site.yml needs the program ansible-playbook" in found.message
+    (programs / "ansible-playbook").touch(0o755)
+    assert company.find() == ()
 
 
 def test_a_right_environment_has_no_finding(company: Company) -> None:

@@ -144,7 +144,9 @@ build {
   }
 
   provisioner "ansible" {
-    playbook_file = "site.yml"
+    playbook_file   = "site.yml"
+    groups          = ["web"]
+    extra_arguments = ["--extra-vars", "size=large colour=red", "--tags=base,web", "--forks", "5"]
   }
 
   post-processor "manifest" {
