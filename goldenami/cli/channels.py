@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from goldenami.cli import completing, places
 from goldenami.cli.context import keeping_memory, open_catalog, open_project, print_json, print_table, reach
-from goldenami.cli.options import environment_option, json_option, yes_option
+from goldenami.cli.options import environment_option, history_svg_option, json_option, yes_option
+from goldenami.cli.output import write_file
 from goldenami.cli.tasks import confirm
 from goldenami.errors import TargetsFailed, UsageError
 from goldenami.nextstep import step
@@ -166,24 +168,31 @@ def restore(reference: str, reason: str | None, environment_name: str | None, as
 @click.command()
 @click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]", shell_complete=completing.recipes_or_releases)
 @environment_option
+@history_svg_option
 @json_option
-def history(reference: str, environment_name: str | None, as_json: bool) -> None:
+def history(reference: str, environment_name: str | None, svg: Path | None, as_json: bool) -> None:
     """Show what happened to the releases of a recipe: every move of a channel, revocations, pins and retirements.
 
     Oldest first, with the identity of the caller and the reason. Reads only the catalog.
     """
-    print_history(reference, environment_name, as_json=as_json)
+    print_history(reference, environment_name, svg, as_json=as_json)
 
 
 @keeping_memory()
-def print_history(reference: str, environment_name: str | None, *, as_json: bool) -> None:
-    """Print what happened to the releases of a reference."""
+def print_history(reference: str, environment_name: str | None, svg: Path | None, *, as_json: bool) -> None:
+    """Print what happened to the releases of a reference, and draw it into a file if one is given."""
     from goldenami.release.history import history_of
 
     parsed = _parse(reference)
     _, environment = open_project(environment_name)
     catalog = open_catalog(environment).indexed(parsed.name)
-    rows = [asdict(event) for event in history_of(catalog, parsed)]
+    events = history_of(catalog, parsed)
+    if svg is not None:
+        from goldenami.release import history_picture
+
+        write_file(svg, history_picture.draw(events, f"History of {reference}"), "--svg")
+        click.echo(f"Drew {svg}", err=True)
+    rows = [asdict(event) for event in events]
     if as_json:
         print_json({"schema": HISTORY_SCHEMA, "name": parsed.name, "events": rows})
         return

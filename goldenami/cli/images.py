@@ -25,7 +25,7 @@ from goldenami.cli.context import (
     print_table,
     reach,
 )
-from goldenami.cli.options import environment_option, json_option
+from goldenami.cli.options import environment_option, history_svg_option, json_option
 from goldenami.cli.releases import Filters, filter_options
 from goldenami.each import Failures
 from goldenami.errors import NotFound, UsageError
@@ -237,12 +237,13 @@ def show_lineage(reference: str, environment_name: str | None, as_json: bool) ->
 @images.command("history")
 @click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]", shell_complete=completing.recipes_or_releases)
 @environment_option
+@history_svg_option
 @json_option
-def show_history(reference: str, environment_name: str | None, as_json: bool) -> None:
+def show_history(reference: str, environment_name: str | None, svg: Path | None, as_json: bool) -> None:
     """Show what happened to the releases of a recipe: the same as `goldenami history`."""
     from goldenami.cli.channels import print_history
 
-    print_history(reference, environment_name, as_json=as_json)
+    print_history(reference, environment_name, svg, as_json=as_json)
 
 
 @images.command("diff")

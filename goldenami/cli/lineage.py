@@ -64,7 +64,7 @@ def lineage(
     cloud.check_caller()
     found, unreachable = _lineages(cloud, environment, subject, region, account)
     if svg is not None:
-        _draw(svg, subject, found)
+        _draw(svg, subject, found, prices)
     if as_json:
         rows = [_json(p, one, prices) for p, one in found.items()]
         answer = {"schema": SCHEMA, "subject": subject, "lineages": rows}
@@ -138,16 +138,13 @@ def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[st
     return places
 
 
-def _draw(path: Path, subject: str, found: dict[Place, Lineage]) -> None:
+def _draw(path: Path, subject: str, found: dict[Place, Lineage], prices: Prices) -> None:
     from goldenami.snapshots import chart
 
-    if len(found) != 1:
-        raise UsageError(
-            f"--svg: {subject} is in {len(found)} places, expected one place",
-            hint="Give the id of one image of the release instead, with --region and --account.",
-        )
-    ((place, one),) = found.items()
-    write_file(path, chart.draw(one, f"{subject} in {place}"), "--svg")
+    sections = [chart.Section(str(place), one, prices.rate(place.region)) for place, one in found.items()]
+    if not sections:
+        raise NotFound(f"--svg: no account or region answered about {subject}, so there is nothing to draw")
+    write_file(path, chart.draw(sections, f"Snapshots of {subject}", prices.currency), "--svg")
     click.echo(f"Drew {path}", err=True)
 
 

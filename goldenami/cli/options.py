@@ -223,3 +223,8 @@ def with_options(
     for option in reversed(options):
         command = option(command)
     return command
+
+
+history_svg_option = click.option(
+    "--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the history into this file, newest first."
+)

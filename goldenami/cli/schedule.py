@@ -12,6 +12,7 @@ import click
 from goldenami.cli import completing, places
 from goldenami.cli.context import NO_SCHEDULES, open_project, open_schedules, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
+from goldenami.cli.output import write_file
 from goldenami.errors import UsageError
 from goldenami.model import local_text, timestamp
 
@@ -23,6 +24,7 @@ LEFT_SCHEMA = "goldenami.left/1"
 SCHEDULES_SCHEMA = "goldenami.schedules/1"
 RUN_SCHEMA = "goldenami.schedule-run/1"
 NEXT_SCHEMA = "goldenami.schedule-next/1"
+CALENDAR_SCHEMA = "goldenami.schedule-calendar/1"
 
 now_option = click.option(
     "--now", "now_text", metavar="TIME", help="Work as if this were the current time (ISO 8601; UTC without a zone)."
@@ -250,6 +252,49 @@ def next_runs(
                 click.echo(f"    {local_text(one.local(v.saved.slot))}  {v.rule}")
     if as_json:
         print_json({"schema": NEXT_SCHEMA, "now": timestamp(now), "schedules": answers})
+
+
+@schedule.command("calendar")
+@schedules_argument
+@environment_option
+@now_option
+@click.option("--weeks", type=click.IntRange(1, 53), default=5, show_default=True, help="Number of weeks to show.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the calendar into this file.")
+@json_option
+def show_calendar(
+    names: tuple[str, ...],
+    environment_name: str | None,
+    now_text: str | None,
+    weeks: int,
+    svg: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the coming weeks: the days with runs, and which of their snapshots are left at the end.
+
+    Days and times are in the time zone of the schedule. This makes no API call. It assumes that no run was missed.
+    """
+    from goldenami.schedules import picture
+
+    chosen, environment = open_schedules(environment_name, names)
+    now = _parse_now(now_text)
+    found = [picture.calendar(one, now, weeks) for one in chosen]
+    if svg is not None:
+        write_file(svg, picture.draw(found, f"Schedules of the environment {environment.name}"), "--svg")
+        click.echo(f"Drew {svg}", err=True)
+    if as_json:
+        rows = [
+            {
+                "name": one.schedule.name,
+                "time_zone": str(one.schedule.zone),
+                "complete": not one.more,
+                "days": [day.to_json() for day in one.days],
+            }
+            for one in found
+        ]
+        print_json({"schema": CALENDAR_SCHEMA, "now": timestamp(now), "schedules": rows})
+        return
+    for one in found:
+        click.echo("\n".join(picture.lines(one)))
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

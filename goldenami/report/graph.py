@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Final
 
 from goldenami import svg
 
-_BOX: Final = 46  # pixels, the height of an image
-_GAP: Final = 14  # below it
+_GAP: Final = 14  # pixels, below a box
 _ARROW: Final = 56  # between two columns
 _PAD: Final = 12
-_WIDEST: Final = 360  # a wider text is cut
-_TOP: Final = 70
-_FILL: Final = {"": "#eef4fb", "stale": "#fdebdd", "base": "#f2f2f2"}
-_LINE: Final = {"": "#0072b2", "stale": "#d55e00", "base": "#999999"}
+_WIDEST: Final = 320.0  # a wider text goes on in the next line
+_FILL: Final = {"": svg.PALE_BLUE, "stale": svg.PALE_ORANGE, "base": svg.PALE_GREY}
+_LINE: Final = {"": svg.BLUE, "stale": svg.ORANGE, "base": svg.GREY}
+_DASHED: Final = 'stroke-dasharray="6 4"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,56 +158,44 @@ def _quoted(words: str) -> str:
 
 
 def draw(images: Sequence[Image], title: str, *, releases: bool) -> str:
-    """Return the graph as an SVG document: bases on the left, and each image to the right of what it is built on."""
-    every = rows(images)
+    """Return the graph as an SVG document: bases on the left, and each image to the right of what it is built on. A
+    dashed line leads to an image that is stale."""
+    every = [(row, _words(row, releases)) for row in rows(images)]
     columns: dict[int, float] = {}
-    for row in every:
-        columns[row.depth] = max(columns.get(row.depth, 80.0), min(_WIDEST, _width(row, releases)))
-    lefts = {0: 16.0}
+    for row, words in every:
+        wide = max(svg.width_of(text, bold=bold) for text, bold in words) + 2 * _PAD
+        columns[row.depth] = max(columns.get(row.depth, 80.0), wide)
+    lefts = {0: float(svg.MARGIN)}
     for depth in range(1, len(columns)):
         lefts[depth] = lefts[depth - 1] + columns[depth - 1] + _ARROW
     parts: list[str] = []
-    above: dict[int, float] = {}  # depth -> the middle of the last box there
-    for number, row in enumerate(every):
-        top = _TOP + number * (_BOX + _GAP)
-        above[row.depth] = top + _BOX / 2
+    ends: dict[int, float] = {}  # depth -> the lower end of the last box there
+    y = 4.0
+    for row, words in every:
+        high = len(words) * svg.LEAD + 14.0
+        kind = "base" if row.image is None else "stale" if row.image.is_stale else ""
         if row.depth:
-            x, y = lefts[row.depth - 1] + columns[row.depth - 1], above[row.depth - 1]
-            parts.append(_line(x - columns[row.depth - 1] / 2, y + _BOX / 2, lefts[row.depth], above[row.depth]))
-        parts += _box(row, lefts[row.depth], top, columns[row.depth], releases=releases)
-    stale = sum(image.is_stale for image in images)
-    summary = f"{len(images)} images" + (f", {stale} stale" if stale else "")
-    width = max(480.0, lefts[len(columns) - 1] + columns[len(columns) - 1] + 16) if columns else 480.0
-    return svg.document(width, _TOP + len(every) * (_BOX + _GAP) + 10, title, summary, parts)
+            x = lefts[row.depth - 1] + columns[row.depth - 1] / 2
+            steps = f"M{x:.1f} {ends[row.depth - 1]:.1f}V{y + high / 2:.1f}H{lefts[row.depth]:.1f}"
+            stale = kind == "stale"
+            parts.insert(0, svg.path(steps, _LINE[kind if stale else "base"], width=1.5, more=_DASHED * stale))
+        frame = columns[row.depth]
+        parts.append(svg.rect(lefts[row.depth], y, frame, high, fill=_FILL[kind], stroke=_LINE[kind], more='rx="5"'))
+        for number, (text, bold) in enumerate(words):
+            parts.append(svg.text(lefts[row.depth] + _PAD, y + 19 + number * svg.LEAD, text, bold=bold))
+        ends[row.depth] = y + high
+        y += high + _GAP
+    stale_images = sum(image.is_stale for image in images)
+    summary = f"{len(images)} image{'s' if len(images) != 1 else ''}"
+    summary += f", {stale_images} stale (dashed)" if stale_images else ""
+    width = max(480.0, lefts[len(columns) - 1] + columns[len(columns) - 1] + svg.MARGIN) if columns else 480.0
+    return svg.document(width, y + 6, title, summary, parts)
 
 
-def _width(row: Row, releases: bool) -> float:
-    first, *more = _words(row, releases)
-    widths = [svg.width_of(first, bold=row.image is not None), *map(svg.width_of, more)]
-    return max(widths) + 2 * _PAD
-
-
-def _words(row: Row, releases: bool) -> list[str]:
-    """Return the one or two lines of a box."""
-    if row.image is None or not releases:
-        return [row.text]
-    return [row.text, row.image.label + (" · stale" if row.image.is_stale else "")]
-
-
-def _box(row: Row, left: float, top: float, width: float, *, releases: bool) -> list[str]:
-    kind = "base" if row.image is None else "stale" if row.image.is_stale else ""
-    tip = f"<title>{escape(row.image.why)}</title>" if row.image is not None and row.image.is_stale else ""
-    words = _words(row, releases)
-    first = top + (20 if len(words) == 2 else 28)
-    room = width - 2 * _PAD
-    colours = f'fill="{_FILL[kind]}" stroke="{_LINE[kind]}"'
-    return [
-        f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{_BOX}" rx="5" {colours}>{tip}</rect>',
-        svg.text(left + _PAD, first, words[0], width=room, bold=row.image is not None),
-        *(svg.text(left + _PAD, first + 17, more, width=room, fill=svg.GREY) for more in words[1:]),
-    ]
-
-
-def _line(x: float, y: float, to_x: float, to_y: float) -> str:
-    """Return a line down from a box and then to the left side of another one."""
-    return f'<path d="M{x:g} {y:g} V{to_y:g} H{to_x:g}" fill="none" stroke="#888888"/>'
+def _words(row: Row, releases: bool) -> list[tuple[str, bool]]:
+    """Return the lines of a box, and whether each is bold."""
+    found = [(line, row.image is not None) for line in svg.wrapped(row.text, _WIDEST, bold=row.image is not None)]
+    if row.image is not None and releases:
+        for text in filter(None, (row.image.label, row.image.why)):
+            found += [(line, False) for line in svg.wrapped(text, _WIDEST)]
+    return found

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from html import escape
 from typing import Any, Final
 
 from goldenami import svg
@@ -14,12 +13,12 @@ from goldenami.model import timestamp
 from goldenami.report.text import duration, elapsed
 
 _CELLS: Final = 40  # of a bar in the text
-_WIDTH: Final = 720  # pixels
-_LEFT: Final = 260
-_RIGHT: Final = 130
-_ROW: Final = 26
-_TOP: Final = 64
-_COLOURS: Final = {"ok": "#0072b2", "failed": "#d55e00", "running": "#009e73", "lost": "#999999"}
+_WIDTH: Final = 640.0  # pixels, of the bars
+_NAME: Final = 240.0  # a longer name of a stage goes on in the next line
+_BAR: Final = 18
+_COLOURS: Final = {"ok": svg.BLUE, "failed": svg.RED, "running": svg.GREEN, "lost": svg.GREY}
+_STEPS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400)  # of the axis
+_TICKS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,30 +116,53 @@ def lines(found: Timeline, *, bars: bool = True) -> list[str]:
 
 
 def draw(found: Timeline, title: str) -> str:
-    """Return the timeline as an SVG document: a bar for each stage."""
-    rows = found.spans
-    height, width = _TOP + _ROW * len(rows) + 24, _LEFT + _WIDTH + _RIGHT
+    """Return the timeline as an SVG document: a bar for each stage, to its last event if it still runs."""
     total = 0.0
     if found.started is not None and found.ended is not None:
         total = (found.ended - found.started).total_seconds()
     summary = f"{timestamp(found.started)}, {duration(total)}" if found.started is not None else "no events"
-    parts: list[str] = []
-    for row, span in enumerate(rows):
-        parts += _bar(span, found, _TOP + row * _ROW, total or 0.001)
-    return svg.document(width, height, title, summary, parts)
+    if found.runs > 1:
+        summary += f", in {found.runs} runs"
+    left = svg.MARGIN + min(_NAME, svg.widest([span.label for span in found.spans])) + 12
+    right = svg.widest([_took(span) for span in found.spans], svg.SMALL) + 6 + svg.MARGIN
+    width = max(left + _WIDTH + right, 480.0)
+    bars: list[str] = []
+    y = 4.0
+    for span in found.spans:
+        lines = svg.wrapped(span.label, left - svg.MARGIN - 12)
+        bars += _bar(span, found, y, total or 0.001, left, lines)
+        y += max(_BAR, len(lines) * svg.LEAD) + 8
+    parts = [*_axis(total, y, left), *bars] if bars else []
+    return svg.document(width, y + 28, title, summary, parts)
 
 
-def _bar(span: Span, found: Timeline, top: int, total: float) -> Sequence[str]:
+def _took(span: Span) -> str:
+    took = duration(span.seconds) if span.seconds is not None else ""
+    return ", ".join(filter(None, (took, "" if span.status == "ok" else span.status)))
+
+
+def _bar(span: Span, found: Timeline, top: float, total: float, left: float, lines: Sequence[str]) -> Sequence[str]:
     assert found.started is not None
     assert found.ended is not None
     begin = (span.started - found.started).total_seconds() / total * _WIDTH
     end = ((span.ended or found.ended) - found.started).total_seconds() / total * _WIDTH
-    took = duration(span.seconds) if span.seconds is not None else span.status
-    tip = f"{span.label}: {span.status}, {took}, from {timestamp(span.started)}"
-    box = f'x="{_LEFT + begin:.1f}" y="{top}" width="{max(2.0, end - begin):.1f}" height="18"'
-    fill = _COLOURS.get(span.status, _COLOURS["lost"])
+    tip = f"{span.label}: {span.status}, {_took(span)}, from {timestamp(span.started)}"
+    fill = _COLOURS.get(span.status, svg.GREY)
     return [
-        svg.text(16, top + 14, span.label, width=_LEFT - 24),
-        f'<g><title>{escape(tip)}</title><rect {box} fill="{fill}"/></g>',
-        svg.text(_LEFT + end + 6, top + 14, took, width=_RIGHT - 8, size=11, fill=svg.GREY),
+        *svg.block(svg.MARGIN, top + 14, lines),
+        f"<g>{svg.rect(left + begin, top, max(2.0, end - begin), _BAR, fill=fill, tip=tip)}</g>",
+        svg.text(left + max(end, begin + 2) + 6, top + 14, _took(span), size=svg.SMALL, fill=svg.GREY),
     ]
+
+
+def _axis(total: float, bottom: float, left: float) -> Iterator[str]:
+    """Yield lines at round times since the start, and the times below them."""
+    step = next((step for step in _STEPS if total / step <= _TICKS), total / _TICKS)
+    room = 0.0
+    for number in range(int(total / step) + 1 if step else 1):
+        x = left + (number * step / total * _WIDTH if total else 0.0)
+        yield svg.path(f"M{x:.1f} 0V{bottom:.1f}", svg.LINE, more='stroke-dasharray="2 3"')
+        if x >= room:
+            label = elapsed(number * step)
+            yield svg.text(x, bottom + 14, label, size=svg.SMALL, fill=svg.GREY)
+            room = x + svg.width_of(label, svg.SMALL) + 6

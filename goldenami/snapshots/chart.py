@@ -1,42 +1,89 @@
-"""Draws a lineage as SVG: a bar for each snapshot, divided by the snapshots that store its blocks. Pure."""
+"""Draws lineages as SVG: a bar for each snapshot, divided by the snapshots that store its blocks. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from goldenami import svg
+from goldenami.snapshots import prices
 from goldenami.snapshots.lineage import Lineage, Member
+from goldenami.snapshots.prices import Rate
 from goldenami.snapshots.words import size
 
-_WIDTH: Final = 720  # pixels; the width of the longest bar
-_LEFT: Final = 330
-_RIGHT: Final = 170
-_ROW: Final = 58
-_BAR: Final = 24
-_TOP: Final = 64
-# The palette of Okabe and Ito, which color-blind readers can distinguish.
-_COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-_UNKNOWN: Final = "#dddddd"
+_WIDTH: Final = 520.0  # pixels; the width of the longest bar
+_NAME: Final = 300.0  # a longer name of a snapshot goes on in the next line
+_BAR: Final = 18
+_SWATCH: Final = 16
+_GAP: Final = 16
+_TICKS: Final = 5
+# The palette of Okabe and Ito, which color-blind readers can distinguish, with a pattern for every eight snapshots.
+_COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#c9b800", "#7f7f7f")
+_PATTERNS: Final = (
+    "",
+    "M0 8L8 0M-2 2L2 -2M6 10L10 6",
+    "M0 0L8 8M-2 6L2 10M6 -2L10 2",
+    "M0 4H8",
+    "M4 0V8",
+)
+_UNKNOWN: Final = svg.LINE
 
 
-def draw(lineage: Lineage, title: str) -> str:
-    """Return the SVG document. Own blocks are solid; blocks of an earlier snapshot have its color, but lighter."""
-    members = lineage.members
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A lineage in one place. ``place``: its label. ``rate``: the prices there."""
+
+    place: str
+    lineage: Lineage
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where the columns start, and the width of the picture. ``ends``: where the numbers on the right end."""
+
+    names: float
+    bars: float
+    ends: tuple[float, float, float]
+    width: float
+
+
+def draw(sections: Sequence[Section], title: str, currency: str) -> str:
+    """Return the SVG document. Each snapshot has a number, a color and a pattern within its place."""
+    members = [member for one in sections for member in one.lineage.members]
     longest = max([m.full_bytes or 0 for m in members], default=0) or 1
-    colour = {m.id: _COLOURS[i % len(_COLOURS)] for i, m in enumerate(members)}
-    height = _TOP + _ROW * len(members) + 44
-    width = _LEFT + _WIDTH + _RIGHT
-    parts: list[str] = []
-    for row, member in enumerate(members):
-        parts.extend(_row(member, _TOP + row * _ROW, longest, colour))
+    columns = _columns(sections, currency)
+    parts = ["<defs>", *_patterns(max((len(one.lineage.members) for one in sections), default=0)), "</defs>"]
+    y = 0.0
+    for section in sections:
+        cost, certain = prices.total(section.lineage, section.rate)
+        money = f"{'' if certain else 'at most '}{cost:.4f} {currency} a month"
+        head = svg.wrapped(f"{section.place}: {summary(section.lineage)}, {money}", columns.width - 2 * svg.MARGIN)
+        parts += svg.block(svg.MARGIN, y + 13, head)
+        y += len(head) * svg.LEAD + 22
+        parts += _heads(columns, y, currency)
+        top, y = y, y + 10
+        rows: list[str] = []
+        numbers = {member.id: number for number, member in enumerate(section.lineage.members)}
+        for member in section.lineage.members:
+            drawn, high = _row(member, y, longest, numbers, columns, section.rate)
+            rows += drawn
+            y += high
+        parts += [*_axis(longest, top + 4, y, columns.bars), *rows]
+        y += 34
     key = (
-        "Solid: stored by this snapshot. Light: stored by the snapshot of that color. "
-        "Right: bytes that the deletion of this snapshot alone frees."
+        "Strong: blocks that this snapshot stores. Pale: blocks that an earlier snapshot stores, in its color and "
+        "pattern, with its number below where there is room. Frees: bytes that the deletion of this snapshot alone "
+        "frees."
     )
-    parts.append(svg.text(16, height - 16, key, width=width - 32, fill=svg.GREY))
-    return svg.document(width, height, title, summary(lineage), parts)
+    lines = svg.wrapped(key, columns.width - 2 * svg.MARGIN)
+    parts += svg.block(svg.MARGIN, y + 10, lines, fill=svg.GREY)
+    count = len(sections)
+    everything = f"{len(members)} snapshots in {count} places" if count != 1 else f"{len(members)} snapshots"
+    if len(members) == 1:
+        everything = "1 snapshot"
+    return svg.document(columns.width, y + len(lines) * svg.LEAD + 10, title, everything, parts)
 
 
 def summary(lineage: Lineage) -> str:
@@ -48,45 +95,125 @@ def summary(lineage: Lineage) -> str:
     return text + (f" ({unknown} of them cannot be read and count with their full size)" if unknown else "")
 
 
-def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequence[str]:
-    snapshot = member.snapshot
-    below = f"{snapshot.started}  {snapshot.id}" if snapshot.name else snapshot.started
-    parts = [
-        svg.text(16, top + 12, snapshot.name or snapshot.id, width=_LEFT - 24, bold=True),
-        svg.text(16, top + 29, below, width=_LEFT - 24, size=11, fill=svg.GREY),
+def _columns(sections: Sequence[Section], currency: str) -> _Columns:
+    members = [(member, one.rate) for one in sections for member in one.lineage.members]
+    number = svg.width_of(str(max((len(one.lineage.members) for one in sections), default=1)), bold=True)
+    names = svg.MARGIN + number + 6 + _SWATCH + 8
+    below = [line for member, _ in members for line in _below(member)]
+    titles = [member.snapshot.name or member.id for member, _ in members]
+    left = max(min(_NAME, svg.widest(titles, bold=True)), svg.widest(below, svg.SMALL), 60.0)
+    bars = names + left + _GAP
+    texts = [("stored", "frees", _money(currency)), *(_numbers(member, rate) for member, rate in members)]
+    at, ends = bars + _WIDTH, []
+    for column in range(3):
+        at += svg.widest([row[column] for row in texts], svg.SMALL) + _GAP
+        ends.append(at)
+    return _Columns(names, bars, (ends[0], ends[1], ends[2]), at + svg.MARGIN)
+
+
+def _money(currency: str) -> str:
+    return f"{currency} a month"
+
+
+def _numbers(member: Member, rate: Rate) -> tuple[str, str, str]:
+    cost = prices.monthly(member, rate)
+    return (
+        "unknown" if member.stored_bytes is None else size(member.stored_bytes),
+        "unknown" if member.freed_bytes is None else size(member.freed_bytes),
+        "unknown" if cost is None else f"{cost:.4f}",
+    )
+
+
+def _below(member: Member) -> list[str]:
+    """Return the lines below the name of a snapshot."""
+    started = member.snapshot.started
+    return [started, member.id] if member.snapshot.name else [started]
+
+
+def _heads(columns: _Columns, y: float, currency: str) -> list[str]:
+    heads = ("stored", "frees", _money(currency))
+    return [
+        svg.text(end, y, head, size=svg.SMALL, fill=svg.GREY, anchor="end")
+        for end, head in zip(columns.ends, heads, strict=True)
     ]
-    x = float(_LEFT)
 
-    def bar(amount: int, fill: str, opacity: float, label: str, tip: str) -> None:
-        nonlocal x
-        wide = amount / longest * _WIDTH
-        parts.append(
-            f'<g><title>{escape(tip)}</title><rect x="{x:.1f}" y="{top}" width="{wide:.1f}" height="{_BAR}" '
-            f'fill="{fill}" fill-opacity="{opacity}" stroke="#ffffff"/>'
-        )
-        if wide > svg.width_of(label, 11):
-            ink = "#ffffff" if opacity == 1 else "#222222"
-            parts.append(
-                f'<text x="{x + wide / 2:.1f}" y="{top + 16}" text-anchor="middle" font-size="11" '
-                f'fill="{ink}">{escape(label)}</text>'
-            )
-        parts.append("</g>")
-        x += wide
 
+def _axis(longest: int, top: float, bottom: float, left: float) -> Iterator[str]:
+    """Yield the lines and the sizes below them: steps are powers of two."""
+    step = 1 << 19
+    while longest / step > _TICKS:
+        step *= 2
+    room = 0.0
+    for number in range(longest // step + 1):
+        x = left + number * step / longest * _WIDTH
+        yield svg.path(f"M{x:.1f} {top:.1f}V{bottom:.1f}", svg.LINE, more='stroke-dasharray="2 3"')
+        label = size(number * step)
+        if x >= room:
+            yield svg.text(x, bottom + 14, label, size=svg.SMALL, fill=svg.GREY)
+            room = x + svg.width_of(label, svg.SMALL) + 6
+
+
+def _row(
+    member: Member, top: float, longest: int, numbers: dict[str, int], columns: _Columns, rate: Rate
+) -> tuple[list[str], float]:
+    """Return a row, and its height."""
+    snapshot, own = member.snapshot, numbers[member.id]
+    titles = svg.wrapped(snapshot.name or snapshot.id, max(_NAME, columns.bars - columns.names - _GAP), bold=True)
+    below = _below(member)
+    parts = [
+        svg.text(columns.names - 8 - _SWATCH - 6, top + 13, str(own + 1), bold=True, anchor="end"),
+        *_filled(own, columns.names - 8 - _SWATCH, top, _SWATCH, _SWATCH, strong=True, tip=snapshot.id),
+        *svg.block(columns.names, top + 13, titles, bold=True),
+        *svg.block(columns.names, top + 13 + len(titles) * svg.LEAD, below, size=svg.SMALL, fill=svg.GREY),
+    ]
+    for end, words in zip(columns.ends, _numbers(member, rate), strict=True):
+        parts.append(svg.text(end, top + 13, words, size=svg.SMALL, anchor="end"))
+    pieces: list[tuple[int | None, int, str]] = []
     if member.stored_bytes is None:
-        bar(member.full_bytes or 0, _UNKNOWN, 0.6, "cannot be read", f"{snapshot.id}: {member.broken}")
+        pieces.append((None, member.full_bytes or 0, f"{snapshot.id}: cannot be read: {member.broken}"))
     else:
         for id, amount in (member.refers or {}).items():
-            bar(amount, colour.get(id, _UNKNOWN), 0.35, size(amount), f"{size(amount)} of {id}")
-        bar(
-            member.stored_bytes,
-            colour[member.id],
-            1,
-            size(member.stored_bytes),
-            f"{size(member.stored_bytes)} own blocks",
+            pieces.append((numbers.get(id), amount, f"{size(amount)} of {id}"))
+        pieces.append((own, member.stored_bytes, f"{size(member.stored_bytes)} own blocks"))
+    x, room = columns.bars, columns.bars
+    for number, amount, tip in pieces:
+        wide = amount / longest * _WIDTH
+        parts += _filled(number, x, top, wide, _BAR, strong=number == own, tip=tip)
+        label = "cannot be read" if number is None and member.stored_bytes is None else str((number or 0) + 1)
+        half = svg.width_of(label, svg.SMALL) / 2
+        middle = x + wide / 2 if number is not None else x + half
+        if number != own and middle - half >= room and half * 2 <= max(wide, _WIDTH * (number is None)):
+            parts.append(svg.text(middle, top + _BAR + 12, label, size=svg.SMALL, fill=svg.GREY, anchor="middle"))
+            room = middle + half + 3
+        x += wide
+    high = max((len(titles) + len(below)) * svg.LEAD + 8.0, _BAR + 24.0)
+    if member.broken and member.stored_bytes is not None:
+        lines = svg.wrapped(member.broken, _WIDTH, svg.SMALL)
+        parts += svg.block(columns.bars, top + _BAR + 28, lines, size=svg.SMALL, fill=svg.RED)
+        high = max(high, _BAR + 28.0 + len(lines) * svg.LEAD)
+    return parts, high
+
+
+def _filled(
+    number: int | None, x: float, y: float, width: float, height: float, *, strong: bool, tip: str
+) -> Iterator[str]:
+    """Yield a rectangle in the color and the pattern of a snapshot."""
+    if number is None:
+        yield svg.rect(x, y, width, height, fill=_UNKNOWN, stroke=svg.PAPER, tip=tip)
+        return
+    colour = _COLOURS[number % len(_COLOURS)]
+    kind = number // len(_COLOURS) % len(_PATTERNS)
+    faint = "" if strong else 'fill-opacity="0.45"'
+    edge = svg.PAPER if width > 4 else ""  # which would hide a narrow one
+    yield svg.rect(x, y, width, height, fill=colour, stroke=edge, tip=tip, more=faint)
+    if kind:
+        yield svg.rect(x, y, width, height, fill=f"url(#pattern-{kind})", more='pointer-events="none"')
+
+
+def _patterns(count: int) -> Iterator[str]:
+    kinds = min((count - 1) // len(_COLOURS) + 1, len(_PATTERNS))
+    for kind in range(1, kinds):
+        yield (
+            f'<pattern id="pattern-{kind}" width="8" height="8" patternUnits="userSpaceOnUse">'
+            f"{svg.path(_PATTERNS[kind], svg.PAPER, width=2)}</pattern>"
         )
-    frees = "frees: unknown" if member.freed_bytes is None else f"frees {size(member.freed_bytes)}"
-    parts.append(f'<text x="{_LEFT + _WIDTH + 12}" y="{top + 16}">{frees}</text>')
-    if member.broken:
-        parts.append(svg.text(_LEFT, top + 40, member.broken, width=_WIDTH + _RIGHT - 16, size=11, fill="#b00020"))
-    return parts

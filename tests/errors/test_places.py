@@ -143,6 +143,7 @@ NONE = {
     "apply": "a host over SSH",
     "test": "a host over SSH, or an instance in the home region: tests/crash/test_kept.py",
     "schedule list": "goldenami.yaml",
+    "schedule calendar": "goldenami.yaml",
     "schedule next": "goldenami.yaml",
     "schema": "prints a schema",
     "unpin": "the catalog",

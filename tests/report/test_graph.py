@@ -1,15 +1,9 @@
-"""The graph of images as text, Mermaid and SVG; and that no text of a drawing leaves its room."""
+"""The graph of images as text and as Mermaid. tests/pictures has its drawing."""
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
+from goldenami.report.graph import Image, lines, mermaid, rows
 
-import pytest
-
-from goldenami import svg
-from goldenami.report.graph import Image, draw, lines, mermaid, rows
-
-SVG = "{http://www.w3.org/2000/svg}"
 DEBIAN = "filter debian-12-amd64-*"
 
 
@@ -54,34 +48,3 @@ def test_mermaid_marks_what_is_stale_and_has_no_code_of_others() -> None:
     (strange,) = (line for line in shown if "click" in line)
     assert strange.count('"') == 2
     assert sum(" --> " in line for line in shown) == 6
-
-
-LONG = [image("a-very-long-name-of-an-image-" * 4, None, "1.0.20261124.1"), image("Ｗｉｄｅ" * 30, "a-very")]
-
-
-@pytest.mark.parametrize("images", [IMAGES, LONG, []], ids=["usual", "long", "none"])
-def test_no_texts_of_a_drawing_overlap(images: list[Image]) -> None:
-    root = ElementTree.fromstring(draw(images, "Images of <test>", releases=True))
-    width, height = float(root.get("width", 0)), float(root.get("height", 0))
-    boxes = [tuple(float(box.get(key, 0)) for key in ("x", "y", "width", "height")) for box in root.iter(f"{SVG}rect")]
-    frames = boxes[1:]
-    for number, (x, y, wide, high) in enumerate(frames):
-        assert x + wide <= width
-        assert y + high <= height
-        for other_x, other_y, other_wide, other_high in frames[number + 1 :]:
-            assert x + wide <= other_x or other_x + other_wide <= x or y + high <= other_y or other_y + other_high <= y
-    for text in root.iter(f"{SVG}text"):
-        shown = "".join(text.itertext()) if text.find(f"{SVG}title") is None else (text[0].tail or "")
-        left, base, size = float(text.get("x", 0)), float(text.get("y", 0)), float(text.get("font-size", 13))
-        around = [box for box in frames if box[0] <= left < box[0] + box[2] and box[1] < base < box[1] + box[3]]
-        room = around[0][0] + around[0][2] if around else width
-        assert left + svg.width_of(shown, size, bold="font-weight" in text.attrib) <= room + 0.1, shown
-
-
-def test_a_text_that_does_not_fit_is_cut_and_has_a_tooltip() -> None:
-    assert svg.fitted("short", 100) == "short"
-    cut = svg.fitted("a long name " * 10, 100)
-    assert cut.endswith("…")
-    assert svg.width_of(cut) <= 100
-    element = ElementTree.fromstring(svg.text(0, 0, "<a long name> " * 10, width=100))
-    assert element[0].text == "<a long name> " * 10

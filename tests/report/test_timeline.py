@@ -64,7 +64,7 @@ def test_the_text_has_a_bar_for_each_stage() -> None:
 
 def test_the_drawing_is_valid_and_escaped() -> None:
     root = ElementTree.fromstring(draw(timeline(EVENTS, running=True), "web <1>"))
-    bars = root.findall(".//{http://www.w3.org/2000/svg}g")
+    bars = root.findall(".//{http://www.w3.org/2000/svg}g/{http://www.w3.org/2000/svg}g")
     assert len(bars) == 4
     assert "<verify>: failed" in "".join(bars[2].itertext())
     assert ElementTree.fromstring(draw(timeline([], running=False), "nothing")) is not None

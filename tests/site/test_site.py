@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from goldenami import svg
 from goldenami.cli.main import main
 from goldenami.site.write import MARK
 from tests.site import world
@@ -150,27 +149,6 @@ def test_feeds(project: Path) -> None:
             link = entry.find(f"{ATOM}link")
             assert link is not None
             assert (path.parent / link.attrib["href"]).is_file()
-
-
-def test_texts_of_pictures_have_room(project: Path) -> None:
-    out = build()
-    source = (out / "images/image-0/index.html").read_text("utf-8")
-    picture = ElementTree.fromstring(re.search(r"<svg.*?</svg>", source, re.DOTALL)[0])  # type: ignore[index]
-    width, height = (float(picture.attrib[key]) for key in ("width", "height"))
-    boxes: list[tuple[tuple[float, float, float, float], str]] = []
-    for element in picture.iter("{http://www.w3.org/2000/svg}text"):
-        size = float(element.get("font-size", svg.SIZE))
-        text = "".join(element.itertext())
-        x, y = float(element.attrib["x"]), float(element.attrib["y"])
-        box = (x, y - size, x + svg.width_of(text, size), y)
-        assert box[0] >= 0, text
-        assert box[2] <= width, text
-        assert box[3] <= height, text
-        for other, name in boxes:
-            apart = box[0] >= other[2] or other[0] >= box[2] or box[1] >= other[3] or other[1] >= box[3]
-            assert apart, f"{text} is on {name}"
-        boxes.append((box, text))
-    assert len(boxes) >= 6
 
 
 def test_an_earlier_site_is_replaced_and_nothing_else(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
