@@ -156,8 +156,9 @@ $(ANSIBLE_VENV)/.done: Makefile
 	@touch $@
 
 .PHONY: bench
-bench: setup-test ## Measure the sandbox and a whole build, and print the results
+bench: setup-test ## Measure the sandbox, a whole build and the small commands, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.catalog
 
 .PHONY: bench-validate
 bench-validate: setup-test ## Compare 100 testinfra checks with one script that gathers their facts
