@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws.catalogs import open_store
 from goldenami.aws.journals import open_journals
@@ -23,12 +22,15 @@ from goldenami.errors import GoldenAmiError, Interrupted
 from goldenami.events import Emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.model import Environment
-from goldenami.pipeline import OnFailure, Outcome
 from goldenami.recipe import Project, Recipe
 from goldenami.recipe.problems import Problems
 from goldenami.release.catalog import Catalog
-from goldenami.stages.build import HostWork
-from goldenami.stages.tools import Decide
+from goldenami.stages import deciding
+
+if TYPE_CHECKING:  # a plan needs none of them
+    from goldenami.pipeline import Outcome
+    from goldenami.stages.build import HostWork
+    from goldenami.stages.tools import Decide, OnFailure
 
 Status = Literal["built", "unchanged", "moved", "distributed", "failed", "skipped"]
 EmitFor = Callable[[str], Emit]
@@ -152,12 +154,12 @@ def with_missing_bases(
 ) -> Work:
     """Add the bases without a release, which would be built first anyway. Raises NotFound as ``pipeline.build``.
 
-    ``loaded``: as in ``pipeline.unreleased_parents``; by default the recipes of ``work``.
+    ``loaded``: as in ``deciding.unreleased_parents``; by default the recipes of ``work``.
     """
     steps = {step.name: step for step in work.steps}
     loaded = {step.name: step.recipe for step in work.steps} if loaded is None else loaded
     for step in work.steps:
-        for base in pipeline.unreleased_parents(project, environment, catalog, step.recipe, loaded):
+        for base in deciding.unreleased_parents(project, environment, catalog, step.recipe, loaded):
             steps.setdefault(base.name, Step(base, base.name, why=f"{step.name} is built on it, and it has no release"))
     return replace(work, steps=ordered(steps))
 
@@ -281,6 +283,8 @@ class _Run:
     def one(self, step: Step, interrupts: Interrupts) -> Result:
         """Build one recipe. Returns its failure as a result."""
         cloud = self.options.cloud or self.cloud.with_sleep(interrupts.sleep)
+        from goldenami import pipeline
+
         request = pipeline.Request(self.project, self.environment, step.reference, step.variables)
 
         def work() -> Outcome:
@@ -331,6 +335,8 @@ def resume(
     emit_to: Emit = ignore_events,
 ) -> Result:
     """Resume a build, as ``pipeline.resume``, and return its result. Raises NotFound or UsageError for a wrong id."""
+    from goldenami import pipeline
+
     chosen = pipeline.choose_build(open_journals(environment), build_id, environment)
     name, channel = chosen.build_id, ""
     if chosen.header is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from goldenami import many, pipeline, planning
+from goldenami import many, planning
 from goldenami.errors import NotFound
 from goldenami.many import Step, Work
 from goldenami.model import Architecture, Environment, ImageManifest
@@ -19,6 +19,7 @@ from goldenami.recipe import BaseRef, Project
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
+from goldenami.stages import deciding
 
 _NOT_ASKED = "not asked: updates of packages, and whether the images exist"
 
@@ -79,7 +80,7 @@ class _Run:
             changed = tuple(sorted(label for label in {*inputs, *old} if inputs.get(label) != old.get(label)))
             differ = (f"the inputs differ from those of {last.label}: {', '.join(changed)}",) if changed else ()
             return replace(planned, reasons=(*first, *differ), changed=changed)
-        kept = pipeline.stays(pointer, same)
+        kept = deciding.stays(pointer, same)
         moves = not kept and before != same.version
         reason = f"{same.label} was built from the same inputs, as far as the files show"
         return replace(

@@ -28,7 +28,6 @@ from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import (
     MANIFEST_SCHEMA,
     Architecture,
-    BaseImage,
     Environment,
     ImageManifest,
     ManifestImage,
@@ -38,15 +37,24 @@ from goldenami.model import (
 from goldenami.nextstep import command, step
 from goldenami.notify import delivery as notify
 from goldenami.planning import BuildPlan
-from goldenami.recipe import Project, Recipe
+from goldenami.recipe import Project
 from goldenami.release import channels, consumers, fast_restore, protection, redistribute, scan, shared_tags
-from goldenami.release.catalog import Catalog, Channel
+from goldenami.release.catalog import Catalog
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
-from goldenami.stages import attesting, candidate, expired, facts, freshness, nothing_new, notices, opening, proof
+from goldenami.stages import (
+    attesting,
+    candidate,
+    deciding,
+    expired,
+    nothing_new,
+    notices,
+    opening,
+    proof,
+)
 from goldenami.stages.build import BuildContext, Candidate, HostWork, Prepared
 from goldenami.stages.checks import check_proofs
 from goldenami.stages.ending import to_the_end
@@ -143,16 +151,16 @@ def build(
         notices.told(environment, request.recipe, tools),
     ):
         recipe = recipes.load(project, request.recipe, environment, request.variables)
-        for parent in unreleased_parents(project, environment, tools.catalog, recipe):
+        for parent in deciding.unreleased_parents(project, environment, tools.catalog, recipe):
             with tools.journals.exclusive(parent.name, tools.patience):
                 if tools.catalog.channel(parent.name, parent.distribution.channel) is None:
                     message = f"base recipe {parent.name} of {recipe.name} has no release: it is built first"
                     emit(emit_to, "note", message=message)
-                    planned = plan_for(parent, environment, tools)
+                    planned = deciding.plan_for(parent, environment, tools)
                     check_before(planned, tools)
                     start(project, planned, {}, tools)
         with tools.journals.exclusive(recipe.name, tools.patience):
-            plan = plan_for(recipe, environment, tools)
+            plan = deciding.plan_for(recipe, environment, tools)
             if request.digest not in (None, plan.digest):
                 raise UsageError(
                     f"the plan of {recipe.name} has changed: expected the digest {request.digest}, found {plan.digest}",
@@ -207,7 +215,7 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
     release, reason, channel = unchanged.release, unchanged.reason, plan.recipe.distribution.channel
     name = f"{release.recipe}@{channel}"
     pointer = tools.catalog.channel(release.recipe, channel)
-    kept = stays(pointer, release)
+    kept = deciding.stays(pointer, release)
     if kept:
         reason += f". {kept}"
     elif move and (pointer is None or pointer.current != release.version):
@@ -220,20 +228,6 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
         return Outcome("moved", release, reason, moved.failures, moved.unsent)
     emit(tools.emit, "build.skipped", reason=reason, release=release.version)
     return Outcome("unchanged", release, reason)
-
-
-def stays(pointer: Channel | None, release: ImageManifest) -> str:
-    """Return why a build does not point a channel to a release: it was moved away from it on purpose. Empty if it
-    does."""
-    away = pointer.rolled_back(release.version) if pointer is not None else None
-    if away is None or pointer is None:
-        return ""
-    why = f" ({away.reason})" if away.reason else ""
-    there = step("promote", f"{release.recipe}@{release.version}", "--to", pointer.channel)
-    return (
-        f"{release.recipe}@{pointer.channel} was moved away from it at {away.moved} by a {away.action}{why}, so it "
-        f"stays at {away.version}; {there} moves it there"
-    )
 
 
 def check_before(plan: BuildPlan, tools: Tools) -> None:
@@ -488,58 +482,7 @@ def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> Buil
     environment = request.environment
     with open_tools(environment, None, None, "clean", ignore_events, interrupts=interrupts) as tools:
         recipe = recipes.load(request.project, request.recipe, environment, request.variables)
-        return plan_for(recipe, environment, tools)
-
-
-def plan_for(
-    recipe: Recipe,
-    environment: Environment,
-    tools: Tools,
-    *,
-    bases: Mapping[Architecture, BaseImage] | None = None,
-    shared: facts.Shared | None = None,
-) -> BuildPlan:
-    """Read the current facts, and make the plan of a recipe. ``bases``, ``shared``: as in ``facts.gather``."""
-    found = facts.gather(tools.cloud, environment, tools.catalog, recipe, bases=bases, shared=shared)
-    return freshness.complete(
-        planning.make(recipe, environment, found), tools.catalog, tools.indices, now=tools.cloud.now()
-    )
-
-
-def unreleased_parents(
-    project: Project,
-    environment: Environment,
-    catalog: Catalog,
-    recipe: Recipe,
-    loaded: dict[str, Recipe] | None = None,
-) -> list[Recipe]:
-    """Return the base recipes without a release in the channel that their child uses; the lowest base is first.
-
-    ``loaded``: recipes by name, which are not loaded again. Others are added to it.
-
-    Raises NotFound if builds of such a recipe move another channel than the one that its child uses.
-    """
-    found: list[Recipe] = []
-    loaded = {} if loaded is None else loaded
-    current = recipe
-    while True:
-        bases = {ref.value: ref.channel for ref in current.base.values() if ref.kind == "recipe"}
-        if not bases:
-            return found
-        # A recipe has at most one base recipe: loading refuses several of them, and cycles.
-        name, channel = next(iter(bases.items()))
-        if channel is not None and catalog.channel(name, channel) is not None:
-            return found
-        if name not in loaded:
-            loaded[name] = recipes.load(project, name, environment)
-        current = loaded[name]
-        if current.distribution.channel != channel:
-            raise NotFound(
-                f"the base {name}@{channel} of {recipe.name} does not exist: the channel has no release",
-                hint=f"Builds of {name} move the channel {current.distribution.channel!r}. "
-                f"Write {name}@{current.distribution.channel} as the base.",
-            )
-        found.insert(0, current)
+        return deciding.plan_for(recipe, environment, tools)
 
 
 # --- resume and clean -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
-from goldenami import changes, costs, many, model, pipeline
+from goldenami import changes, costs, many, model
 from goldenami.aws import regions
 from goldenami.aws.session import Cloud
 from goldenami.aws.tags import start_of_build
@@ -37,7 +37,7 @@ from goldenami.release.parameters import parameter_name
 from goldenami.release.templates import following
 from goldenami.same import for_the_same
 from goldenami.snapshots.prices import Prices
-from goldenami.stages import facts, missing
+from goldenami.stages import deciding, facts, missing
 from goldenami.stages.tools import Tools, open_tools
 
 Action = Literal["build", "move", "unchanged", "unknown", "failed", "skipped"]
@@ -227,7 +227,7 @@ class _Run:
 
     def _make(self, step: Step) -> BuildPlan:
         base = self.bases[step.name] = self._base(step)
-        return pipeline.plan_for(step.recipe, self.environment, self.tools, bases=base.images, shared=self.shared)
+        return deciding.plan_for(step.recipe, self.environment, self.tools, bases=base.images, shared=self.shared)
 
     def _base(self, step: Step) -> _Base:
         """Return what the plan of a recipe's base means for the recipe."""
@@ -282,7 +282,7 @@ class _Run:
                 cost=costs.of_build(plan, planned.seconds, self.prices),
                 hints=(*fresh.notes, *_without_build(planned), *filter(None, [why_none])),
             )
-        kept = pipeline.stays(pointer, found.release)
+        kept = deciding.stays(pointer, found.release)
         is_moved = not kept and (pointer is None or pointer.current != found.release.version)
         after = found.release.version if is_moved else planned.before
         return replace(

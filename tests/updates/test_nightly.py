@@ -13,6 +13,7 @@ from goldenami.events import ignore_events
 from goldenami.model import Architecture, Package, PackageSources
 from goldenami.pipeline import Outcome, Request
 from goldenami.planning import BuildPlan
+from goldenami.stages import deciding
 from goldenami.stages.build import BuildContext, Host, Prepared
 from goldenami.stages.tools import open_tools
 from tests.updates.archives import Archive
@@ -78,7 +79,7 @@ class Nights:
     def plan(self) -> BuildPlan:
         world = self.world
         with open_tools(world.environment, self.host, world.cloud, "clean", ignore_events) as tools:
-            return pipeline.plan_for(recipes.load(world.project, RECIPE, world.environment), world.environment, tools)
+            return deciding.plan_for(recipes.load(world.project, RECIPE, world.environment), world.environment, tools)
 
     @property
     def notes(self) -> list[str]:
