@@ -1,13 +1,19 @@
 """Measure a build with many targets: `python -m benchmarks.distribution [--regions N] [--copies N] [--shares N]`.
 
+`python -m benchmarks.distribution --scale 10,100,1000` prints a row for each number of targets with images of their
+own, and a build that is killed in the midst of its copies and resumed.
+
 One recipe of one architecture is built into a grid of places: in each region an image of the home account, an image of
 each of ``--copies`` other accounts, and the use of the home account's image by each of ``--shares`` accounts. The
 control plane is the sandbox's, instances have no contents, and time is virtual (`tests/worlds/events.py`), so all
 figures but those of this machine are the same on a busy machine. EC2 throttles as AWS does by default.
 
 The figures are calls (by stage and action), throttled calls, virtual seconds beside what the quotas allow at best,
-threads, and the processor time and memory of this process, which is the client and the cloud at once. Needs no
-credentials and no root. With ``--json`` they are one line of JSON.
+threads, and processor time. The cloud answers in the threads of the client, so its processor time is measured apart.
+The memory is that of both. Needs no credentials and no root. With ``--json`` the figures are one line of JSON.
+
+Beside the goal is what the reads and changes of a build need at least, if each wait takes one look: see ``OWNED``,
+``SHARED`` and ``Grid.needed_calls``.
 """
 
 from __future__ import annotations
@@ -19,7 +25,8 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +47,26 @@ from tests.worlds.builds import HOME, RECIPE, REGIONS, Label, MortalCloud, World
 
 START, STOP, CAPTURE, COPY = 20.0, 30.0, 90.0, 240.0  # seconds of EC2
 PER_TARGET, FIXED = 12, 60  # calls of a build, at most
+# Calls that a target takes at least, by stage. One that owns an image is in a place of its own, so none is for several.
+OWNED = {
+    "plan": 4,  # free names of images, and of parameters; the key; whether it may be used
+    "copy": 5,  # CopyImage, its progress, its end, IMDSv2, the deprecation
+    "verify": 4,  # the image, its snapshot, and who may use each
+    "publish": 9,  # 1 + 3 parameters, 2 reads of them, 2 expiry tags, fast restores of former releases
+}
+SHARED = {
+    "plan": 2,  # free names of parameters, Allowed AMIs
+    "copy": 1,  # the grant
+    "verify": 2,  # whether the account sees the image, and its snapshot
+    "publish": 7,  # 1 + 3 parameters, 2 reads of them, 1 expiry tag
+}
+ACCOUNT = 4  # its role, and three simulations of its policies
+LENDER = 3  # for each image that is shared: who may launch it, who may read its snapshot, the grants on its key
+BUILD = 50  # of any build: its facts, the builder, the candidate, the tests, the clean-up
+SETTINGS: dict[str, Any] = {
+    "pending": {"instance": START, "stop": STOP, "image": CAPTURE, "copy": COPY},
+    "throttle": EC2_THROTTLE,
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +125,13 @@ class Grid:
         return START + STOP + CAPTURE + COPY + START + STOP
 
     @property
+    def needed_calls(self) -> int:
+        """The calls that all this takes at least."""
+        shares = self.regions * self.shares
+        owned = sum(OWNED.values()) * self.owned + sum(SHARED.values()) * shares
+        return owned + ACCOUNT * (self.copies + self.shares) + LENDER * (self.regions if shares else 0) + BUILD
+
+    @property
     def most_calls(self) -> int:
         return PER_TARGET * self.targets + FIXED
 
@@ -105,12 +139,14 @@ class Grid:
 @dataclass
 class Figures:
     """What a build took. ``calls``: (stage, service:Action) -> number. ``refused``: service:Action and code -> number.
-    ``cpu``: stage -> seconds of this process. ``seconds``: virtual ones. ``memory``: the largest, in MiB."""
+    ``cpu``: stage -> processor seconds of this process. ``cloud``: those of them that the cloud took. ``seconds``:
+    virtual ones. ``memory``: the largest, in MiB."""
 
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cloud: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     threads: int = 0
     clients: int = 0
     memory: int = 0
@@ -122,6 +158,10 @@ class Figures:
     @property
     def count(self) -> int:
         return sum(self.calls.values())
+
+    def own_cpu(self, stage: str) -> float:
+        """Return the processor seconds of a stage without those of the cloud."""
+        return max(0.0, self.cpu[stage] - self.cloud[stage])
 
     def by(self, part: int) -> dict[str, int]:
         """Return the numbers of calls by stage (0) or by action (1), the largest first."""
@@ -139,6 +179,7 @@ class Figures:
             "calls": {
                 "number": self.count,
                 "at_most": grid.most_calls,
+                "needed": grid.needed_calls,
                 "by_stage": self.by(0),
                 "by_action": self.by(1),
             },
@@ -150,6 +191,7 @@ class Figures:
             "clients": self.clients,
             "memory_mib": self.memory,
             "cpu_seconds": {stage: round(seconds, 3) for stage, seconds in self.cpu.items()},
+            "own_cpu_seconds": {stage: round(self.own_cpu(stage), 3) for stage in self.cpu},
         }
 
 
@@ -172,11 +214,14 @@ class Meter:
 
     def call(self, _: Label, call: Call, serve: Callable[[], Response]) -> Response:
         """Count a call of the gate. The copies are a stage beside others, whose threads have its name."""
+        began = time.thread_time()
         answer = serve()
+        took = time.thread_time() - began
         code = result_code(answer)
         copying = threading.current_thread().name.startswith("distribute")
         with self._mutex:
             figures = self.figures
+            figures.cloud[self._stage] += took
             figures.calls["copy" if copying else self._stage, f"{call.service}:{call.action}"] += 1
             figures.threads = max(figures.threads, threading.active_count())
             if code != "ok":
@@ -211,10 +256,7 @@ def prepare(world: World, grid: Grid) -> None:
 def run(world: World, grid: Grid) -> Figures:
     """Build the recipe into all places of a grid."""
     prepare(world, grid)
-    world.paper.set(
-        pending={"instance": START, "stop": STOP, "image": CAPTURE, "copy": COPY},
-        throttle=EC2_THROTTLE,
-    )
+    world.paper.set(**SETTINGS)
     meter = Meter()
     world.gate.start(meter.call)
     began = world.clock.now()
@@ -229,28 +271,95 @@ def run(world: World, grid: Grid) -> Figures:
     return meter.figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--regions", type=int, default=Grid.regions)
-    parser.add_argument("--copies", type=int, default=Grid.copies, help="accounts with images of their own")
-    parser.add_argument("--shares", type=int, default=Grid.shares, help="accounts that use the home account's images")
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    given = parser.parse_args()
-    grid = Grid(given.regions, given.copies, given.shares)
+def killed(world: World, grid: Grid) -> tuple[int, int]:
+    """Kill a build after half of its copies, and resume it. Return how many copies the first process sent, and how many
+    both did."""
+    prepare(world, grid)
+    world.paper.set(**SETTINGS)
+    owners = [id for name, id in grid.accounts.items() if not name.startswith("share-")]
+    every = [(account, region) for account in owners for region in grid.places]
+    account, region = every[len(every) // 2]
+    world.gate.start(record=True)
+    world.build_until(Label("ec2", "CopyImage", account, region, 1), "after")
+    sent = [label for label in world.gate.recording or () if label.action == "CopyImage"]
+    before = len(sent)
+    world.resume()
+    sent = [label for label in world.gate.recording or () if label.action == "CopyImage"]
+    world.gate.stop()
+    return before, len(sent)
+
+
+def grid_of(number: int) -> Grid:
+    """Return a grid in which so many targets own images: 10 regions, or 30 for thousands."""
+    regions_ = 30 if number >= 3000 else min(10, number)
+    return Grid(regions_, max(0, -(-number // regions_) - 1), 0)
+
+
+def scale(numbers: Sequence[int], *, as_json: bool) -> None:
+    """Print a row for each number of targets."""
+    if not as_json:
+        print(
+            "targets   calls  a target  needed  throttled  virtual s  of the bound  threads  clients  MiB with cloud"
+            "  ms of own CPU a target: verify  publish"
+        )
+    for number in numbers:
+        grid = grid_of(number)
+        with fresh_world() as world:
+            figures = run(world, grid)
+        if as_json:
+            print(json.dumps(figures.to_json(grid)), flush=True)
+            continue
+        verify, publish = (1000 * figures.own_cpu(stage) / grid.targets for stage in ("verify", "publish"))
+        print(
+            f"{grid.targets:7} {figures.count:7} {figures.count / grid.targets:9.1f} {grid.needed_calls:7} "
+            f"{figures.throttled:10} {figures.seconds:10.0f} {figures.seconds / grid.bound:13.2f} {figures.threads:8} "
+            f"{figures.clients:8} {figures.memory:15} {verify:31.1f} {publish:8.1f}",
+            flush=True,
+        )
+    grid = grid_of(100 if max(numbers) >= 100 else max(numbers))
+    with fresh_world() as world:
+        before, after = killed(world, grid)
+    if as_json:
+        print(json.dumps({"killed": {"owned": grid.owned, "before": before, "copies": after}}))
+    else:
+        print(f"{grid.owned} targets, killed after {before} copies and resumed: {after} copies in all")
+
+
+@contextmanager
+def fresh_world() -> Iterator[World]:
     with (
         tempfile.TemporaryDirectory() as folder,
         events.running() as clock,
         pytest.MonkeyPatch.context() as patch,
         a_world(Path(folder), patch, clock=clock) as world,
     ):
+        yield world
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--regions", type=int, default=Grid.regions)
+    parser.add_argument("--copies", type=int, default=Grid.copies, help="accounts with images of their own")
+    parser.add_argument("--shares", type=int, default=Grid.shares, help="accounts that use the home account's images")
+    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
+    parser.add_argument("--scale", metavar="N,N", help="print a row for each of these numbers of targets")
+    given = parser.parse_args()
+    if given.scale:
+        scale([int(number) for number in given.scale.split(",")], as_json=given.json)
+        return
+    grid = Grid(given.regions, given.copies, given.shares)
+    with fresh_world() as world:
         figures = run(world, grid)
     if given.json:
         print(json.dumps(figures.to_json(grid)))
         return
     print(f"{grid.targets} targets, {grid.owned} of them own an image:")
-    print(f"  {figures.count} calls (at most {grid.most_calls}), {figures.throttled} throttled")
+    print(
+        f"  {figures.count} calls (at most {grid.most_calls}; needed with one look a wait: {grid.needed_calls}), "
+        f"{figures.throttled} throttled"
+    )
     for stage, number in figures.by(0).items():
-        print(f"  {number:8} {stage}, {figures.cpu[stage]:.2f} s of CPU")
+        print(f"  {number:8} {stage}, {figures.own_cpu(stage):.2f} s of CPU without the cloud")
         for action, count in figures.calls.most_common():
             if action[0] == stage:
                 print(f"      {count:8} {action[1]}")

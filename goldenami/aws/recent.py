@@ -37,6 +37,7 @@ PAUSES: Final = Interval(0.5, 1.5, 10.0)
 _NOT_SHARED: Final = frozenset({"InvalidAMIID.NotFound", "InvalidSnapshot.NotFound"})
 
 
+_TIDY: Final = 10.0  # seconds between two removals of what is old
 _LOOKS: Final = Interval(0.25, 1.5, 4.0)
 
 
@@ -73,6 +74,7 @@ class Recent:
         self._clock = clock
         self._mutex = threading.Lock()
         self._created: dict[tuple[Place, str], _New] = {}
+        self._tidied = clock()
         self._deleted: dict[tuple[Place, str], float] = {}
         self._shared: dict[str, float] = {}
         self._granted: dict[str, float] = {}
@@ -83,8 +85,10 @@ class Recent:
         """Record that a resource was created now. ``codes``: the errors of calls that name it before it is visible.
         ``within``: after so many seconds it is visible. A second call changes nothing."""
         with self._mutex:
-            self._forget_old()
-            self._created.setdefault((place, id), _New(self._clock(), within, frozenset(codes)))
+            self._forget_old(now_and_then=True)
+            now, known = self._clock(), self._created.get((place, id))
+            if known is None or now - known.since >= known.within:
+                self._created[place, id] = _New(now, within, frozenset(codes))
 
     def shared(self, id: str) -> None:
         """Record that an image or a snapshot was shared with an account now."""
@@ -102,8 +106,12 @@ class Recent:
             self._created.pop((place, id), None)
             self._deleted[place, id] = self._clock()
 
-    def _forget_old(self) -> None:
+    def _forget_old(self, *, now_and_then: bool = False) -> None:
+        """Forget what is old. ``now_and_then``: not each time, since a release can have thousands of new resources."""
         now = self._clock()
+        if now_and_then and now - self._tidied < _TIDY:
+            return
+        self._tidied = now
         self._created = {k: new for k, new in self._created.items() if now - new.since < new.within}
         for times in (self._shared, self._granted):
             for id in [id for id, since in times.items() if now - since >= LONGEST]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from goldenami.aws.calls import Job, Role
 from goldenami.aws.policies import Probe, RolePolicies, Scope, probes, role_policies
@@ -13,6 +14,8 @@ from goldenami.model import Place
 from goldenami.nextstep import step
 from goldenami.preflight.context import Context
 from goldenami.preflight.finding import Finding, Level
+
+_EVALUATIONS: Final = 1000  # of one simulation: a page of its answer
 
 
 def check_permissions(context: Context) -> Iterator[Finding]:
@@ -71,11 +74,38 @@ def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Findin
 
 
 def _same_context(wanted: Sequence[Probe]) -> list[list[Probe]]:
-    """Group the probes that one simulation answers: it evaluates each action with each resource in one context."""
-    groups: dict[str, list[Probe]] = {}
+    """Group the probes that one simulation answers: it evaluates each action with each resource in one context.
+
+    Probes with different contexts share a simulation if no key has two values, and if they have no action in common:
+    otherwise the statement of one probe could answer for a statement that is missing.
+    """
+    same: dict[str, list[Probe]] = {}
     for probe in wanted:
-        groups.setdefault(json.dumps(probe.context, sort_keys=True), []).append(probe)
-    return list(groups.values())
+        same.setdefault(json.dumps(probe.context, sort_keys=True), []).append(probe)
+    groups: list[list[Probe]] = []
+    for probes_ in sorted(same.values(), key=lambda found: -len(found)):
+        together = next((group for group in groups if _fit(group, probes_)), None)
+        if together is None:
+            groups.append(probes_)
+        else:
+            together += probes_
+    return groups
+
+
+def _fit(group: Sequence[Probe], others: Sequence[Probe]) -> bool:
+    actions, more = ({action for probe in every for action in probe.actions} for every in (group, others))
+    resources = {resource for probe in (*group, *others) for resource in probe.resources}
+    context = _merged(group)
+    return (
+        not actions & more
+        and all(context.get(key, entry) == entry for key, entry in _merged(others).items())
+        and len(actions | more) * len(resources) <= _EVALUATIONS
+    )
+
+
+def _merged(group: Sequence[Probe]) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of the contexts of a group, by key."""
+    return {str(entry["ContextKeyName"]): entry for probe in group for entry in probe.context}
 
 
 def _simulate(cloud: Cloud, place: Place, principal: str, group: Sequence[Probe]) -> set[tuple[str, str]]:
@@ -84,7 +114,7 @@ def _simulate(cloud: Cloud, place: Place, principal: str, group: Sequence[Probe]
         "PolicySourceArn": principal,
         "ActionNames": sorted({action for probe in group for action in probe.actions}),
         "ResourceArns": sorted({resource for probe in group for resource in probe.resources}),
-        "ContextEntries": list(group[0].context),
+        "ContextEntries": list(_merged(group).values()),
     }
     results = cloud.pages(place, "iam", "SimulatePrincipalPolicy", "EvaluationResults", request)
     return {(str(r["EvalActionName"]), str(r["EvalResourceName"])) for r in results if r["EvalDecision"] == "allowed"}

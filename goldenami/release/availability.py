@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from goldenami.release.parameters import CHANNEL_PARAMETERS, NOT_OURS, parameter
 from goldenami.release.versions import Version
 
 _R = TypeVar("_R")
+ChannelValues = Mapping[Place, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,17 @@ class ReleaseNames:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The numbers of a day that cannot be used. ``warnings``: why the next number of the catalog is not used."""
+    """The numbers of a day that cannot be used. ``warnings``: why the next number of the catalog is not used.
+    ``channel``: the values of the channel's parameters, by place and name."""
 
     numbers: frozenset[int]
     warnings: tuple[str, ...] = ()
+    channel: ChannelValues = field(default_factory=dict)
 
 
-def find_taken(cloud: Cloud, catalog: Catalog, wanted: ReleaseNames, day: date) -> Taken:
-    """Search all targets for the names of this day's versions.
+def find_taken(cloud: Cloud, catalog: Catalog, wanted: ReleaseNames, day: date, channel: str) -> Taken:
+    """Search all targets for the names of this day's versions. The calls read the parameters of the channel as well,
+    for :func:`check_channel`.
 
     Raises NameTaken if the next number is taken by an image that goldenami did not make, and TargetsFailed if a
     required target cannot be searched.
@@ -87,9 +91,9 @@ def find_taken(cloud: Cloud, catalog: Catalog, wanted: ReleaseNames, day: date) 
             place, image = held[number][0]
             holder = f"{image['Name']} in {place} is {images.describe_holder(image)}"
         else:
-            found = _parameters(cloud, wanted, version)
+            found, values = _parameters(cloud, wanted, version, channel)
             if not found:
-                return Taken(frozenset(numbers), tuple(warnings))
+                return Taken(frozenset(numbers), tuple(warnings), values)
             place, name, value = found[0]
             holder = f"parameter {name} in {place} exists already and has the value {value}"
             numbers.add(number)
@@ -113,12 +117,20 @@ def check_version(cloud: Cloud, wanted: ReleaseNames, version: str, build_id: st
                 raise _taken(wanted, version, place, image)
 
 
-def check_channel(cloud: Cloud, catalog: Catalog, owner: Owner, wanted: ReleaseNames, channel: str) -> None:
-    """Raise CloudError if a channel's parameter in a required target does not belong to this catalog."""
+def check_channel(
+    cloud: Cloud,
+    catalog: Catalog,
+    owner: Owner,
+    wanted: ReleaseNames,
+    channel: str,
+    values: ChannelValues | None = None,
+) -> None:
+    """Raise CloudError if a channel's parameter in a required target does not belong to this catalog. ``values``: those
+    of ``Taken.channel``; otherwise they are read."""
     every = wanted.parameters(channel, *CHANNEL_PARAMETERS)
 
     def search(place: Place) -> list[str]:
-        found = parameters.find_many(cloud, place, every)
+        found = parameters.find_many(cloud, place, every) if values is None else values.get(place, {})
         reasons = (why_not_ours(cloud, catalog, owner, wanted.recipe, place, *one) for one in sorted(found.items()))
         return [reason for reason in reasons if reason is not None]
 
@@ -156,11 +168,23 @@ def _images_of_day(
     return found
 
 
-def _parameters(cloud: Cloud, wanted: ReleaseNames, version: str) -> list[tuple[Place, str, str]]:
-    """Return the parameters of a version that exist: place, name and value."""
-    names_of = wanted.parameters(version)
-    answers = _ask_all(wanted.targets, lambda place: parameters.find_many(cloud, place, names_of), wanted.informed)
-    return [(place, name, value) for place, found in answers.items() for name, value in sorted(found.items())]
+def _parameters(
+    cloud: Cloud, wanted: ReleaseNames, version: str, channel: str
+) -> tuple[list[tuple[Place, str, str]], ChannelValues]:
+    """Return the parameters of a version that exist: place, name and value; and those of a channel."""
+    names_of, others = wanted.parameters(version), wanted.parameters(channel, *CHANNEL_PARAMETERS)
+
+    def read(place: Place) -> dict[str, str]:
+        return parameters.find_many(cloud, place, [*names_of, *others])
+
+    answers = _ask_all(wanted.targets, read, wanted.informed)
+    found = [
+        (place, name, value)
+        for place, here in answers.items()
+        for name, value in sorted(here.items())
+        if name in names_of
+    ]
+    return found, {place: {name: here[name] for name in others if name in here} for place, here in answers.items()}
 
 
 def _owning(wanted: ReleaseNames) -> tuple[Target, ...]:

@@ -228,8 +228,10 @@ class Publication:
         if unmoved:
             raise self._failed(f"{name} was not moved: its launch templates cannot be changed", unmoved)
         try:
-            for wave in in_order(wanted):
-                refused = refused or self._each(by_place(wave), self._move, "publishing")
+            texts, ids = in_order(wanted)
+            every = {at.place: at for at in by_place(wanted)}
+            refused = self._each(by_place(texts), self._move, "publishing")
+            refused = refused or self._each(by_place(ids), lambda at: self._move(at, every[at.place]), "publishing")
             if refused:
                 raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
             for work in (self._templates.prepare, self._templates.switch):
@@ -344,10 +346,13 @@ class Publication:
         for parameter in at.parameters:
             self._parameters.refuse(parameter, self._current_of(parameter))
 
-    def _move(self, at: At) -> None:
+    def _move(self, at: At, read_back: At | None = None) -> None:
+        """Set the parameters of one place. ``read_back``: the parameters to wait for then. A text has its value with
+        SSM's answer; an image id gets it later, so both are read back together at the end."""
         for parameter in at.parameters:
             self._parameters.move(parameter, self._current_of(parameter))
-        self._parameters.wait(at.parameters)
+        if read_back is not None:
+            self._parameters.wait(read_back.parameters)
 
     def _each(self, wanted: Sequence[_P], do: Callable[[_P], None], state: str | None) -> dict[_P, str]:
         """Call ``do`` for all parameters or templates in parallel. Returns the reasons of required targets that failed.

@@ -67,8 +67,9 @@ def _create(
     build_id = new_build_id(now)
     name = plan.recipe.name
     wanted = release_names(plan)
-    check_channel(plan, wanted, tools)
-    taken = availability.find_taken(tools.cloud, tools.catalog, wanted, now.date())
+    channel = plan.recipe.distribution.channel
+    taken = availability.find_taken(tools.cloud, tools.catalog, wanted, now.date(), channel)
+    check_channel(plan, wanted, tools, taken.channel)
     for warning in taken.warnings:
         emit(tools.emit, "note", message=warning, level="warning")
     version = tools.catalog.reserve(
@@ -205,10 +206,16 @@ def release_names(plan: BuildPlan) -> availability.ReleaseNames:
     )
 
 
-def check_channel(plan: BuildPlan, wanted: availability.ReleaseNames, tools: Tools) -> None:
-    """Raise CloudError if the parameters that the build will move belong to another catalog or environment."""
-    owner = Owner(tools.catalog.identity(), plan.environment.name)
-    availability.check_channel(tools.cloud, tools.catalog, owner, wanted, plan.recipe.distribution.channel)
+def check_channel(
+    plan: BuildPlan,
+    wanted: availability.ReleaseNames,
+    tools: Tools,
+    values: availability.ChannelValues | None = None,
+) -> None:
+    """Raise CloudError if the parameters that the build will move belong to another catalog or environment.
+    ``values``: of these parameters, if they were read."""
+    owner, channel = Owner(tools.catalog.identity(), plan.environment.name), plan.recipe.distribution.channel
+    availability.check_channel(tools.cloud, tools.catalog, owner, wanted, channel, values)
 
 
 def is_of(header: Header | None, environment: Environment) -> bool:
