@@ -12,7 +12,7 @@ the steps, and the effect of a process that is killed after each step:
    parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
    resume continues.
 3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
-   everywhere, and then the image ids everywhere. So an account that cannot be written to is found before any image id
+   everywhere, and then the image ids everywhere; all are read back at the end. So an account that cannot be written to is found before any image id
    has moved, and who reacts to a new image id finds the version and manifest of the same release. Between the two,
    for as long as the move takes, a version can be newer than the image id beside it; the manifest has both in one
    value. If one parameter cannot be moved, or the build is interrupted, the moved parameters get their earlier values
