@@ -12,13 +12,14 @@ the steps, and the effect of a process that is killed after each step:
    parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
    resume continues.
 3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
-   everywhere, and then the image ids everywhere; all are read back at the end. So an account that cannot be written to is found before any image id
-   has moved, and who reacts to a new image id finds the version and manifest of the same release. Between the two,
-   for as long as the move takes, a version can be newer than the image id beside it; the manifest has both in one
-   value. If one parameter cannot be moved, or the build is interrupted, the moved parameters get their earlier values
-   again, in the same order (or are deleted, if they had none). Killed here: some are moved; a resume moves the others.
-   These parameters never have the expiry tag, because consumers read them from their creation on, and they only name
-   images of releases. If the machine is lost, the next move of the channel moves all parameters.
+   everywhere, and then the image ids everywhere, with which both are read back. So an account that cannot be written
+   to is found before any image id has moved, and who reacts to a new image id finds the version and manifest of the
+   same release. Between the two, for as long as the move takes, a version can be newer than the image id beside it;
+   the manifest has both in one value. If one parameter cannot be moved, or the build is interrupted, the moved
+   parameters get their earlier values again, in the same order (or are deleted, if they had none). Killed here: some
+   are moved; a resume moves the others. These parameters never have the expiry tag, because consumers read them from
+   their creation on, and they only name images of releases. If the machine is lost, the next move of the channel moves
+   all parameters.
    The launch templates of the channel follow (``templates``): all are checked with the parameters; then all get their
    new versions, and then all get their new default versions. They are undone before the parameters.
 4. *The channel's pointer in the catalog*. It is last, because it stores the earlier release for a restore of step 3.
