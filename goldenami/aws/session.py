@@ -98,6 +98,13 @@ class Timeouts:
     read: float = 25.0
 
 
+@dataclass
+class _Heard:
+    """The last answer that had a time: the service's time, and this machine's clock. Copies of a cloud share it."""
+
+    last: tuple[datetime, float] | None = None
+
+
 class Cloud:
     """Clients for the accounts and regions of one environment. Thread-safe: create one and share it.
 
@@ -140,7 +147,7 @@ class Cloud:
         self._connection = connection
         self._caller = caller or _caller_session(connection)
         self._mutex = threading.RLock()
-        self._last_answer: tuple[datetime, float] | None = None  # the service's time, and this machine's clock
+        self._heard = _Heard()
         self._roles = _Roles(connection, self._caller)
         self._clients: dict[tuple[str, str, bool], Any] = {}  # by service, region, and whether it is the caller's
         self._identities: dict[str | None, Identity] = {}
@@ -427,9 +434,9 @@ class Cloud:
         time of this machine's clock, and goes back only if the cloud's clock does. Raises CloudError if no answer had a
         time yet."""
         with self._mutex:
-            if self._last_answer is None:
+            if self._heard.last is None:
                 raise CloudError("the endpoint sends no Date header, so its time is unknown")
-            there, here = self._last_answer
+            there, here = self._heard.last
         return there + timedelta(seconds=boot_clock() - here)
 
     def _record_time(self, metadata: Mapping[str, Any]) -> None:
@@ -438,8 +445,8 @@ class Cloud:
             return
         with self._mutex:
             # A Date header has whole seconds. A time that agrees with it is kept, so that time does not go back.
-            if self._last_answer is None or not timedelta() <= self.now() - there < timedelta(seconds=1):
-                self._last_answer = (there, boot_clock())
+            if self._heard.last is None or not timedelta() <= self.now() - there < timedelta(seconds=1):
+                self._heard.last = (there, boot_clock())
 
     def _pace(self, place: Place, service: str, operation: str) -> Pace:
         bucket, reads = SCARCE.get((service, operation)), reads_only(service, operation)

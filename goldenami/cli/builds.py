@@ -14,12 +14,14 @@ from goldenami.cli.context import in_bucket, open_journals, open_project, print_
 from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, json_option
 from goldenami.cli.output import write_file
+from goldenami.errors import NotFound
 from goldenami.model import timestamp, utc_text
+from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from goldenami.journal import Header, Holder, Intent, Result, Summary
+    from goldenami.journal import Header, Holder, Intent, Journals, Result, Summary
     from goldenami.report.timeline import Timeline
 
 
@@ -106,12 +108,13 @@ def _state(summary: Summary, holder: Holder | None) -> str:
 
 
 @builds.command("show")
-@click.argument("build_id", shell_complete=completing.builds)
+@click.argument("build_id", metavar="[BUILD_ID]", required=False, shell_complete=completing.builds)
 @environment_option
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the timeline into this file.")
 @json_option
-def builds_show(build_id: str, environment_name: str | None, svg: Path | None, as_json: bool) -> None:
+def builds_show(build_id: str | None, environment_name: str | None, svg: Path | None, as_json: bool) -> None:
     """Show one build: how it ended, its stages with their times, every call with its result, and what still exists.
+    Without BUILD_ID, the newest build is shown.
 
     The stages are read from the log of the build. A build whose process was killed on another machine may have none
     here.
@@ -120,7 +123,8 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
 
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
-    summary = journals.read(build_id)
+    summary = _chosen(journals, build_id)
+    build_id = summary.build_id
     holder = journals.holder(build_id)
     times = timeline.timeline(journals.storage.events(build_id).read(), running=holder is not None)
     if svg is not None:
@@ -170,11 +174,12 @@ def _print_timeline(times: Timeline, running: bool) -> None:
 
 
 @builds.command("log")
-@click.argument("build_id", shell_complete=completing.builds)
+@click.argument("build_id", metavar="[BUILD_ID]", required=False, shell_complete=completing.builds)
 @click.option("-f", "--follow", is_flag=True, help="Print further lines until no process works on the build.")
 @environment_option
-def builds_log(build_id: str, follow: bool, environment_name: str | None) -> None:
+def builds_log(build_id: str | None, follow: bool, environment_name: str | None) -> None:
     """Print the log of one build: stages, operations with their output, tests, and calls that change the cloud.
+    Without BUILD_ID, the log of the newest build is printed.
 
     Secrets are masked, as on the terminal. The first column is the time since the start of the run. A log has at most
     10 MiB for each run. If the journals are in a bucket, the log of a run on another machine appears when that run
@@ -187,7 +192,7 @@ def builds_log(build_id: str, follow: bool, environment_name: str | None) -> Non
 
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
-    journals.read(build_id)
+    build_id = _chosen(journals, build_id).build_id
     events = journals.storage.events(build_id)
     seconds = _POLL_SECONDS_BUCKET if in_bucket(environment.builds) else _POLL_SECONDS
     found = (
@@ -210,6 +215,16 @@ def builds_log(build_id: str, follow: bool, environment_name: str | None) -> Non
         lines(recorded.event)
     if run is None:
         click.echo(f"Build {build_id} has no log here.", err=True)
+
+
+def _chosen(journals: Journals, build_id: str | None) -> Summary:
+    """Return the build or task with that id, or the newest build. Raises NotFound if there is none."""
+    if build_id is not None:
+        return journals.read(build_id)
+    for summary in journals.newest():
+        if summary.header is not None and not summary.header.data.get("task"):
+            return summary
+    raise NotFound("there is no build yet", hint=f"{step('builds list')} shows all builds and tasks.")
 
 
 def _age(created: datetime) -> str:

@@ -177,9 +177,11 @@ def tell(
         before = catalog.marks.told(name, version)
         failing = {_key(one): one for verdict in verdicts for one in verdict.failing}
         new = [one for key, one in failing.items() if key not in before]
+        now_told = {*failing, *(before if any(verdict.unknown for verdict in verdicts) else ())}
+        if new or before != now_told:
+            known.check_caller()  # the time comes from an answer, and a catalog in a directory makes no call
         failed = _send(environment, manifest, catalog, new, cloud, known) if new else {}
         unsent |= failed
-        now_told = {*failing, *(before if any(verdict.unknown for verdict in verdicts) else ())}
         if before != now_told and not failed:  # otherwise the next scan sends it again
             catalog.marks.note_told(name, version, now_told, known.now())
     return unsent

@@ -25,7 +25,7 @@ from goldenami.evidence.packages import Component, Inventory, dumps
 from goldenami.stages import fresh, tools
 from tests.ci.runner import Repository, own_variables
 from tests.ci.shells import Answering
-from tests.worlds.builds import MortalCloud, PaperHostWork, Saved, World, a_world
+from tests.worlds.builds import Death, Label, MortalCloud, PaperHostWork, Saved, World, a_world
 from tests.worlds.volumes import HOME_PLACE, Estate
 
 SHIPPED = Path(__file__).parents[2]
@@ -103,12 +103,16 @@ class Reader:
     saved: Saved | None = None
     names: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    dies_at: Label | None = None  # the process of a command dies after this call
     directory: Path = field(init=False)
 
     def cloud_of(self, environment: Any, **_: Any) -> MortalCloud:
         """A new one for each process, as ``Cloud.of``."""
         direct = Direct(self.world.gate.serve)
-        return MortalCloud(self.world.clock, environment.accounts, environment.home_place, direct)
+        made = MortalCloud(self.world.clock, environment.accounts, environment.home_place, direct)
+        if self.dies_at is not None:
+            made.start_process(self.dies_at, "after")
+        return made
 
     def host_work(self) -> PaperHostWork:
         made = PaperHostWork()
@@ -118,6 +122,8 @@ class Reader:
     def call(self, arguments: list[str]) -> int:
         try:
             return main(arguments)
+        except Death:
+            return 137
         finally:
             self.world.clock.settle()
 
