@@ -33,6 +33,11 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 	$(SUDO) $(BIN)/goldenami sandbox up
 	$(SUDO) $(BIN)/goldenami build recipes/debian-12-web.yaml $(ARGS)
 	$(SUDO) $(BIN)/goldenami images show debian-12-web
+	@echo 'What to do next: "Find your task" in README.md. For example:'
+	@echo '  $(SUDO) $(BIN)/goldenami resolve debian-12-web@candidate --region eu-west-1'
+	@echo '  $(SUDO) $(BIN)/goldenami promote debian-12-web@candidate --to stable'
+	@echo '  $(SUDO) $(BIN)/goldenami site build      # the catalog as pages: public/index.html'
+	@echo '  $(SUDO) $(BIN)/goldenami sandbox down    # stop the sandbox; its state is kept'
 
 .PHONY: test
 test: setup-test ## Run static checks, build the documentation, and run unit and sandbox tests

@@ -10,6 +10,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import click
 import pytest
@@ -103,6 +104,31 @@ def parse(command: click.Command, arguments: list[str]) -> None:
         command.make_context(command.name, list(arguments), resilient_parsing=False)
 
 
+@pytest.mark.parametrize("example", [one for page in PAGES for one in examples(page, "hcl")], ids=str)
+def test_terraform_is_valid(example: Example) -> None:
+    hcl2 = pytest.importorskip("hcl2")
+    assert hcl2.loads(example.text)
+
+
+def test_cloudformation_is_valid() -> None:
+    from cfnlint.api import lint_all  # a second, which only the worker that runs this needs
+
+    (text,) = [one.text for one in examples("aws.md", "yaml") if one.title == "golden-ami.yaml"]
+    assert [str(match) for match in lint_all(text) if match.rule.severity != "informational"] == []
+
+
+def test_the_page_about_errors_has_messages_of_the_program() -> None:
+    """Each literal part of a message is in the source."""
+    package = DOCS.parent / "goldenami"
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    page = (DOCS / "debugging.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    parts = [part.strip() for message in messages for part in re.sub(r"\(\w+\)", "", message).split("…")]
+    missing = [part for part in parts if part and not part.startswith("recipes/") and part not in source]
+    assert len(messages) > 5
+    assert missing == []
+
+
 # --- on paper ---------------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +149,13 @@ def job_of_gitlab(reader: Reader) -> None:
     reader.variables = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": "main", "CI_COMMIT_BEFORE_SHA": "main"}
 
 
-SCENES = {"from-packer.md": templates_of_packer, "pipelines.md": job_of_gitlab}
+def environment_of_aws(reader: Reader) -> None:
+    """The project has the goldenami.yaml of the page."""
+    (text,) = [one.text for one in examples("aws.md", "yaml") if one.title == "goldenami.yaml"]
+    (reader.directory / "goldenami.yaml").write_text(text)
+
+
+SCENES = {"aws.md": environment_of_aws, "from-packer.md": templates_of_packer, "pipelines.md": job_of_gitlab}
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(not one.mark for one in commands(p))])
@@ -140,8 +172,9 @@ def test_the_commands_of_a_page_do_what_it_shows(reader: Reader, page: str) -> N
         every = typed(example)
         marker = "\x1e"
         script = "\n".join(f"{one.script}\nprintf '{marker}%s{marker}' $?" for one in every)
-        _, output = reader.type(script)
-        parts = output.split(marker)
+        _, output = reader.type(f'{script}\nprintf "%s" "$PWD"')
+        *parts, where = output.split(marker)
+        reader.directory = Path(where)  # the next block goes on there
         for number, one in enumerate(every):
             printed, code = parts[2 * number], parts[2 * number + 1] if len(parts) > 2 * number + 1 else "?"
             expected = re.search(r"# exit code (\d+)$", one.script)

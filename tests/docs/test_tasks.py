@@ -92,7 +92,7 @@ ANSWERS = {
     "go back to the release before": Answer((r"candidate.*1\.4\.\d{8}\.1",)),
     "take a bad release out of use": Answer((r"1\.4\.\d{8}\.2.*revoked|[Rr]evoked.*1\.4\.\d{8}\.2",)),
     # You run the pipeline.
-    "check accounts, keys and quotas before a build": Answer(("16 checks .* 0 errors",)),
+    "check accounts, keys and quotas before a build": Answer((r"\d+ checks .* 0 errors",)),
     "get the policies for the roles": Answer(('resource "aws_iam_policy"', "ec2:RunInstances")),
     "build everything that changed, at night": Answer(("debian-12-base .* skipped", "released"), before=change_recipe),
     "write a pipeline for GitLab": Answer(("build debian-12-web:", "extends: .goldenami-build")),
