@@ -39,9 +39,22 @@ def site() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A report of `goldenami fleet --json`: which releases are in use.",
 )
+@click.option(
+    "--scan",
+    "scan_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A report of `goldenami scan --all --json`: vulnerabilities, and the date of each feed.",
+)
 @environment_option
 @json_option
-def build(out: Path, title: str, fleet_file: Path | None, environment_name: str | None, as_json: bool) -> None:
+def build(
+    out: Path,
+    title: str,
+    fleet_file: Path | None,
+    scan_file: Path | None,
+    environment_name: str | None,
+    as_json: bool,
+) -> None:
     """Write the site from the catalog of an environment.
 
     It needs no server and makes no request: open public/index.html, or publish the folder, for example with GitLab
@@ -49,13 +62,18 @@ def build(out: Path, title: str, fleet_file: Path | None, environment_name: str 
     """
     from goldenami.site import gather, write
     from goldenami.site.fleet import read_fleet
+    from goldenami.site.scan import read_scan
 
     _, environment = open_project(environment_name)
     used = read_fleet(fleet_file, fleet_file.read_bytes()) if fleet_file is not None else {}
+    now = datetime.now(UTC)
+    scan = None
+    if scan_file is not None:
+        scan = read_scan(scan_file, scan_file.read_bytes(), now, environment.vulnerabilities.max_age)
     catalog = open_catalog(environment)
     started = time.monotonic()
     timelines = _timelines(environment, catalog)
-    facts = gather(catalog, environment, datetime.now(UTC), title=title, used=used, timelines=timelines)
+    facts = gather(catalog, environment, now, title=title, used=used, timelines=timelines, scan=scan)
     written = write(facts, out)
     seconds = time.monotonic() - started
     left_out = list(facts.failures.reasons.values())

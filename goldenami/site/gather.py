@@ -16,6 +16,7 @@ from goldenami.release.history import HistoryEvent, history_of
 from goldenami.release.listing import Filter, ListedRelease, list_releases
 from goldenami.release.versions import Reference
 from goldenami.site.fleet import Used
+from goldenami.site.scan import Scanned
 
 _SNIPPETS = ("terraform", "cloudformation", "cdk", "karpenter", "packer", "env")
 
@@ -80,6 +81,7 @@ class Site:
     children: Mapping[str, tuple[str, ...]]
     used: Mapping[str, Used]
     timelines: Mapping[str, str]
+    scan: Scanned | None = None
     failures: Failures[str] = field(default_factory=Failures)
 
     def channel_names(self) -> list[str]:
@@ -122,10 +124,12 @@ def gather(
     title: str,
     used: Mapping[str, Used] | None = None,
     timelines: Mapping[str, str] | None = None,
+    scan: Scanned | None = None,
 ) -> Site:
     """Read what every page needs. The manifests are read later, by :meth:`Site.read`.
 
     ``used``: instances by label, of a report of the fleet. ``timelines``: SVG documents of builds, by label.
+    ``scan``: a report of vulnerabilities.
     """
     view = catalog.indexed()
     listed: dict[str, dict[str, ListedRelease]] = {}
@@ -147,6 +151,7 @@ def gather(
         {parent: tuple(sorted(every)) for parent, every in children.items()},
         used or {},
         timelines or {},
+        scan,
         failures=failures,
     )
 

@@ -19,7 +19,12 @@ from markupsafe import Markup
 
 from goldenami import __version__
 from goldenami.errors import OutputFailed, UsageError
-from goldenami.model import ImageManifest, ManifestImage, Package, timestamp
+from goldenami.evidence import packages, sbom, signing
+from goldenami.evidence.packages import Component, Inventory, purl
+from goldenami.model import Architecture, ImageManifest, ManifestImage, Package, timestamp
+from goldenami.nextstep import command
+from goldenami.release import history_picture
+from goldenami.release.attest import PROVENANCE
 from goldenami.release.catalog import Move
 from goldenami.site import chart
 from goldenami.site.gather import NameFacts, ReleaseFacts, Site, data_of
@@ -88,6 +93,15 @@ def _replace(folder: Path, out: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """The bill of materials of an image. ``files``: names of formats, and links."""
+
+    architecture: Architecture
+    inventory: Inventory
+    files: tuple[tuple[str, str], ...]
+
+
 class _Writer:
     def __init__(self, site: Site, folder: Path) -> None:
         self._site = site
@@ -100,7 +114,14 @@ class _Writer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._jinja.globals.update(site=site, program=__version__, link=_link, package_items=_package_items)
+        self._jinja.globals.update(
+            site=site,
+            program=__version__,
+            link=_link,
+            package_items=_package_items,
+            component_rows=_component_rows,
+            command=command,
+        )
         self._search: list[tuple[str, str, str]] = []
         self._entries: list[dict[str, str]] = []
 
@@ -151,7 +172,8 @@ class _Writer:
         rows.reverse()
         listed.reverse()
         picture = chart.draw(points, f"{name.name}: packages and size") if points else ""
-        facts = {"name": name, "rows": rows, "chart": picture, "images": images}
+        past = history_picture.draw(list(reversed(name.history)), f"History of {name.name}")
+        facts = {"name": name, "rows": rows, "chart": picture, "past": past, "images": images}
         self._page(f"{folder}/index.html", "name.html.j2", root="../../", **facts)
         self._page(
             f"{folder}/compare.html", "compare.html.j2", root="../../", name=name, versions=[r.version for r in rows]
@@ -171,6 +193,8 @@ class _Writer:
 
     def _release(self, folder: str, release: ReleaseFacts) -> None:
         manifest = release.manifest
+        # The bill of materials is the heaviest part of a page: only people who use a release need it.
+        current = bool(release.marks.channels)
         controls = [one for test in manifest.tests if test.gate == "image" for one in test.controls]
         controls = controls or [one for test in manifest.tests for one in test.controls]
         self._page(
@@ -179,10 +203,40 @@ class _Writer:
             root="../../",
             release=release,
             rows=_ordered(manifest),
+            bills=self._bills(folder, manifest) if current else [],
+            keys=self._keys(manifest) if current else None,
+            scans=self._site.scan.images.get(manifest.label) if self._site.scan is not None else None,
             controls=controls,
             controls_passed=sum(one.outcome == "passed" for one in controls),
             controls_odd=[one for one in controls if one.outcome != "passed"],
         )
+
+    def _bills(self, folder: str, manifest: ImageManifest) -> list[_Bill]:
+        """Write the bills of materials of a release as files, and return them for its page."""
+        found = []
+        for architecture in manifest.inventories:
+            with self._site.failures.of(f"inventory of {manifest.label} {architecture}"):
+                text = self._site.catalog.inventory(manifest, architecture)
+                inventory = packages.loads(text, source=f"inventory of {manifest.label}")
+                created, about = manifest.created, manifest.description
+                subject = sbom.Subject(manifest.recipe, manifest.version, architecture, created, about)
+                files = []
+                for form, write in sbom.FORMATS.items():
+                    link = f"sbom/{manifest.version}-{architecture}.{form}.json"
+                    self._write(f"{folder}/{link}", write(inventory, subject))
+                    files.append((form, link))
+                found.append(_Bill(architecture, inventory, tuple(files)))
+        return found
+
+    def _keys(self, manifest: ImageManifest) -> list[str] | None:
+        """Return the ids of the keys that a release names as its signers; None if it is not signed."""
+        data = self._site.catalog.document(manifest.recipe, manifest.version, PROVENANCE)
+        if data is None:
+            return None
+        try:
+            return [one.key_id for one in signing.read_envelope(data).signatures]
+        except signing.NotAnEnvelope:
+            return []
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -269,3 +323,13 @@ def _link(label: str, site: Site) -> Markup:
 def _package_items(packages: Iterable[Package]) -> Markup:
     """Return the items of a list of packages: a template needs three times as long for the longest part of a page."""
     return Markup("".join(f"<li>{escape(one.name)} {escape(one.version)}</li>\n" for one in packages))
+
+
+def _component_rows(inventory: Inventory) -> Markup:
+    """Return the rows of a bill of materials."""
+    return Markup("".join(_component_row(one, inventory) for one in inventory.components))
+
+
+def _component_row(one: Component, inventory: Inventory) -> str:
+    cells = (one.version, f"{one.source} {one.source_version}".strip(), ", ".join(one.licences), purl(one, inventory))
+    return f'<tr><th scope="row">{escape(one.name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'

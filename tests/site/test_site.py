@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from goldenami.cli.main import main
+from goldenami.release.catalog import Catalog
 from goldenami.site.write import MARK
 from tests.site import world
 
@@ -132,6 +133,62 @@ def test_what_people_look_for(project: Path) -> None:
     assert data["schema"] == "goldenami.site/1"
     assert data["images"][0]["channels"]["stable"]["version"] == stable.version
     assert data["images"][0]["releases"][0]["version"] == "1.0.20261104.1"
+
+
+SCAN = {
+    "schema": "goldenami.scan/1",
+    "ok": False,
+    "feeds": [{"address": "feeds/debian.json", "updated": "2001-01-02T03:04:00+00:00", "problem": None}],
+    "releases": [
+        {
+            "name": "image-0",
+            "version": "1.0.20261104.1",
+            "architecture": "x86_64",
+            "unknown": [],
+            "failing": [
+                {"id": "CVE-2026-1", "severity": "high", "package": "openssl", "version": "3.0.2", "fixed": "3.0.3"}
+            ],
+            "waived": [],
+            "accepted": [],
+        }
+    ],
+}
+
+
+def words(path: Path) -> str:
+    return " ".join(Page(path).text.split())
+
+
+def test_vulnerabilities_have_the_date_of_their_feed_and_none_is_never_guessed(project: Path) -> None:
+    newest, stable = "images/image-0/1.0.20261104.1.html", "images/image-0/1.0.20261103.1.html"
+    assert "Unknown: this site was built without a report" in words(build() / newest)
+    (project / "scan.json").write_text(json.dumps(SCAN))
+    out = build("--scan", "scan.json")
+    shown = words(out / newest)
+    assert "CVE-2026-1 high openssl 3.0.2 3.0.3 not accepted" in shown
+    assert "2001-01-02 03:04 UTC proves nothing" in shown
+    assert "has nothing about this release" in words(out / stable)
+    empty = {**SCAN, "releases": [{**SCAN["releases"][0], "failing": []}]}  # type: ignore[index]
+    (project / "scan.json").write_text(json.dumps(empty))
+    shown = words(build("--scan", "scan.json") / newest)
+    assert "but it does not prove that there is none" in shown, "the feed is too old"
+    (project / "scan.json").write_text('{"schema": "goldenami.scan/1"}')
+    assert main(["site", "build", "--scan", "scan.json"]) == 2
+
+
+def test_releases_in_channels_have_a_bill_of_materials_and_their_signature(project: Path) -> None:
+    world.sign(Catalog(project / "catalog"), "image-0", "1.0.20261104.1")
+    out = build()
+    shown = words(out / "images/image-0/1.0.20261104.1.html")
+    assert "libssl3 3.0.2-1 openssl 3.0.2 MIT pkg:deb/debian/libssl3@3.0.2-1" in shown
+    assert "It names the key 0123abcd" in shown
+    assert "goldenami verify image-0@1.0.20261104.1" in shown
+    for form, key in (("cyclonedx", "bomFormat"), ("spdx", "spdxVersion")):
+        assert key in json.loads((out / f"images/image-0/sbom/1.0.20261104.1-x86_64.{form}.json").read_text())
+    assert "has no signed statement" in words(out / "images/image-0/1.0.20261103.1.html")
+    old = words(out / "images/image-0/1.0.20261102.1.html")
+    assert "Bill of materials" not in old
+    assert "No channel points to this release" in old
 
 
 def test_feeds(project: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from goldenami.evidence import signing
+from goldenami.evidence.packages import Component, Inventory, dumps
 from goldenami.model import (
     MANIFEST_SCHEMA,
     BaseImage,
@@ -15,6 +19,7 @@ from goldenami.model import (
     Package,
     TestReport,
 )
+from goldenami.release.attest import PROVENANCE
 from goldenami.release.catalog import Catalog
 
 HOME, APPS = "111111111111", "222222222222"
@@ -85,6 +90,23 @@ def release(name: str, number: int, *, parent: str | None = None, packages: int 
     )
 
 
+INVENTORY = Inventory(
+    "debian",
+    "12",
+    "bookworm",
+    (
+        Component("deb", "libssl3", "3.0.2-1", "amd64", source="openssl", source_version="3.0.2", licences=("MIT",)),
+        Component("pypi", "requests", "2.31.0", licences=(BAD,), path="/opt/app"),
+    ),
+)
+
+
+def sign(catalog: Catalog, name: str, version: str) -> None:
+    """Add an envelope with a signature that nobody made."""
+    envelope = signing.Envelope(b"{}", signing.IN_TOTO, (signing.Signature("0123abcd", b"no signature"),))
+    catalog.keep_document(name, version, PROVENANCE, json.dumps(envelope.to_json()).encode())
+
+
 def hash_of(name: str) -> int:
     return sum(map(ord, name)) % 0xFFFFF
 
@@ -99,6 +121,7 @@ def fill(folder: Path, *, names: int = 2, releases: int = 4, packages: int = 30)
             for number in range(releases):
                 parent = release("image-0", number).label if at else None
                 made = release(name, number, parent=parent, packages=packages)
+                made = replace(made, inventories={"x86_64": catalog.keep_inventory(dumps(INVENTORY))})
                 catalog.add(made)
                 catalog.move(
                     name, "candidate", made.version, now=FIRST + timedelta(days=number), build_id=made.build_id
@@ -115,4 +138,4 @@ def damage(folder: Path, name: str, version: str) -> None:
     path.write_text(path.read_text()[:-30])
 
 
-__all__ = ["APPS", "BAD", "HOME", "damage", "fill", "release"]
+__all__ = ["APPS", "BAD", "HOME", "damage", "fill", "release", "sign"]

@@ -89,6 +89,17 @@
     button.addEventListener("click", () => copy(button.dataset.copy).then((worked) => copied(button, worked)));
   });
 
+  // --- search within a table ------------------------------------------------------------------------------------------
+  document.querySelectorAll("input.within").forEach((input) => {
+    const rows = [...document.getElementById(input.dataset.within).tBodies[0].rows];
+    input.addEventListener("input", () => {
+      const words = input.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+      rows.forEach((row) => { row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word)); });
+      const count = rows.filter((row) => !row.hidden).length;
+      if (status) status.textContent = count + " of " + rows.length;
+    });
+  });
+
   // --- any two releases -----------------------------------------------------------------------------------------------
   const compare = document.querySelector("#compare");
   window.RELEASES = window.RELEASES || {};

@@ -1,0 +1,99 @@
+"""A report of vulnerabilities (`goldenami scan --all --json`), read from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from goldenami.errors import InvalidInput, Problem
+from goldenami.nextstep import step
+
+SCHEMA: Final = "goldenami.scan/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A vulnerability. ``verdict``: "not accepted", "accepted", or "waived: " and the reason."""
+
+    id: str
+    severity: str
+    package: str
+    version: str
+    fixed: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScan:
+    """What a report says about one image. ``unknown``: why it could not be judged."""
+
+    architecture: str
+    found: tuple[Found, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFeed:
+    """A feed. ``updated``: its date as text; empty if it is not known. ``problem``: why it proves nothing; empty if it
+    does."""
+
+    address: str
+    updated: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The contents of a report. ``images``: by label of their release."""
+
+    feeds: tuple[ReadFeed, ...]
+    images: Mapping[str, tuple[ImageScan, ...]]
+
+
+def read_scan(path: Path, data: bytes, now: datetime, max_age: timedelta) -> Scanned:
+    """Return the contents of a report. A feed that is older than ``max_age`` now proves nothing, also if it did when
+    the report was made. Raises InvalidInput if the file is no such report."""
+    try:
+        document: Any = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        hint = f"Write it with {step('scan', '--all', '--json')}."
+        raise InvalidInput([Problem(str(path), 1, 1, f"is no report with the schema {SCHEMA}", hint)])
+    try:
+        images: dict[str, list[ImageScan]] = {}
+        for row in document["releases"]:
+            found = [
+                *(_found(one, "not accepted") for one in row["failing"]),
+                *(_found(one, f"waived: {one['reason']}") for one in row["waived"]),
+                *(_found(one, "accepted") for one in row["accepted"]),
+            ]
+            unknown = tuple(map(str, row["unknown"]))
+            image = ImageScan(str(row["architecture"]), tuple(found), unknown)
+            images.setdefault(f"{row['name']} {row['version']}", []).append(image)
+        feeds = tuple(_feed(one, now, max_age) for one in document["feeds"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InvalidInput([Problem(str(path), 1, 1, "is damaged: a release or a feed lacks its data")]) from None
+    return Scanned(feeds, {label: tuple(every) for label, every in images.items()})
+
+
+def _found(one: Mapping[str, Any], verdict: str) -> Found:
+    id, severity, package, version, fixed = (
+        str(one[key] or "") for key in ("id", "severity", "package", "version", "fixed")
+    )
+    return Found(id, severity, package, version, fixed, verdict)
+
+
+def _feed(one: Mapping[str, Any], now: datetime, max_age: timedelta) -> ReadFeed:
+    problem = str(one["problem"] or "")
+    updated = datetime.fromisoformat(one["updated"]) if one["updated"] else None
+    if updated is None:
+        return ReadFeed(str(one["address"]), "", problem or "it does not say how old it is")
+    age = now - updated
+    if not problem and age > max_age:
+        problem = f"it is {age.days} days old now, expected {max_age.days} at most"
+    return ReadFeed(str(one["address"]), f"{updated:%Y-%m-%d %H:%M} UTC", problem)
