@@ -238,10 +238,10 @@ class Distribution:
 
     # --- one target, in one of the threads ----------------------------------------------------------------------------
 
-    def _guarded(self, target: Target, step: Callable[[], None]) -> None:
+    def _guarded(self, target: Target, work: Callable[[], None]) -> None:
         """Take a step of the work for a target. If it fails, the target fails."""
         try:
-            step()
+            work()
         except BaseException as error:
             self._end(target, error)
 
