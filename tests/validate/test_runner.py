@@ -141,9 +141,9 @@ def test_never(host):
 def test_repetitions_have_a_budget(bench: Bench) -> None:
     path = bench.write("".join(f"def test_{n}(host):\n    assert False\n" for n in range(30)))
     started = time.monotonic()
-    report = bench.run(path, retry_delay=0.5, retry_budget=1.0)
+    report = bench.run(path, retry_delay=1.0, retry_budget=1.0)
     assert report.failed == 30
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 25, "30 repetitions would wait for 30 s"
 
 
 def test_a_hanging_test_fails_and_the_next_one_runs(bench: Bench) -> None:
