@@ -5,7 +5,7 @@ A command of its own channel costs two round trips. A shell that is open costs n
 are sent together, and its channel runs them one after the other. The input of a shell names each command by a number.
 The shell prints a mark before the output of a command, and another one with the exit status after it, on stdout and on
 stderr. The mark is random and known only to the shell, which reads it from its input; so all other bytes are output,
-and binary output passes unchanged. Each command runs in a subshell without input.
+and binary output passes unchanged. Each command runs without input, in a subshell unless it leaves nothing behind.
 
 Only commands that change nothing belong into such a shell. After an interruption, nobody knows which of them ran; and a
 program that a command left in the background would print into the output of the next one.
@@ -13,6 +13,7 @@ program that a command left in the background would print into the output of the
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 import time
@@ -33,19 +34,22 @@ _SIGNALS = 128  # a shell reports a signal as an exit status above this number
 # size. That saves one round trip.
 _FIRST_BYTES = 16 << 10
 
+# Commands of the shell itself that leave nothing in it. They need no subshell, whose start is all that they cost.
+_PLAIN = re.compile(r"(test -[a-zA-Z]|command -v) [A-Za-z0-9_./@+][A-Za-z0-9_./@+-]*")
+
 # The names of its variables are long, because each command sees them. They are not in its environment. The mark never
 # follows a line end here, as it does in the output: a command may print the arguments of this process.
 _PROGRAM = r"""goldenami_mark={mark}
 goldenami_run() {{
   printf '\n%s begin %s\n' "$goldenami_mark" "$1"
   printf '\n%s begin %s\n' "$goldenami_mark" "$1" >&2
-  (eval "$2") </dev/null
+  case $3 in plain) eval "$2" </dev/null ;; *) (eval "$2") </dev/null ;; esac
   goldenami_status=$?
   printf '\n%s end %s %s\n' "$goldenami_mark" "$1" "$goldenami_status"
   printf '\n%s end %s %s\n' "$goldenami_mark" "$1" "$goldenami_status" >&2
 }}
 {first}
-while read -r goldenami_id goldenami_lines; do
+while read -r goldenami_id goldenami_lines goldenami_kind; do
   goldenami_text=
   while [ "$goldenami_lines" -gt 0 ]; do
     IFS= read -r goldenami_line || exit 0
@@ -53,7 +57,7 @@ while read -r goldenami_id goldenami_lines; do
 "
     goldenami_lines=$((goldenami_lines - 1))
   done
-  goldenami_run "$goldenami_id" "$goldenami_text"
+  goldenami_run "$goldenami_id" "$goldenami_text" "$goldenami_kind"
 done"""
 
 
@@ -145,7 +149,7 @@ class Shells:
         marks = [new_mark() for _ in wanted]  # others than those of the login shell
         programs = []
         for kind, mark, mine in zip(wanted, marks, firsts, strict=True):
-            first = "\n".join(f"goldenami_run {n} {shlex.quote(a.command)}" for n, a in enumerate(mine, 1))
+            first = "\n".join(f"goldenami_run {n} {shlex.quote(a.command)} {a.kind}" for n, a in enumerate(mine, 1))
             program = _PROGRAM.format(mark=mark, first=first)
             programs.append(self._connection.as_root(f"/bin/sh -c {shlex.quote(program)}") if kind else program)
         for kind, mark, mine, session in zip(wanted, marks, firsts, self._connection.start(programs), strict=True):
@@ -163,6 +167,10 @@ class _Asked:
     text: str
     command: str
     on_answer: OnAnswer
+
+    @property
+    def kind(self) -> str:
+        return "plain" if _PLAIN.fullmatch(self.command) else "any"
 
 
 class _Shell:
@@ -202,7 +210,7 @@ class _Shell:
                 self._number += 1
                 self._pending[self._number] = asked
                 encoded = asked.command.encode("utf-8", errors="surrogateescape")
-                data += f"{self._number} {encoded.count(10) + 1}\n".encode() + encoded + b"\n"
+                data += f"{self._number} {encoded.count(10) + 1} {asked.kind}\n".encode() + encoded + b"\n"
         # Another thread sends if this one would wait: a shell reads nothing while a command runs, so its window may be
         # full.
         if len(data) <= self._channel.out_window_size and self._sending.acquire(blocking=False):

@@ -12,6 +12,7 @@ import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 class Kind(enum.Enum):
@@ -40,10 +41,12 @@ _OPERATORS = ("&&", "||", "|", ";", "\n")
 _PLACES = ("/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/")
 _ASSIGNMENT = re.compile(r"(LC_[A-Z]+|LANG|LANGUAGE|TZ)=[^/]*")
 _CLOCKS = re.compile(r"\b(date|uptime|timedatectl|hwclock|chronyc|etimes?)\b")
+_LOST = re.compile(r"[12]?>{1,2}\s*/dev/null(?=[\s;|&]|$)|2>&1(?=[\s;|&]|$)|[12]?>&2(?=[\s;|&]|$)")
 _WAITING = re.compile(r"\s--wait\b")
 _KEYWORDS = frozenset(_words("if then else elif fi for while until do done case esac in { } ! function select time"))
 
 
+@lru_cache(maxsize=4096)  # a test, its rehearsal and its batch ask for the same command
 def kind_of(command: str, *, is_declared: bool = False) -> Kind:
     """Return what kind of command this is. ``is_declared``: its test says that it only reads (mark ``reads``)."""
     if not is_declared:
@@ -99,9 +102,7 @@ def _tokens(command: str) -> list[_Word | str]:
             continue
         if character == "#":
             raise _NotUnderstoodError
-        redirection = re.compile(r"[12]?>{1,2}\s*/dev/null(?=[\s;|&]|$)|2>&1(?=[\s;|&]|$)|[12]?>&2(?=[\s;|&]|$)").match(
-            command, at
-        )
+        redirection = _LOST.match(command, at)
         if redirection is not None:
             at = redirection.end()
             continue
