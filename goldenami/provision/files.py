@@ -39,7 +39,8 @@ class _Contents(Operation):
         data = (
             payloads["src"].sha256 if "src" in payloads else hashlib.sha256((self.content or "").encode()).hexdigest()
         )
-        return {self.dest: f"contents {data}"}
+        mode = {f"the mode of the file {self.dest}": self.mode} if self.mode else {}
+        return {self.dest: f"contents {data}", **mode}
 
     def compile(self, to: Compilation) -> Steps:
         if self.src is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import place_file
 
@@ -102,6 +103,14 @@ class Permissions(Operation):
         owner = ":".join(o or "" for o in (self.owner, self.group)).rstrip(":")
         below = "/**" if self.recursive else ""
         return f"permissions {' '.join(p + below for p in self.paths)}: {' '.join([*modes, owner]).strip()}"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        """Only exact values of the paths themselves: upper bounds and patterns may or may not be in conflict."""
+        if self.recursive:
+            return {}
+        modes = {"mode of the file": self.files, "mode of the directory": self.directories} if not self.at_most else {}
+        values = {**modes, "owner of": self.owner, "group of": self.group}
+        return {f"the {what} {path}": value for path in self.paths for what, value in values.items() if value}
 
     def compile(self, to: Compilation) -> Steps:
         check = [

@@ -271,6 +271,12 @@ def a_node_group(world: World, image: str, place: Place) -> None:
     )
 
 
+def a_recipe_of_image_builder(world: World, image: str, place: Place) -> None:
+    """A service that only AWS's own survey sees (DescribeImageReferences)."""
+    arn = f"arn:aws:imagebuilder:{place.region}:{place.account}:image-recipe/shop/1.0.0"
+    world.behind.ec2.note_reference(place.account, place.region, image, "imagebuilder:ImageRecipe", arn)
+
+
 def a_share_with_a_stranger(world: World, image: str, place: Place) -> None:
     ec2 = world.client("ec2", place)
     ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": "999999999999"}]})
@@ -296,6 +302,7 @@ USES: dict[Callable[[World, str, Place], None], str] = {
     a_spot_request: "in use: Spot request sir-",
     a_batch_environment: "in use: Batch compute environment jobs in",
     a_node_group: "in use: EKS node group shop/workers in",
+    a_recipe_of_image_builder: "in use: imagebuilder:ImageRecipe arn:aws:imagebuilder:",
     a_share_with_a_stranger: "is shared with 999999999999, which is outside the environment",
     a_protection: "protected from deregistration: ami-",
 }

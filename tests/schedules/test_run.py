@@ -446,6 +446,38 @@ def test_retention_goes_on_in_the_volume_that_replaced_another_and_the_kept_one_
     assert slots(world) == [f"202611{day}T020000Z" for day in (24, 25, 26, 27, 28)]
 
 
+def test_a_policy_of_dlm_goes_on_with_the_new_volume_and_not_with_the_kept_one(world: World) -> None:
+    """The policy is of somebody else, and its runs are the cloud's own."""
+    machine = instance(world, team="web")
+    ec2 = world.client("ec2", HOME_PLACE)
+    (data, *_) = [v["VolumeId"] for v in ec2.describe_volumes()["Volumes"] if v["Size"] == 1]
+    ec2.create_tags(Resources=[data], Tags=[{"Key": "backup", "Value": "nightly"}])
+    rule = {"Name": "Daily", "CreateRule": {"Interval": 24, "IntervalUnit": "HOURS", "Times": ["03:00"]}}
+    details = {
+        "ResourceTypes": ["VOLUME"],
+        "TargetTags": [{"Key": "backup", "Value": "nightly"}],
+        "Schedules": [{**rule, "CopyTags": True, "RetainRule": {"Count": 9}}],
+    }
+    world.client("dlm", HOME_PLACE).create_lifecycle_policy(
+        ExecutionRoleArn=f"arn:aws:iam::{HOME_PLACE.account}:role/dlm",
+        Description="theirs",
+        State="ENABLED",
+        PolicyDetails=details,
+    )
+
+    def of_dlm() -> list[str]:
+        for _ in range(2 * 24):  # a policy runs when the cloud is next asked for anything
+            world.clock.sleep(3600)
+            ec2.describe_snapshots(OwnerIds=["self"])
+        return [s["VolumeId"] for s in there(world) if s["tags"].get("dlm:managed") == "true"]
+
+    assert of_dlm() == [data, data]
+    ((new, old),) = encrypted(world, machine).items()
+    assert old == data
+    made = of_dlm()
+    assert (made.count(old), made.count(new)) == (2, 2)
+
+
 def test_a_kept_volume_of_an_earlier_version_is_in_no_schedule(world: World) -> None:
     declare(world, PLAIN)
     volume(world, **{"backup": "nightly", "goldenami:kept-from": "i-0123456789abcdef0 /dev/sdf"})

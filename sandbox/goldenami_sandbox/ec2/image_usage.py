@@ -1,7 +1,8 @@
 """The use of images: references in the caller's account, and usage reports, which count all accounts.
 
-A reference is an instance that is not terminated, a launch template (its ten newest versions by default), or a
-parameter of type ``aws:ec2:image``. A report is ready at once, while EC2's takes some time. It expires after 30 days.
+A reference is an instance that is not terminated, a launch template (its ten newest versions by default), a parameter
+of type ``aws:ec2:image``, or what ``note_reference`` was told of a service that the sandbox does not have. A report is
+ready at once, while EC2's takes some time. It expires after 30 days.
 (Amazon EC2 user guide, "Identify your resources referencing specified AMIs", "View your AMI usage".)
 """
 
@@ -20,6 +21,7 @@ from goldenami_sandbox.ec2.records import ImageUsageReport
 from goldenami_sandbox.ec2.store import new_id
 
 _INSTANCE, _TEMPLATE, _PARAMETER = "ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"
+_OTHERS = ("imagebuilder:ImageRecipe", "imagebuilder:ContainerRecipe")
 _DEPTH = 10  # newest versions of a launch template, the default of version-depth
 _KEPT = 30 * 86400.0
 _MOST_IMAGES = 10
@@ -46,7 +48,7 @@ def _types(params: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
     if bool(params.get("IncludeAllResourceTypes")) == bool(params.get("ResourceTypes")):
         raise Ec2Error("InvalidParameterCombination", "Either IncludeAllResourceTypes or ResourceTypes must be given.")
     if params.get("IncludeAllResourceTypes"):
-        return {_INSTANCE: {}, _TEMPLATE: {}, _PARAMETER: {}}
+        return {_INSTANCE: {}, _TEMPLATE: {}, _PARAMETER: {}, **{kind: {} for kind in _OTHERS}}
     return {
         one["ResourceType"]: {o["OptionName"]: o["OptionValues"] for o in one.get("ResourceTypeOptions") or ()}
         for one in params["ResourceTypes"]
@@ -76,6 +78,15 @@ def _references(
     elif kind == _PARAMETER:
         for name, value in cloud.hooks.image_parameters(account, region).items():
             yield value, f"arn:aws:ssm:{region}:{account}:parameter/{name.lstrip('/')}"
+    else:
+        yield from cloud.store.other_references.get(f"{account} {region} {kind}", {}).items()
+
+
+def note_reference(cloud: Ec2Cloud, account: str, region: str, image_id: str, kind: str, arn: str) -> None:
+    """Note that a resource references an image, such as a recipe of Image Builder, which the sandbox does not have."""
+    if kind not in _OTHERS:
+        raise ValueError(f"{kind} is not one of {', '.join(_OTHERS)}")
+    cloud.store.other_references.setdefault(f"{account} {region} {kind}", {})[image_id] = arn
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------

@@ -113,6 +113,11 @@ class Ec2:
     def settings(self, settings: Settings) -> None:
         self._cloud.settings = settings
 
+    def note_reference(self, account: str, region: str, image_id: str, kind: str, arn: str) -> None:
+        """Note a use of an image by a service that the sandbox does not have; see ``image_usage.note_reference``."""
+        with self._cloud.lock:
+            image_usage.note_reference(self._cloud, account, region, image_id, kind, arn)
+
     # --- calls --------------------------------------------------------------------------------------------------------
 
     def handles(self, action: str) -> bool:

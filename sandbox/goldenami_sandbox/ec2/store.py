@@ -46,6 +46,7 @@ class Store:
     connect_endpoints: dict[str, ConnectEndpoint] = field(default_factory=dict)
     public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
     usage_reports: dict[str, ImageUsageReport] = field(default_factory=dict)
+    other_references: dict[str, dict[str, str]] = field(default_factory=dict)  # of images, by place and type
     bin_rules: dict[str, BinRule] = field(default_factory=dict)
     binned_images: dict[str, Binned[Image]] = field(default_factory=dict)  # in the Recycle Bin
     binned_snapshots: dict[str, Binned[Snapshot]] = field(default_factory=dict)
