@@ -45,4 +45,5 @@ def write(path: Path, content: bytes, most: int) -> None:
             for old in aged[most:]:
                 old.unlink()
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # also of a folder that can only be read
+            part.unlink()

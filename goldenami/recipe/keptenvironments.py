@@ -84,17 +84,23 @@ def write(project: Project, endpoint: str | None, found: Mapping[str, Environmen
     from goldenami.recipe.problems import Problems  # loaded already, as the next
     from goldenami.recipe.transports import BUILT_IN
 
-    path, document = _entry(project), project.document(project.file, Problems())
+    document = project.document(project.file, Problems())
+    # Of what was read, not of the file: somebody may have changed it since.
+    path = _entry(project, document.text.encode()) if document is not None else None
     if path is None or document is None:
         return
     if any(one.network.transport not in BUILT_IN for one in found.values()):
         return  # the package of a transport decides what its options are
     given = [one.get(key) for one in document.value["environments"].values() for key in ("catalog", "builds")]
     signings = [one.signing for one in found.values() if one.signing is not None]
+    directories = [[one, directory(project.root, one)] for one in given if one and not is_address(one)]
+    used = {str(place) for one in found.values() for place in (one.catalog, one.builds)}
+    if any(path not in used for _, path in directories):
+        return  # a link was changed since
     form = {
         "default": project.settings.environment,
         "allowed": project.settings.allow_outside,
-        "directories": [[one, directory(project.root, one)] for one in given if one and not is_address(one)],
+        "directories": directories,
         "sandboxes": [[name, _storage(name, endpoint)] for name, one in found.items() if one.sandbox],
         "keys": [[name, text] for signing in signings for name, text in signing.trusted.items()],
         "environments": [[name, _encoded(one)] for name, one in found.items()],
@@ -136,13 +142,14 @@ def _key(project: Project, name: str) -> str | None:
         return None
 
 
-def _entry(project: Project) -> Path | None:
-    """Return the file of the cache for what goldenami.yaml is now; None if nothing can be kept."""
+def _entry(project: Project, written: bytes | None = None) -> Path | None:
+    """Return the file of the cache for these contents of goldenami.yaml, or for what it is now; None if nothing can be
+    kept."""
     folder = usercache.folder("environments")
     if folder is None:
         return None
     try:
-        written = project.read_settings_file()
+        written = project.read_settings_file() if written is None else written
         transports = [[one.name, one.origin] for one in extensions.installed(extensions.TRANSPORTS).values()]
     except (OSError, UsageError):  # the checks report it
         return None

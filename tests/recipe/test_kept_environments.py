@@ -13,9 +13,10 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from goldenami import model, recipe
+from goldenami import model, recipe, usercache
 from goldenami.errors import InvalidInput
 from goldenami.recipe import keptenvironments
+from goldenami.recipe.problems import Problems
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -196,3 +197,23 @@ def test_an_entry_has_no_secret(root: Path, cache: Path, monkeypatch: pytest.Mon
     (entry,) = cache.iterdir()
     assert "T0K3N" not in entry.read_text()
     assert json.loads(entry.read_text())["default"] == "production"
+
+
+def test_a_change_while_it_is_read_is_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "goldenami.yaml"
+    file.write_text("environments:\n  before: {sandbox: true}\n")
+    project = recipe.load_project(tmp_path)
+    assert project.document(project.file, Problems()) is not None
+    file.write_text("environments:\n  after: {sandbox: true}\n")
+    assert list(recipe.environments(project)) == ["before"]
+    assert list(recipe.environments(recipe.load_project(tmp_path))) == ["after"]
+
+
+def test_a_folder_that_can_only_be_read_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("goldenami.usercache.os.open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    usercache.write(tmp_path / "entry", b"{}", 4)
+    assert list(tmp_path.iterdir()) == []
