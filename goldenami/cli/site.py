@@ -69,7 +69,9 @@ def build(
     now = datetime.now(UTC)
     scan = None
     if scan_file is not None:
-        scan = read_scan(scan_file, scan_file.read_bytes(), now, environment.vulnerabilities.max_age)
+        policy = environment.vulnerabilities
+        ages = {feed.address: feed.max_age for feed in policy.feeds if feed.max_age is not None}
+        scan = read_scan(scan_file, scan_file.read_bytes(), now, policy.max_age, ages)
     catalog = open_catalog(environment)
     started = time.monotonic()
     timelines = _timelines(environment, catalog)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from goldenami.errors import InvalidInput, Problem
+from goldenami.model import utc_text
 from goldenami.nextstep import step
 
 SCHEMA: Final = "goldenami.scan/1"
@@ -29,11 +30,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class ImageScan:
-    """What a report says about one image. ``unknown``: why it could not be judged."""
+    """What a report says about one image. ``unknown``: why it could not be judged; ``remarks``: what it does not say,
+    such as packages that no feed covers."""
 
     architecture: str
     found: tuple[Found, ...]
     unknown: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,12 @@ class Scanned:
     images: Mapping[str, tuple[ImageScan, ...]]
 
 
-def read_scan(path: Path, data: bytes, now: datetime, max_age: timedelta) -> Scanned:
+def read_scan(
+    path: Path, data: bytes, now: datetime, max_age: timedelta, ages: Mapping[str, timedelta] = {}
+) -> Scanned:
     """Return the contents of a report. A feed that is older than ``max_age`` now proves nothing, also if it did when
-    the report was made. Raises InvalidInput if the file is no such report."""
+    the report was made. ``ages``: the same for feeds that have their own, by address. Raises InvalidInput if the file
+    is no such report."""
     try:
         document: Any = json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
@@ -73,9 +79,10 @@ def read_scan(path: Path, data: bytes, now: datetime, max_age: timedelta) -> Sca
                 *(_found(one, "accepted") for one in row["accepted"]),
             ]
             unknown = tuple(map(str, row["unknown"]))
-            image = ImageScan(str(row["architecture"]), tuple(found), unknown)
+            remarks = tuple(map(str, row["remarks"]))
+            image = ImageScan(str(row["architecture"]), tuple(found), unknown, remarks)
             images.setdefault(f"{row['name']} {row['version']}", []).append(image)
-        feeds = tuple(_feed(one, now, max_age) for one in document["feeds"])
+        feeds = tuple(_feed(one, now, ages.get(str(one["address"]), max_age)) for one in document["feeds"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InvalidInput([Problem(str(path), 1, 1, "is damaged: a release or a feed lacks its data")]) from None
     return Scanned(feeds, {label: tuple(every) for label, every in images.items()})
@@ -95,5 +102,10 @@ def _feed(one: Mapping[str, Any], now: datetime, max_age: timedelta) -> ReadFeed
         return ReadFeed(str(one["address"]), "", problem or "it does not say how old it is")
     age = now - updated
     if not problem and age > max_age:
-        problem = f"it is {age.days} days old now, expected {max_age.days} at most"
-    return ReadFeed(str(one["address"]), f"{updated:%Y-%m-%d %H:%M} UTC", problem)
+        problem = f"it is {_hours(age)} old now, expected {_hours(max_age)} at most"
+    return ReadFeed(str(one["address"]), utc_text(updated, seconds=False), problem)
+
+
+def _hours(time: timedelta) -> str:
+    hours = int(time.total_seconds()) // 3600
+    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -229,14 +230,15 @@ class _Writer:
         return found
 
     def _keys(self, manifest: ImageManifest) -> list[str] | None:
-        """Return the ids of the keys that a release names as its signers; None if it is not signed."""
-        data = self._site.catalog.document(manifest.recipe, manifest.version, PROVENANCE)
-        if data is None:
-            return None
-        try:
-            return [one.key_id for one in signing.read_envelope(data).signatures]
-        except signing.NotAnEnvelope:
-            return []
+        """Return the ids of the keys that a release names as its signers; None if it is not signed, and an empty list
+        if its statement cannot be read or has no signature."""
+        with self._site.failures.of(f"signature of {manifest.label}"):
+            data = self._site.catalog.document(manifest.recipe, manifest.version, PROVENANCE)
+            if data is None:
+                return None
+            with suppress(signing.NotAnEnvelope):
+                return [one.key_id for one in signing.read_envelope(data).signatures]
+        return []
 
     # --- files --------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,7 +13,9 @@ from xml.etree import ElementTree
 import pytest
 
 from goldenami.cli.main import main
+from goldenami.release.attest import PROVENANCE
 from goldenami.release.catalog import Catalog
+from goldenami.site.scan import read_scan
 from goldenami.site.write import MARK
 from tests.site import world
 
@@ -145,6 +148,7 @@ SCAN = {
             "version": "1.0.20261104.1",
             "architecture": "x86_64",
             "unknown": [],
+            "remarks": [],
             "failing": [
                 {"id": "CVE-2026-1", "severity": "high", "package": "openssl", "version": "3.0.2", "fixed": "3.0.3"}
             ],
@@ -172,6 +176,15 @@ def test_vulnerabilities_have_the_date_of_their_feed_and_none_is_never_guessed(p
     (project / "scan.json").write_text(json.dumps(empty))
     shown = words(build("--scan", "scan.json") / newest)
     assert "but it does not prove that there is none" in shown, "the feed is too old"
+    feed = {**SCAN["feeds"][0], "updated": f"{datetime.now(UTC):%Y-%m-%d}T00:00:00+00:00"}  # type: ignore[index]
+    (project / "scan.json").write_text(json.dumps({**empty, "feeds": [feed]}))
+    assert "x86_64: the report lists no vulnerability." in words(build("--scan", "scan.json") / newest)
+    remark = "no usable feed covers 120 packages of the type pypi"
+    partly = {**empty, "feeds": [feed], "releases": [{**empty["releases"][0], "remarks": [remark]}]}  # type: ignore[index]
+    (project / "scan.json").write_text(json.dumps(partly))
+    shown = words(build("--scan", "scan.json") / newest)
+    assert f"not covered x86_64: {remark}" in shown
+    assert "but it does not prove that there is none" in shown
     (project / "scan.json").write_text('{"schema": "goldenami.scan/1"}')
     assert main(["site", "build", "--scan", "scan.json"]) == 2
 
@@ -189,6 +202,25 @@ def test_releases_in_channels_have_a_bill_of_materials_and_their_signature(proje
     old = words(out / "images/image-0/1.0.20261102.1.html")
     assert "Bill of materials" not in old
     assert "No channel points to this release" in old
+
+
+def test_the_age_of_a_feed_is_judged_by_its_own_limit() -> None:
+    now = datetime(2026, 11, 4, 12, tzinfo=UTC)
+    feed = {"address": "feeds/debian.json", "updated": "2026-11-03T09:00:00+00:00", "problem": None}
+    data = json.dumps({**SCAN, "feeds": [feed]}).encode()
+    long, short = timedelta(days=3), timedelta(hours=12)
+    (found,) = read_scan(Path("scan.json"), data, now, long).feeds
+    assert found.problem == ""
+    (found,) = read_scan(Path("scan.json"), data, now, long, {"feeds/debian.json": short}).feeds
+    assert found.problem == "it is 27 hours old now, expected 12 hours at most"
+    (found,) = read_scan(Path("scan.json"), data, now, short, {"feeds/debian.json": long}).feeds
+    assert found.problem == ""
+
+
+def test_a_damaged_statement_is_no_signature(project: Path) -> None:
+    Catalog(project / "catalog").keep_document("image-0", "1.0.20261104.1", PROVENANCE, b"{}")
+    shown = words(build() / "images/image-0/1.0.20261104.1.html")
+    assert "not signed The file for the signed statement about this release cannot be read" in shown
 
 
 def test_feeds(project: Path) -> None:
