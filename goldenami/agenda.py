@@ -50,17 +50,19 @@ class Agenda:
         self._asleep: list[float] = []  # when each sleeping thread wakes
         self._closed = False
 
-    def soon(self, do: Callable[[], None]) -> None:
-        """Run a function as soon as a thread is free. Functions that are due begin in the order of their times."""
-        self.later(0.0, do)
+    def soon(self, do: Callable[[], None]) -> bool:
+        """Run a function as soon as a thread is free. Functions that are due begin in the order of their times. Returns
+        False after :meth:`close`, when nothing begins any more."""
+        return self.later(0.0, do)
 
-    def later(self, seconds: float, do: Callable[[], None]) -> None:
-        """Run a function in some seconds. After :meth:`close` this does nothing."""
+    def later(self, seconds: float, do: Callable[[], None]) -> bool:
+        """Run a function in some seconds. Returns False, and does nothing, after :meth:`close`."""
         with self._changed:
             if self._closed:
-                return
+                return False
             heapq.heappush(self._due, (self._clock() + max(0.0, seconds), next(self._numbers), do))
             self._call_a_thread()
+            return True
 
     def close(self) -> None:
         """Let nothing begin any more, and wait for what runs. Threads that sleep end when they wake."""

@@ -33,7 +33,7 @@ class _Crowd:
     most: int | None = None
     refused: int = 0
     next: float = 0.0
-    line: deque[Callable[[], None]] = field(default_factory=deque)
+    line: deque[Callable[[], bool]] = field(default_factory=deque)
 
 
 class Crowds:
@@ -84,8 +84,9 @@ class Crowds:
         for _ in range(number):
             self._call_first(place)
 
-    def stand_in_line(self, place: Place, call: Callable[[], None]) -> float:
-        """Let a copy wait for room. ``call``: called once when it should begin again. Return the seconds after which
+    def stand_in_line(self, place: Place, call: Callable[[], bool]) -> float:
+        """Let a copy wait for room. ``call``: called once when it should begin again; returns False if nobody waits for
+        the copy any more, and the next one is to be called. Return the seconds after which
         :meth:`call` should be called if nothing has happened."""
         with self._mutex:
             crowd = self._crowds.setdefault(place, _Crowd())
@@ -107,13 +108,15 @@ class Crowds:
         return pause
 
     def _call_first(self, place: Place, *, anyway: bool = False) -> None:
-        with self._mutex:
-            crowd = self._crowds[place]
-            has_room = crowd.most is None or crowd.under_way < crowd.most
-            if not crowd.line or not (has_room or anyway or self._clock() >= crowd.next):
-                return
-            first = crowd.line.popleft()
-        first()
+        called = False
+        while not called:
+            with self._mutex:
+                crowd = self._crowds[place]
+                has_room = crowd.most is None or crowd.under_way < crowd.most
+                if not crowd.line or not (has_room or anyway or self._clock() >= crowd.next):
+                    return
+                first = crowd.line.popleft()
+            called = first()
 
     def _pause(self, crowd: _Crowd) -> float:
         """Return the pause before one more copy is tried: between half and all of it, so that processes that were

@@ -20,7 +20,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -266,15 +267,18 @@ class Distribution:
             copies = self._copies.pop(target.label, None)
         if copies is not None and copies.held:
             self._ledger.cloud.crowds.end(target.place, copies.held)
+        failed_now: list[Architecture] = []
         for architecture in self._candidates if error is not None else ():
             future = self._available[target.label, architecture]
-            if not future.done():
+            with suppress(InvalidStateError):  # it has a result since
                 future.set_exception(error)
-                self._tell(target, architecture, "failed", detail=str(error))
+                failed_now.append(architecture)
         if error is None:
             self._ended[target.label].set_result(None)
         else:
             self._ended[target.label].set_exception(error)
+        for architecture in failed_now:
+            self._tell(target, architecture, "failed", detail=str(error))
         with self._mutex:
             self._running -= 1
             if self._running:
@@ -330,20 +334,20 @@ class Distribution:
         target, place, crowds = copies.target, copies.target.place, self._ledger.cloud.crowds
         self._tell(target, architecture, "waiting", detail=f"for room in {target.region}")
         again = partial(self._guarded, target, partial(self._begin, copies))
-        pause = crowds.stand_in_line(place, lambda: self._agenda.soon(again))
-        with self._mutex:
+        with self._mutex:  # also of the line: a place with a line has a timer
+            pause = crowds.stand_in_line(place, lambda: self._agenda.soon(again))
             if place in self._timed:
                 return
             self._timed.add(place)
         self._agenda.later(pause, partial(self._try_line, place))
 
     def _try_line(self, place: Place) -> None:
-        pause = self._ledger.cloud.crowds.call(place)
-        if pause is not None:
-            self._agenda.later(pause, partial(self._try_line, place))
-            return
         with self._mutex:
-            self._timed.discard(place)
+            pause = self._ledger.cloud.crowds.call(place)
+            if pause is None:
+                self._timed.discard(place)
+                return
+        self._agenda.later(pause, partial(self._try_line, place))
 
     def _look_later(self, copies: _Copies, wait: Watch) -> None:
         self._agenda.later(wait.pause, partial(self._guarded, copies.target, partial(self._look, copies, wait)))
@@ -414,6 +418,7 @@ class Distribution:
             copies.full_since = now if copies.full_since is None else copies.full_since
             if now - copies.full_since < self._ledger.cloud.retry.policy.queued:
                 raise _Full
+            raise error  # the ledger would wait as long again, in one of the few threads
 
         image_id = self._ledger.existing(key)
         if image_id is not None:
@@ -448,6 +453,7 @@ class Distribution:
                 crowds.end(target.place)
                 raise
             crowds.accept(target.place)
+            copies.full_since = None
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
 

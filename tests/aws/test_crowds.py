@@ -43,9 +43,10 @@ class Ec2:
     def _wait(self) -> None:
         self.waiting += 1
 
-        def again() -> None:
+        def again() -> bool:
             self.waiting -= 1
             self.copy()
+            return True
 
         self.crowds.stand_in_line(PLACE, again)
 

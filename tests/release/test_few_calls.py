@@ -27,7 +27,7 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
     # A busy machine may move the time in other steps, so that a wait takes a few more looks.
     assert stages["clean up"] <= 25
     assert stages["copy"] <= 12 * GRID.owned + 2 * shares
-    assert figures.count <= GRID.needed_calls + 90
+    assert figures.count <= 1.2 * GRID.needed_calls
     assert figures.clients < 20, "the accounts of a region share their clients"
     assert figures.threads < shares, "targets that use an image of another one wait without a thread"
     assert figures.throttled == 0
