@@ -35,6 +35,7 @@ _SIGNALS = 128  # a shell reports a signal as an exit status above this number
 _FIRST_BYTES = 16 << 10
 
 # Commands of the shell itself that leave nothing in it. They need no subshell, whose start is all that they cost.
+# But some shells keep what `command -v` finds (hash): each forgets it first, since a program may be removed.
 _PLAIN = re.compile(r"(test -[a-zA-Z]|command -v) [A-Za-z0-9_./@+][A-Za-z0-9_./@+-]*")
 
 # The names of its variables are long, because each command sees them. They are not in its environment. The mark never
@@ -43,7 +44,7 @@ _PROGRAM = r"""goldenami_mark={mark}
 goldenami_run() {{
   printf '\n%s begin %s\n' "$goldenami_mark" "$1"
   printf '\n%s begin %s\n' "$goldenami_mark" "$1" >&2
-  case $3 in plain) eval "$2" </dev/null ;; *) (eval "$2") </dev/null ;; esac
+  case $3 in plain) hash -r; eval "$2" </dev/null ;; *) (eval "$2") </dev/null ;; esac
   goldenami_status=$?
   printf '\n%s end %s %s\n' "$goldenami_mark" "$1" "$goldenami_status"
   printf '\n%s end %s %s\n' "$goldenami_mark" "$1" "$goldenami_status" >&2

@@ -37,7 +37,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import pytest
@@ -216,6 +216,8 @@ class Ahead:
     def _is_to_be_forgotten(self) -> bool:
         if self._has_effect or self._is_fresh:
             return True
+        if not self._is_reading and len(self._course(self._current)) > len(self._commands):
+            return True  # it ended earlier than its rehearsal, which may still wait for an answer
         return not self._is_rehearsed() or not (self._is_reading or self._commands == self._course(self._current))
 
     def _course(self, number: int) -> list[str]:
@@ -223,8 +225,12 @@ class Ahead:
         return self._courses.get(number, [])
 
     def _is_rehearsed(self) -> bool:
-        """Return whether the rehearsal of the current test has reached its end."""
+        """Return whether the rehearsal of the current test has reached its end. A command that it waits for may take
+        long: after some seconds it has not."""
+        until = self._clock() + _FRESH_SECONDS
         while self._copy is not None and self._current not in self._known and not self._copy.has_stopped:
+            if self._clock() > until:
+                return False
             self._pump()
         return self._current in self._known
 
@@ -571,14 +577,16 @@ class _Copy:
 
     def kill(self) -> None:
         """Kill the process, which has nothing to finish. Its last message is None."""
-        os.kill(self._process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
 
     def end(self) -> None:
         """Kill the process, and forget it."""
         self.has_stopped = True
         os.close(self._to_copy)
         self.kill()
-        os.waitpid(self._process, 0)
+        with suppress(ChildProcessError):  # where SIGCHLD is ignored, the kernel has forgotten it
+            os.waitpid(self._process, 0)
 
 
 def _tears_down(item: pytest.Item, next_item: pytest.Item | None) -> bool:

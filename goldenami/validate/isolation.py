@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 from pathlib import Path
 
 _SET_DUMPABLE, _SET_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 4, 38, 22, 2
@@ -82,7 +83,8 @@ def isolate() -> bool:
 
     Returns false, with nothing done, if this system cannot do it, or if memory is shared with other processes."""
     machine = _MACHINES.get(os.uname().machine)
-    if machine is None or _shares_memory():
+    # From Python 3.14 on, each thread sets its name by prctl, which the filter does not allow.
+    if machine is None or sys.version_info >= (3, 14) or _shares_memory():
         return False
     program = _program(*machine)
     libc = ctypes.CDLL(None, use_errno=True)

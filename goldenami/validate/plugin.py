@@ -70,10 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     settings_fd, answers_fd, lifeline_fd, *connections = (int(n) for n in descriptors.split(","))
 
-    def follow_parent() -> None:
-        threading.Thread(target=_end_with_parent, args=(lifeline_fd, str(Path.cwd())), daemon=True).start()
+    def follow_parent(scratch: str | None = None) -> None:
+        threading.Thread(target=_end_with_parent, args=(lifeline_fd, scratch), daemon=True).start()
 
-    follow_parent()
+    follow_parent(str(Path.cwd()))
     config.addinivalue_line("markers", "gate(*names): run at these gates only")
     config.addinivalue_line("markers", "reads: the test only reads, with its fixtures")
     config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
@@ -84,10 +84,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(run, "goldenami-run")
 
 
-def _end_with_parent(lifeline: int, scratch: str) -> None:
-    """Wait for the end of the parent, and then end this process. The kernel closes the parent's end of the pipe."""
+def _end_with_parent(lifeline: int, scratch: str | None) -> None:
+    """Wait for the end of the parent, and then end this process. The kernel closes the parent's end of the pipe.
+    ``scratch``: a directory to remove; None in copies of this process, which may have changed into another one."""
     os.read(lifeline, 1)
-    shutil.rmtree(scratch, ignore_errors=True)  # the parent removes it, unless it was killed
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)  # the parent removes it, unless it was killed
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -139,6 +139,7 @@ class _Body:
     key: object = None  # of the fixture by which it is blocked
     get_command: Any = None  # of the backend, while it is in testinfra's ``host.sudo()``
     times: dict[str, int] = field(default_factory=dict)
+    since: float = 0.0  # when it went on last
     generators: list[Any] = field(default_factory=list)  # its own fixtures that it tears down
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     back: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -255,10 +256,10 @@ class Rehearsal:
         if body.get_command is not None:
             commands["get_command"] = body.get_command
         body.state, body.is_sent = _State.RUNNING, False
-        since = time.monotonic()
+        body.since = time.monotonic()
         body.go.release()
         is_back = body.back.acquire(timeout=_STUCK_SECONDS)
-        has_waited = time.monotonic() - since > _WAIT_SECONDS and not promises_to_read(body.item)
+        has_waited = time.monotonic() - body.since > _WAIT_SECONDS and not promises_to_read(body.item)
         body.get_command = commands.pop("get_command", None)
         if not is_back:
             self._is_stuck = True
@@ -328,6 +329,8 @@ class Rehearsal:
         body: _Body = _current.body
         is_declared = promises_to_read(body.item)
         body.kind = kind_of(text, is_declared=is_declared)
+        if not is_declared and time.monotonic() - body.since > _WAIT_SECONDS:
+            raise StopRehearsalError  # it may have waited; then no answer of before is an answer
         times = body.times[text] = body.times.get(text, 0) + 1
         if body.kind is Kind.OTHER or times > _MOST_ASKED:
             raise StopRehearsalError
