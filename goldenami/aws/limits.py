@@ -104,6 +104,8 @@ PAGE_SIZES: Final[Mapping[tuple[str, str], tuple[str, int]]] = {
     ("batch", "DescribeComputeEnvironments"): ("maxResults", 100),
     ("eks", "ListClusters"): ("maxResults", 100),
     ("eks", "ListNodegroups"): ("maxResults", 100),
+    ("inspector2", "ListCoverage"): ("maxResults", 200),
+    ("inspector2", "ListFindings"): ("maxResults", 100),
     ("kms", "ListGrants"): ("Limit", 100),
     ("rbin", "ListRules"): ("MaxResults", 1000),
     ("ssm", "DescribeParameters"): ("MaxResults", 50),
