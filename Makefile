@@ -240,12 +240,12 @@ endef
 # The same with uv, which takes a tenth of pip's processor time. The lock file has uv, too. uv does not read pip's settings, so
 # it is told the index; where other settings are needed, it fails.
 # $(call uv_install,EXTRA,LOCK FILE)
-UV_INSTALL = UV_DEFAULT_INDEX=$${index:-https://pypi.org/simple} timeout 300 $(BIN)/uv pip install --quiet --no-config \
+UV_INSTALL = UV_DEFAULT_INDEX=$${index:-$${UV_DEFAULT_INDEX:-https://pypi.org/simple}} timeout 120 $(BIN)/uv pip install --quiet --no-config \
 	--system-certs --python $(BIN)/python
 define uv_install
 mkdir -p build && sed -n '/^uv==/,/[^\]$$/p' $(2) >build/uv.txt && \
 	  $(PIP) install --no-compile --require-hashes --requirement build/uv.txt && \
-	  index=$$($(PIP) config list | sed -n "s/.*\.index-url='\(.*\)'$$/\1/p" | tail -n 1) && \
+	  index=$$($(BIN)/python -m pip --disable-pip-version-check config list | sed -n "s/.*\.index-url='\(.*\)'$$/\1/p" | tail -n 1) && \
 	  $(UV_INSTALL) --require-hashes --requirement $(2) && \
 	  $(UV_INSTALL) --no-deps --no-build-isolation --editable ./sandbox --editable '.[$(1)]'
 endef
