@@ -129,7 +129,7 @@ def refused(world: World, *, parts: int) -> int:
         return cloud
 
     def read(cloud: MortalCloud) -> None:
-        for _ in range(60):
+        for _ in range(120):
             cloud.call(PLACES[0], "ec2", "DescribeVpcs")
 
     with ThreadPoolExecutor(5) as pool:
@@ -141,5 +141,5 @@ def test_five_processes_that_share_are_hardly_throttled(world: World) -> None:
     storm = refused(world, parts=1)
     world.clock.sleep(60)
     calm = refused(world, parts=5)
-    assert storm > 20
+    assert storm > 20, "how many depends on the order in which the threads run"
     assert calm <= storm / 10, (storm, calm)

@@ -34,8 +34,8 @@ def required() -> list[Requirement]:
     for file in (ROOT / "pyproject.toml", ROOT / "sandbox" / "pyproject.toml"):
         content: dict[str, Any] = tomllib.loads(file.read_text())
         texts += content["build-system"]["requires"] + content["project"]["dependencies"]
-        for extra in content["project"].get("optional-dependencies", {}).values():
-            texts += extra
+        for extra, packages in content["project"].get("optional-dependencies", {}).items():
+            texts += packages if extra != "ansible" else []  # its tests are in an environment of their own
     every = [Requirement(text) for text in texts]
     return [one for one in every if canonicalize_name(one.name) not in OWN]
 

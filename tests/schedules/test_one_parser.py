@@ -16,6 +16,7 @@ DAYS = {"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 NAMES = {
     "schedules/dlm/express.py": "writes an expression for DLM",
     "recipe/schedulespec.py": "the windows of a schedule",
+    "schedules/picture.py": "the columns of a calendar",
 }
 
 
