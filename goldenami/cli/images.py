@@ -103,7 +103,7 @@ def list_releases(
     listed = list(listing.list_releases(catalog, wanted, damaged))
     presence = _look(environment, lambda: _existing(listed, wanted), True if chosen.state == "deprecated" else check)
     if chosen.state == "deprecated" and presence is not None:
-        listed = [one for one in listed if _deprecated(one.entry.images, presence)]
+        listed = [one for one in listed if _is_deprecated(one.entry.images, presence)]
     if as_json:
         unreachable = {"unreachable": places.to_json(presence.unreachable)} if presence is not None else {}
         rows = [_summary(one, wanted, presence) for one in listed]
@@ -609,6 +609,14 @@ def _deprecated(images: Sequence[IndexedImage], presence: Presence) -> str | Non
     return min((at for image in images if (at := presence.deprecation_of(image))), default=None)
 
 
+def _is_deprecated(images: Sequence[IndexedImage], presence: Presence) -> bool:
+    """Return whether one of some images is deprecated by now. Most have a time for that in the future."""
+    from datetime import UTC, datetime
+
+    at = _deprecated(images, presence)
+    return at is not None and datetime.fromisoformat(at) <= datetime.now(UTC)
+
+
 def _print_unreachable(presence: Presence | None) -> int:
     """Print the places that did not answer, and return the exit code."""
     if presence is None:
@@ -637,7 +645,7 @@ def _cells(release: ListedRelease, wanted: Filter, presence: Presence | None) ->
     words += ["pinned"] if release.pinned else []
     count = str(_number(release, wanted))
     if presence is not None and images:
-        words += ["deprecated"] if _deprecated(images, presence) else []
+        words += ["deprecated"] if _is_deprecated(images, presence) else []
         states = Counter(presence.state_of(image) for image in images)
         count = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     return [entry.name, entry.version, _cell(words), entry.created, _cell(entry.architectures), count]

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -338,6 +339,10 @@ def test_the_states_of_images(scene: Estate) -> None:
     assert "4 available" in out
     (row,) = scene.run("images", "list", "--environment", "test")["releases"]
     image = next(i for i in row["states"] if (i["account"], i["region"]) == (HERE.account, HERE.region))
+    later = datetime.now(UTC) + timedelta(days=365)
+    scene.ec2().enable_image_deprecation(ImageId=image["image_id"], DeprecateAt=later)
+    assert "deprecated" not in scene.try_("images", "list", "--environment", "test")[1], "not yet"
+    assert scene.run("images", "list", "--environment", "test", "--state", "deprecated")["releases"] == []
     scene.ec2().deregister_image(ImageId=image["image_id"])
     code, out, err = scene.try_("images", "list", "--environment", "test")
     assert code == 0

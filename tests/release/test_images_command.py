@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from goldenami import manifest as codec
+from goldenami.cli.images import _is_deprecated
 from goldenami.cli.main import main
 from goldenami.model import BaseImage, PackageChange
 from goldenami.release.catalog import Catalog
+from goldenami.release.index import IndexedImage
+from goldenami.release.presence import Presence
+from goldenami.release.versions import Reference
 
 from .conftest import ManifestFactory
 
@@ -185,6 +189,15 @@ def test_list(filled: Catalog, capsys: Capture) -> None:
     capsys.readouterr()
     assert main(["images", "list", "--name", "debian-12-bass"]) == 3
     assert "debian-12-base" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("year", "is_deprecated"), [(2020, True), (2999, False)])
+def test_deprecated_is_what_has_been_deprecated(filled: Catalog, year: int, is_deprecated: bool) -> None:
+    released = filled.find(Reference.parse("debian-12-web@stable")).images
+    (image, *others) = [IndexedImage(one.architecture, one.place, one.image_id) for one in released]
+    presence = Presence({}, {(image.place, image.image_id): f"{year}-01-01T00:00:00.000Z"})
+    assert _is_deprecated([image], presence) is is_deprecated
+    assert not _is_deprecated(others, presence)
 
 
 def test_an_empty_catalog(project: Path, capsys: Capture) -> None:
