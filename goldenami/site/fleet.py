@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from goldenami.errors import InvalidInput, Problem
 from goldenami.nextstep import step
+from goldenami.site.reports import read_report
 
 SCHEMA: Final = "goldenami.fleet/1"
 
@@ -26,13 +26,7 @@ class Used:
 def read_fleet(path: Path, data: bytes) -> Mapping[str, Used]:
     """Return the instances by label ("web 1.4.20261124.1") from the contents of a file. Raises InvalidInput if it is no
     such report."""
-    try:
-        document: Any = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        hint = f"Write it with {step('fleet', '--json')}."
-        raise InvalidInput([Problem(str(path), 1, 1, f"is no report with the schema {SCHEMA}", hint)])
+    document = read_report(path, data, SCHEMA, step("fleet", "--json"))
     try:
         return {
             f"{row['name']} {row['version']}": Used(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from typing import Any, Final
 from goldenami.errors import InvalidInput, Problem
 from goldenami.model import utc_text
 from goldenami.nextstep import step
+from goldenami.site.reports import read_report
 
 SCHEMA: Final = "goldenami.scan/1"
 
@@ -63,13 +63,7 @@ def read_scan(
     """Return the contents of a report. A feed that is older than ``max_age`` now proves nothing, also if it did when
     the report was made. ``ages``: the same for feeds that have their own, by address. Raises InvalidInput if the file
     is no such report."""
-    try:
-        document: Any = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        hint = f"Write it with {step('scan', '--all', '--json')}."
-        raise InvalidInput([Problem(str(path), 1, 1, f"is no report with the schema {SCHEMA}", hint)])
+    document = read_report(path, data, SCHEMA, step("scan", "--all", "--json"))
     try:
         images: dict[str, list[ImageScan]] = {}
         for row in document["releases"]:
