@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from goldenami.childenv import find_program
 from goldenami.preflight.context import Context
 from goldenami.preflight.finding import Finding
 from goldenami.provision import all_operations
-from goldenami.provision.ansible import find_program
 
 
 def check_programs(context: Context) -> Iterator[Finding]:

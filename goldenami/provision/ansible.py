@@ -6,10 +6,8 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from goldenami.childenv import clean_environment
+from goldenami.childenv import clean_environment, find_program
 from goldenami.provision.fields import OneLine
 from goldenami.provision.operation import DoneHere, Operation, Payload, WorkHere
 from goldenami.provision.shell import Compilation, Script, Steps
@@ -131,12 +129,6 @@ class Ansible(Operation):
             *(("--check",) if dry else ()),
             str(PurePosixPath(self.playbook)),
         ]
-
-
-def find_program(name: str) -> str | None:
-    """Return the path of a program: of the environment that goldenami is installed in, or of the PATH."""
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
 
 
 def _result(status: int, text: str, failures: Sequence[str]) -> DoneHere:

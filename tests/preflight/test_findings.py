@@ -329,7 +329,7 @@ def test_a_program_that_operations_run_here(company: Company, monkeypatch: pytes
     recipe.write_text(recipe.read_text() + "software:\n  - ansible: plays\n")
     programs = company.path / "bin"
     programs.mkdir()
-    monkeypatch.setattr("goldenami.provision.ansible.sys.executable", str(programs / "python"))
+    monkeypatch.setattr("goldenami.childenv.sys.executable", str(programs / "python"))
     monkeypatch.setenv("PATH", str(programs))
     (found,) = company.find()
     assert (found.code, found.level, found.mark.file) == ("program", "error", "recipes/web.yaml")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from goldenami import ssh
+from goldenami.childenv import find_program
 from goldenami.errors import OperationFailed
 from goldenami.events import Event
 from goldenami.model import SshEndpoint
 from goldenami.provision import Handler, Stage, run_program
-from goldenami.provision.ansible import find_program
 from goldenami.provision.program import compile_program
 from goldenami.provision.stream import HereDue, Reader
 from goldenami.provision.trees import read_tree
