@@ -281,7 +281,7 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
             # Its result comes with the next run, which begins after it.
             found.append(f'[ "$first" -gt {index} ] || {{ event here {index}; end ok; }}')
             if bound.notify:
-                notified = "; ".join(f"notify {flags[name]}" for name in bound.notify)
+                notified = _notified(bound, flags)
                 found.append(f'[ "$first" -ne {index + 1} ] || case $changed in *" {index} "*) {notified} ;; esac')
             continue
         found.append(f'[ "$first" -gt {index} ] || {{\n{call}\n}}')
@@ -292,10 +292,14 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
 
 
 def _call(index: int, bound: BoundOperation, flags: dict[str, str]) -> str:
-    notified = "; ".join(f"notify {flags[name]}" for name in bound.notify) or ":"
     # Not as the condition of an if: there a shell ignores "set -e", even in subshells, and an apply would go on after a
     # failed command.
-    return f"operation {index}\ncase $? in 0) {notified} ;; esac"
+    return f"operation {index}\ncase $? in 0) {_notified(bound, flags)} ;; esac"
+
+
+def _notified(bound: BoundOperation, flags: dict[str, str]) -> str:
+    """Returns the code that notifies the handlers of an operation."""
+    return "; ".join(f"notify {flags[name]}" for name in bound.notify) or ":"
 
 
 def _flag(stage: Stage, handler: str) -> str:
