@@ -175,10 +175,17 @@ def _column(text: str, fields: Sequence[str], number: int) -> Iterator[None]:
 
 
 def _rate(text: str, inside: str) -> Rate:
-    match = re.fullmatch(r"([0-9]+) (minute|hour|day|week)s?", inside, re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]+) (minute|hour|day|week)(s?)", inside, re.IGNORECASE)
     if match is None:
         raise ValueError(f"found {text!r}, expected a rate, for example rate(12 hours) or rate(1 day)")
-    return _made_rate(text, int(match[1]) * _UNITS[match[2].lower()])
+    number, unit = int(match[1]), match[2].lower()
+    # EventBridge refuses the others ("Rate expressions reference" in its user guide), so they may be slips of the pen.
+    if (number == 1) == bool(match[3]):
+        right = f"rate({number} {unit}{'' if number == 1 else 's'})"
+        raise ValueError(
+            f"found {text!r}, expected {right}: the unit is singular after 1, and plural after other numbers"
+        )
+    return _made_rate(text, number * _UNITS[unit])
 
 
 def _made_rate(text: str, seconds: int) -> Rate:

@@ -81,6 +81,9 @@ def test_an_expression_that_ends() -> None:
         ("cron(0 3 ? * 6#7 *)", "found 7, expected 1 to 5"),
         ("rate(5)", "expected a rate, for example"),
         ("rate(0 hours)", "at least one minute"),
+        # "rate(1 hours) and rate(5 hour) aren't valid" (Rate expressions reference, EventBridge user guide)
+        ("rate(1 hours)", "expected rate(1 hour): the unit is singular after 1"),
+        ("rate(5 hour)", "expected rate(5 hours): the unit is singular after 1, and plural after other numbers"),
         ("30s", "has 1 fields"),
         ("0 3 *x * *", "day-of-month: found '*x', expected a number from 1 to 31 (column 5 of '0 3 *x * *')"),
         ("0 3 * * *MON", "found '*MON', expected a number from 0 to 7 or a name (column 9 of"),

@@ -168,6 +168,10 @@ def test_the_life_of_a_policy(rig: Rig) -> None:
             "interval must be one of",
         ),
         ({"CreateRule": {"CronExpression": "cron(0 3 * * * *)"}, "RetainRule": {"Count": 1}}, "must be ?"),
+        # A rule is of the form cron(…) only (CreateRule in the API reference): rates and other letters are none.
+        ({"CreateRule": {"CronExpression": "rate(12 or so hours)"}, "RetainRule": {"Count": 1}}, "regular expression"),
+        ({"CreateRule": {"CronExpression": "CRON(0 3 ? * MON *)"}, "RetainRule": {"Count": 1}}, "regular expression"),
+        ({"CreateRule": {"CronExpression": " cron(0 3 ? * MON *)"}, "RetainRule": {"Count": 1}}, "regular expression"),
         ({"CreateRule": {"Interval": 1, "IntervalUnit": "HOURS"}}, "RetainRule takes a count or an interval"),
         ({"CreateRule": {}, "RetainRule": {"Count": 1}}, "CreateRule takes"),
         ({"CreateRule": {"Interval": 1, "IntervalUnit": "HOURS"}, "RetainRule": {"Count": 1001}}, "less than or equal"),
