@@ -375,6 +375,57 @@ def test_dnf_a_release_of_the_distribution_is_a_variable(
     host.run(bind("repository", name="base", uris=[f"{web.url}/rpm/base"], key=key.armored))
 
 
+CORE = """[core]
+name=core
+mirrorlist=http://cdn.example/lists/$releasever
+gpgkey=http://cdn.example/key
+gpgcheck=1
+skip_if_unavailable=0
+"""
+
+
+@root
+@pytest.mark.nightly
+@pytest.mark.parametrize("way", ["mirror", "proxy"])
+def test_dnf_packages_come_from_the_network_of_the_build_and_nothing_of_it_stays(
+    host: Host, dnf: dict[str, Any], web: Served, key: Key, way: str
+) -> None:
+    """tests/provision/test_network.py has a short variant without a host."""
+    cdn = web.folder / f"cdn-{way}"
+    build_rpm(cdn / "core", f"only-{way}", "1.0", key=key)
+    build_rpm(cdn / "core", "gold", "3.0", key=key)
+    publish_rpms(cdn / "core", advisories=ADVISORY.format(version="3.0"))
+    (cdn / "key").write_text(key.armored)
+    (cdn / "lists").mkdir()
+    (cdn / "lists/9").write_text("http://cdn.example/core\n")
+    if way == "proxy":  # it is asked for whole URLs, and this server answers them from a folder of that name
+        (web.folder / "http:").mkdir(exist_ok=True)
+        (web.folder / "http:/cdn.example").symlink_to(cdn)
+    host.sh("mkdir -p /etc/dnf/vars; echo 9 >/etc/dnf/vars/releasever")
+    host.sh("cat >/etc/yum.repos.d/core.repo", CORE.encode())
+    before = host.sh("sha256sum /etc/yum.repos.d/*")
+    mirrors = {
+        "http://cdn.example/lists/$releasever": f"{web.url}/cdn-{way}/core",
+        "http://cdn.example": f"{web.url}/cdn-{way}",
+    }
+    network = BuildNetwork(mirrors=mirrors) if way == "mirror" else BuildNetwork(http=web.url)
+    every = PatchSpec.model_validate({"level": "all", "reboot": "never"})
+    used = network.mirrors
+    stages = [
+        patch_stage(every, os="rocky", mirrors=used),
+        Stage("software", (bind("package", name=f"only-{way}"),)),
+        closing_stage(every, os="rocky", mirrors=used),
+    ]
+    provision.run_program(host.connection, stages, network=network)
+    assert versions(host, "gold", f"only-{way}") == {"gold": "3.0-1", f"only-{way}": "1.0-1"}
+    assert host.sh("sha256sum /etc/yum.repos.d/*") == before
+    address = web.url.removeprefix("http://")
+    left = host.sh(f"grep -rlF {address} /etc /root /var/lib/goldenami-mirrored 2>/dev/null || :")
+    assert left == "/etc/yum.repos.d/base.repo", "the recipe's own repository is there, and the mirror is not"
+    host.sh("rm /etc/yum.repos.d/core.repo /etc/dnf/vars/releasever; rpm -e gold; dnf clean -q metadata")
+    host.run(bind("package", name="gold"))
+
+
 @root
 @pytest.mark.nightly
 def test_dnf_an_instance_upgrades_itself_as_the_recipe_says(
