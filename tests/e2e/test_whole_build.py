@@ -29,13 +29,34 @@ software:
   - name: what the user data made is there
     command: [test, -s, /opt/first/done]
   - template: {src: files/facts.j2, dest: /etc/facts, mode: "0644"}
+  - name: programs that log in, and one that dies, leave what sealing removes
+    script: {src: files/left.sh}
   - name: the SSH server gets another port
     file: {dest: /etc/ssh/sshd_config.d/port.conf, content: "Port 2222\\n"}
 image: {ssh_port: 2222}
 tests: [tests/whole_test.py]
 """
+LEAVE = """\
+#!/bin/sh -e
+mkdir -p /root/.docker /root/.config/containers /var/crash /var/lib/systemd/coredump /var/mail
+umask 077
+cd /root
+echo 'machine registry.example login me password other' >.netrc
+echo '//npm.example/:_authToken=abc' >.npmrc
+echo '{"auths": {"registry.example": {"auth": "eDp5"}}}' | tee .docker/config.json >.config/containers/auth.json
+head -c 100000 /dev/urandom >/var/crash/core.program.1
+head -c 100000 /dev/urandom >/var/lib/systemd/coredump/core.program.zst
+head -c 1000 /bin/sh >core
+echo 'From: cron' >/var/mail/root
+"""
+LEFT_PATHS = (
+    "/root/.netrc /root/.npmrc /root/.docker/config.json /root/.config/containers/auth.json /root/core "
+    "/var/crash/core.program.1 /var/lib/systemd/coredump/core.program.zst /var/mail/root"
+)
 TEST = """\
 import pytest
+
+PATHS = "LEFT_PATHS"
 
 
 def test_facts(host):
@@ -47,6 +68,16 @@ def test_facts(host):
 @pytest.mark.gate("image")
 def test_port(host):
     assert "port 2222" in host.check_output("sudo /usr/sbin/sshd -T").splitlines()
+
+
+@pytest.mark.gate("builder")
+def test_the_builder_has_what_sealing_removes(host):
+    assert host.run(f"sudo ls -d {PATHS}").rc == 0
+
+
+@pytest.mark.gate("image")
+def test_logins_dumps_and_mail_are_not_in_the_image(host):
+    assert host.run(f"sudo ls -d {PATHS} 2>/dev/null").stdout == ""
 
 
 @pytest.mark.gate("image")
@@ -66,9 +97,11 @@ software:
 
 
 def test_user_data_mirrors_facts_and_another_port_together(workspace: Workspace) -> None:
+    """And nothing in the image of what programs leave: logins, memory dumps, mail."""
     workspace.write("recipes/files/first.sh", USER_DATA)
     workspace.write("recipes/files/facts.j2", "{{ facts.kernel }} {{ facts.root_device }}\n")
-    workspace.write("recipes/tests/whole_test.py", TEST)
+    workspace.write("recipes/files/left.sh", LEAVE)
+    workspace.write("recipes/tests/whole_test.py", TEST.replace("LEFT_PATHS", LEFT_PATHS))
     workspace.recipe("whole", WHOLE)
     done = workspace.run("build", "whole", "--json")
     assert done.status == 0, done.stderr
