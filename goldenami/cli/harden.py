@@ -134,6 +134,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
         "needs": "a reboot" if control.reboot else "",
         "order": {False: "", True: "after the others", "of-all": "after all others"}[control.last],
         "not where": control.otherwise,
+        "not beside": ", ".join(name for one in control.excludes for name in one.packages),
         "written in": str(control.mark),
     }
     for label, value in facts.items():
@@ -347,6 +348,7 @@ def _described(control: Control) -> dict[str, Any]:
         "needs_reboot": control.reboot,
         "last": control.last is not False,
         "not_applicable_because": control.otherwise or None,
+        "excludes": [{"packages": list(one.packages), "because": one.because} for one in control.excludes],
         "place": str(control.mark),
         "operations": [{"kind": _kind(bound), "title": bound.label} for bound in control.operations],
         "checks": [{"reads": check.reads, "expected": str(check.expected)} for check in control.checks],

@@ -16,6 +16,15 @@ from goldenami.provision.shell import Compilation, Steps, lines, sh
 
 
 @dataclass(frozen=True, slots=True)
+class Excluded:
+    """Packages that cannot be used together with a control. ``instead``: what to do in place of a waiver, or ""."""
+
+    packages: tuple[str, ...]
+    because: str
+    instead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """One hardening rule.
 
@@ -41,6 +50,7 @@ class Control:
     last: Literal[False, True, "of-all"] = False
     exclusive: str = ""
     site: Mapping[str, object] = field(default_factory=dict)
+    excludes: tuple[Excluded, ...] = ()
 
 
 WAIVER_ENDS_SOON: Final = datetime.timedelta(days=14)  # it is told from then on

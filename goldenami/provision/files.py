@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from goldenami.os import MANAGERS
+from goldenami.provision import demands
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
 from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -40,7 +41,8 @@ class _Contents(Operation):
             payloads["src"].sha256 if "src" in payloads else hashlib.sha256((self.content or "").encode()).hexdigest()
         )
         mode = {f"the mode of the file {self.dest}": self.mode} if self.mode else {}
-        return {self.dest: f"contents {data}", **mode}
+        contents = payloads.get("src", self.content or "")
+        return {self.dest: f"contents {data}", **mode, **demands.of_file(self.dest, contents)}
 
     def compile(self, to: Compilation) -> Steps:
         if self.src is not None:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from goldenami.provision.demands import kernel_module, kernel_setting, setting_path
 from goldenami.provision.fields import OneLine
 from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -40,12 +41,7 @@ class Sysctl(Operation):
 
     @property
     def path(self) -> str:
-        """The path below /proc/sys. The first dot or slash in the name decides which of them is the separator
-        (sysctl.d(5)).
-        """
-        separator = re.search(r"[./]", self.name)
-        dotted = separator is not None and separator[0] == "."
-        return "/proc/sys/" + (self.name.translate(str.maketrans("./", "/.")) if dotted else self.name)
+        return "/proc/sys/" + setting_path(self.name)
 
     @property
     def file(self) -> str:
@@ -55,7 +51,7 @@ class Sysctl(Operation):
         return f"/etc/sysctl.d/99-zz-{self.name.replace('/', '_').replace('*', 'all')}.conf"
 
     def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
-        return {f"the kernel setting {self.name}": " ".join(self.value.split())}
+        return kernel_setting(self.name, self.value)
 
     def compile(self, to: Compilation) -> Steps:
         contents = to.place(f"{self.name} = {self.value}\n".encode())
@@ -116,7 +112,7 @@ class KernelModule(Operation):
         return f"kernel_module {self.name} {self.state}"
 
     def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
-        return {f"the kernel module {self.name.replace('-', '_')}": self.state}
+        return kernel_module(self.name, self.state)
 
     def compile(self, to: Compilation) -> Steps:
         load, probe = f"/etc/modules-load.d/goldenami-{self.name}.conf", f"/etc/modprobe.d/goldenami-{self.name}.conf"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from goldenami.provision import demands
 from goldenami.provision.fields import AbsolutePath, OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import awk, is_gone, keep_attributes, write
 
@@ -65,6 +67,18 @@ class Mount(Operation):
         if self.state == "absent":
             return f"mount {self.path} absent"
         return " ".join(filter(None, ["mount", self.path, self.source, ",".join(self.options)]))
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        found = {f"the mount {self.path}": "absent" if self.state == "absent" else "present"}
+        for option in self.options:
+            name = option.removeprefix("no")
+            if name in ("dev", "suid", "exec"):
+                found[f"the mount option {name} of {self.path}"] = "no" if option.startswith("no") else "yes"
+        if "noexec" in self.options:
+            found.update(demands.not_executed(self.path))
+        if self.fstype is not None:
+            found.update(demands.kernel_module(self.fstype, "loaded"))  # the kernel loads it for the first mount
+        return found
 
     def compile(self, to: Compilation) -> Steps:
         check, apply = fstab_entry(to, self, self.source or "")

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from goldenami.provision import demands
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Steps, lines, sh
 from goldenami.provision.writing import no_file, place_file, same_file
 from goldenami.schedules.timing import check_crontab
@@ -51,6 +52,9 @@ class Cron(Operation):
 
     def title(self) -> str:
         return f"cron {self.name} " + ("absent" if self.state == "absent" else f"{self.schedule}")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return demands.shell_programs(self.command or "")
 
     def compile(self, to: Compilation) -> Steps:
         path = f"/etc/cron.d/{self.name}"

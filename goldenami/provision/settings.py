@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from goldenami.provision import demands
 from goldenami.provision.fields import AbsolutePath, OneLine
 from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -93,6 +94,10 @@ class Setting(Operation):
         return f"setting {self.path}: {self.key}{ending}"
 
     def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        if self.state == "present" and self.section is None and demands.is_ssh_server(self.path):
+            return demands.ssh_setting(self.key, self.value or "")
+        if self.state == "present" and (found := demands.of_file(self.path, self.written())):
+            return found
         key = self.key.lower() if self.form == "ssh" else self.key
         section = f" of {self.section}" if self.section else ""
         value = "absent" if self.state == "absent" else self.value if self.value is not None else "set"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from goldenami.provision import demands
 from goldenami.provision.fields import AbsolutePath, OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import VALIDATE, awk, keep_attributes, write
 
@@ -100,6 +102,9 @@ class Line(_Placed):
         shown = self.line if self.line is not None else f"/{self.regexp}/"
         return f"line in {self.path}: {shown}" + (" absent" if self.state == "absent" else "")
 
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return demands.of_file(self.path, self.line or "") if self.state == "present" else {}
+
     def compile(self, to: Compilation) -> Steps:
         file = sh("@path", path=self.path)
         if self.regexp is not None:
@@ -171,6 +176,9 @@ class Block(_Placed):
 
     def title(self) -> str:
         return f"block {self.marker} in {self.path}" + (" absent" if self.state == "absent" else "")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return demands.of_file(self.path, self.content or "")
 
     def compile(self, to: Compilation) -> Steps:
         begin, end = (f"{self.comment} {word} {self.marker} {self.comment_end}".strip() for word in ("BEGIN", "END"))

@@ -18,6 +18,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field, model_validator
 
+from goldenami.provision import demands
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
 from goldenami.provision.operation import Entry, Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -197,7 +198,13 @@ class Tree(Operation):
         return f"tree {self.dest}"
 
     def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
-        return {self._path(entry): _claim(entry) for entry in payloads["src"].tree or ()} if "src" in payloads else {}
+        found: dict[str, str] = {}
+        for entry in (payloads["src"].tree or ()) if "src" in payloads else ():
+            path = self._path(entry)
+            found[path] = _claim(entry)
+            if entry.payload is not None:
+                found.update(demands.of_file(path, entry.payload))
+        return found
 
     def misfit(self, payloads: Mapping[str, Payload]) -> str | None:
         if "src" in payloads and not payloads["src"].tree:

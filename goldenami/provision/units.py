@@ -12,8 +12,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from goldenami.provision import demands
 from goldenami.provision.fields import Account, OneLine, UnitName
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import no_file, place_file, same_file, write
 
@@ -41,6 +42,10 @@ class _Contents(Operation):
             )
         return self
 
+    def _demands(self, path: str, payloads: Mapping[str, Payload]) -> dict[str, str]:
+        """Return the claims of the contents. ``path``: of the file."""
+        return demands.of_file(path, payloads.get("src", self.content or ""))
+
     def contents(self, to: Compilation) -> Script:
         if self.src is not None:
             return to.payload("src")
@@ -60,9 +65,15 @@ class Unit(_Contents):
     def title(self) -> str:
         return f"unit {full_name(self.name)}" + (" absent" if self.state == "absent" else "")
 
+    @property
+    def path(self) -> str:
+        return f"/etc/systemd/system/{full_name(self.name)}"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {f"the unit {full_name(self.name)}": self.state, **self._demands(self.path, payloads)}
+
     def compile(self, to: Compilation) -> Steps:
-        unit = full_name(self.name)
-        path = f"/etc/systemd/system/{unit}"
+        unit, path = full_name(self.name), self.path
         if self.state == "absent":
             return Steps(
                 sh("[ ! -e @path ] && [ ! -L @path ] || { detail='is there'; return 1; }", path=path),
@@ -120,9 +131,15 @@ class DropIn(_Contents):
     def title(self) -> str:
         return f"dropin {full_name(self.unit)} {self.name}" + (" absent" if self.state == "absent" else "")
 
+    @property
+    def path(self) -> str:
+        return f"/etc/systemd/system/{full_name(self.unit)}.d/{self.name}.conf"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return self._demands(self.path, payloads)
+
     def compile(self, to: Compilation) -> Steps:
-        unit = full_name(self.unit)
-        path = f"/etc/systemd/system/{unit}.d/{self.name}.conf"
+        unit, path = full_name(self.unit), self.path
         if self.state == "absent":
             return no_file(path, RELOAD)
         contents = self.contents(to)
@@ -161,6 +178,9 @@ class Timer(Operation):
 
     def title(self) -> str:
         return f"timer {self.name} " + ("absent" if self.state == "absent" else f"{self.on_calendar}")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return demands.executed(self.command[0]) if self.command is not None else {}
 
     def compile(self, to: Compilation) -> Steps:
         base = f"/etc/systemd/system/{self.name}"

@@ -2,8 +2,8 @@
 
 Hardening runs after ``software``. So a control that removes a package of the recipe would win, and the image would be
 released without it. Only contradictions that the recipe itself shows are found here, such as one package that is both
-installed and removed. After the hardening a builder checks all of ``agents`` and ``software`` again
-(``provision.Recheck``), which finds the others.
+installed and removed, or a package that the control excludes. After the hardening a builder checks all of ``agents``
+and ``software`` again (``provision.Recheck``), which finds the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from goldenami.hardening import Control
+from goldenami.hardening import Control, Excluded
 from goldenami.model import Mark
 from goldenami.provision import BoundOperation, Stage
 from goldenami.recipe.problems import Problems
@@ -27,27 +27,58 @@ class Claim:
     control: Control | None = None
 
 
-def claims_of(controls: Iterable[Control]) -> Mapping[str, Claim]:
-    """Return the claims of controls by name. A control whose ``applies`` only the host can answer is left out."""
-    return _claims((bound, control) for control in controls if not control.applies for bound in control.operations)
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """What controls make of a host: their claims, and the packages that they exclude, both by name."""
+
+    claims: Mapping[str, Claim]
+    excluded: Mapping[str, tuple[Control, Excluded]]
 
 
-def check_conflicts(problems: Problems, software: Iterable[Stage], forced: Mapping[str, Claim]) -> None:
-    """Report each operation of ``software`` that a control undoes, with the place of both. ``forced``: the claims of
-    the controls."""
+def forced_by(controls: Iterable[Control]) -> Forced:
+    """Return what controls make of a host. A control is left out if it never applies. One whose ``applies`` only the
+    host can answer is not: it applies on most hosts.
+    """
+    applied = [control for control in controls if control.applies != "false"]
+    claims = _claims((bound, control) for control in applied for bound in control.operations)
+    excluded = {name: (c, one) for c in reversed(applied) for one in c.excludes for name in one.packages}
+    return Forced(claims, excluded)
+
+
+def check_conflicts(problems: Problems, software: Iterable[Stage], forced: Forced) -> None:
+    """Report each operation of ``software`` that a control undoes or excludes, with the place of both."""
     wanted = _claims((bound, None) for stage in software for bound in stage.operations)
     found: dict[tuple[Mark, str], list[tuple[str, Claim, Claim]]] = {}
     for name, claim in wanted.items():
-        other = forced.get(name)
+        other = forced.claims.get(name)
         if other is not None and other.value != claim.value and other.control is not None:
             found.setdefault((claim.bound.mark, other.control.id), []).append((name, claim, other))
     for group in found.values():
         _report(problems, group)
+    for name, claim in wanted.items():
+        package = _package(name, claim, wanted)
+        if package in forced.excluded and (claim.bound.mark, forced.excluded[package][0].id) not in found:
+            _report_excluded(problems, claim, package, *forced.excluded[package])
+        elif name != f"package {package}":
+            _report_removed(problems, claim, package, forced.claims.get(f"package {package}"))
 
 
 def _claims(operations: Iterable[tuple[BoundOperation, Control | None]]) -> dict[str, Claim]:
     """Return the claims by name. A later operation replaces the claim of an earlier one, as it does on the host."""
     return {name: Claim(value, bound, control) for bound, control in operations for name, value in bound.claims.items()}
+
+
+def _package(name: str, claim: Claim, wanted: Mapping[str, Claim]) -> str:
+    """Return the package that a claim needs; "" for none. A unit that runs needs the package of its name, unless the
+    recipe writes the unit, or says itself what is with the package.
+    """
+    kind, _, rest = name.partition(" ")
+    if kind == "package" and claim.value == "present":
+        return rest
+    if not kind.endswith(".service") or rest != "enabled" or claim.value != "yes" or f"the unit {kind}" in wanted:
+        return ""
+    package = kind.removesuffix(".service")
+    return "" if f"package {package}" in wanted else package
 
 
 def _report(problems: Problems, group: list[tuple[str, Claim, Claim]]) -> None:
@@ -56,17 +87,36 @@ def _report(problems: Problems, group: list[tuple[str, Claim, Claim]]) -> None:
     assert control is not None
     what = "; ".join(_difference(name, claim.value, other.value) for name, claim, other in group)
     message = f"{claim.bound.label}: the control {control.id} ({other.bound.mark}) undoes it ({what})"
+    names = [name.partition(" ")[2] for name, _, _ in group]
+    problems.add_once(claim.bound.mark, message, _hint(control, _narrower(control, names)))
+
+
+def _report_removed(problems: Problems, claim: Claim, package: str, other: Claim | None) -> None:
+    """Report that a control removes the package of a unit. ``other``: the claim on the package, if there is one."""
+    if other is None or other.value != "absent" or other.control is None:
+        return
+    message = f"{claim.bound.label}: the control {other.control.id} ({other.bound.mark}) removes the package {package}"
+    problems.add_once(claim.bound.mark, message, _hint(other.control, _narrower(other.control, [package])))
+
+
+def _report_excluded(problems: Problems, claim: Claim, package: str, control: Control, excluded: Excluded) -> None:
+    message = f"{claim.bound.label}: the control {control.id} ({control.mark}) excludes {package}: {excluded.because}"
+    problems.add_once(claim.bound.mark, message, _hint(control, excluded.instead))
+
+
+def _hint(control: Control, instead: str) -> str:
+    """Return what to do about a conflict. ``instead``: a sentence about what is narrower than a waiver, or ""."""
     waiver = f'{control.id}: {{reason: "…", expires: YYYY-MM-DD}}'
     hint = f"Add `{waiver}` under hardening.waivers, or remove the operation."
-    lists = _variables(control.site, [name.partition(" ")[2] for name, _, _ in group])
-    if lists:
-        hint = f"Set the variable {lists[0]} under hardening.variables without it. Or: {hint[0].lower()}{hint[1:]}"
-    problems.add_once(claim.bound.mark, message, hint)
+    return f"{instead} Or: {hint[0].lower()}{hint[1:]}" if instead else hint
 
 
-def _variables(site: Mapping[str, object], names: list[str]) -> list[str]:
-    """Return the site variables that are lists with all of these names: they are narrower than a waiver."""
-    return [key for key, value in site.items() if isinstance(value, list) and all(name in value for name in names)]
+def _narrower(control: Control, names: list[str]) -> str:
+    """Return what to do in place of a waiver, if a site variable of the control is a list with all of these names."""
+    for variable, value in control.site.items():
+        if isinstance(value, list) and all(name in value for name in names):
+            return f"Set the variable {variable} under hardening.variables without it."
+    return ""
 
 
 def _difference(name: str, here: str, there: str) -> str:

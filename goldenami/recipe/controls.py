@@ -78,6 +78,19 @@ class AppliesSpec(Spec):
     otherwise: str = Field(min_length=1, description="Why the control does not apply then. The manifest records it.")
 
 
+class ExcludesSpec(Spec):
+    """Packages that cannot be used together with a control."""
+
+    packages: list[str] | str = Field(
+        description="Names of the packages: a list, or an expression that gives one. A recipe that installs one of "
+        "them is refused, also by an agent."
+    )
+    because: str = Field(min_length=1, description="Why they cannot be used: a part of a sentence.")
+    instead: str | None = Field(
+        None, min_length=1, description="What to do in place of a waiver: a sentence. Default: a waiver."
+    )
+
+
 class ControlSpec(Spec):
     """One control: its reason, its operations and its check."""
 
@@ -112,6 +125,9 @@ class ControlSpec(Spec):
     )
     applies: AppliesSpec | None = Field(
         None, description="Condition for the control to apply. Default: it always applies."
+    )
+    excludes: tuple[ExcludesSpec, ...] = Field(
+        (), description="Packages that cannot be used together with the control."
     )
     exclusive: Name | None = Field(
         None, description="Name of an exclusive group, such as firewall. Exactly one control of the group is chosen."

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from goldenami.hardening import Check, Control, Hardening, Waiver
+from goldenami.hardening import Check, Control, Excluded, Hardening, Waiver
 from goldenami.model import Mark
 from goldenami.nextstep import step
 from goldenami.os import SYSTEMS, serving
@@ -264,8 +264,9 @@ def _bound(inner: Scope, written: Written, site: Namespace, os: OsId) -> Control
         inner.renderer.used.add("site")  # the result has their values
     found = _operations(inner, written, spec, os)
     checks = _checks(inner, written)
+    excludes = _excludes(inner, written, spec)
     applies = render_tree(inner, spec.applies.when if spec.applies else "", (*written.path, "applies", "when"))
-    if found is None or checks is None:
+    if found is None or checks is None or excludes is None:
         return None
     # All files of controls share one stage, so the names of their handlers get the name of the file as a prefix.
     stem = written.document.path.stem
@@ -285,7 +286,21 @@ def _bound(inner: Scope, written: Written, site: Namespace, os: OsId) -> Control
         last=spec.last,
         exclusive=spec.exclusive or "",
         site={name: site[name] for name in spec.variables if name in site},
+        excludes=excludes,
     )
+
+
+def _excludes(scope: Scope, written: Written, spec: ControlSpec) -> tuple[Excluded, ...] | None:
+    """Return the packages that cannot be used together with a control; None after a problem."""
+    found: list[Excluded] = []
+    for index, one in enumerate(spec.excludes):
+        at: NodePath = (*written.path, "excludes", index, "packages")
+        names = render_tree(scope, one.packages, at)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            scope.problems.add(written.document.mark(at), "packages: expected a list of names of packages")
+            return None
+        found.append(Excluded(tuple(names), one.because, one.instead or ""))
+    return tuple(found)
 
 
 def _operations(

@@ -25,7 +25,7 @@ from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import SETUP, BuildNetwork, PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
-from goldenami.recipe.conflicts import Claim, check_conflicts, claims_of
+from goldenami.recipe.conflicts import Forced, check_conflicts, forced_by
 from goldenami.recipe.context import base_names, environment_names, fact_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.expectspec import Expected
@@ -234,11 +234,11 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
 
 @dataclass(frozen=True, slots=True)
 class _Controls:
-    """What is made of the controls of a recipe: their stages, and what they claim (``conflicts``)."""
+    """What is made of the controls of a recipe: their stages, and what they make of a host (``conflicts``)."""
 
     hardening: Hardening
     stages: tuple[Stage, ...]
-    forced: Mapping[str, Claim]
+    forced: Forced
 
 
 def _controls(project: Project, hardened: Hardening) -> _Controls:
@@ -246,7 +246,7 @@ def _controls(project: Project, hardened: Hardening) -> _Controls:
     kept: dict[tuple[int, ...], _Controls] = project.kept.setdefault("controls", {})
     key = tuple(map(id, hardened.controls))  # the kept value has the controls, so the ids stay theirs
     if key not in kept:
-        kept[key] = _Controls(hardened, hardening_stages(hardened.controls), claims_of(hardened.controls))
+        kept[key] = _Controls(hardened, hardening_stages(hardened.controls), forced_by(hardened.controls))
     return kept[key]
 
 

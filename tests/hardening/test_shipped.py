@@ -110,6 +110,8 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     status, output = run(capsys, "harden", "explain", "firewall-ufw", "--json")
     [control] = json.loads(output)["controls"]
     assert control["exclusive"] == "firewall"
+    status, output = run(capsys, "harden", "explain", "time-chrony")
+    assert "not beside  systemd-timesyncd, ntp, ntpsec, openntpd\n" in output
 
 
 def test_unknown_names_have_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,117 @@ def test_the_solutions_that_are_told_work(write_project: Write, solution: str) -
     assert "package rsync" in [b.label for stage in loaded.provisioning["x86_64"] for b in stage.operations]
 
 
-@pytest.mark.parametrize("software", ["package: nginx-light", 'permissions: {path: /etc/crontab, files: "0600"}'])
+@pytest.mark.parametrize(
+    ("software", "control", "words"),
+    [
+        # The same setting in another form, or under another name.
+        ('sysctl: {name: net.ipv4.ip_forward, value: "1"}', "network-no-forwarding", "ip_forward: 1 here, 0 there"),
+        ('sysctl: {name: net/ipv4/ip_forward, value: "1"}', "network-no-forwarding", "ip_forward: 1 here, 0 there"),
+        (
+            'file: {dest: /etc/sysctl.d/70-vpn.conf, content: "# VPN\\n-net.ipv4.conf.*.rp_filter=2\\n"}',
+            "network-reverse-path",
+            "net.ipv4.conf.all.rp_filter: 2 here, 1 there; the kernel setting net.ipv4.conf.default.rp_filter",
+        ),
+        ("line: {path: /etc/sysctl.conf, line: net.ipv4.ip_forward = 1}", "network-no-forwarding", "1 here"),
+        ('setting: {path: /etc/sysctl.conf, key: kernel.sysrq, value: "1"}', "kernel-sysrq", "1 here, 0 there"),
+        (
+            'file: {dest: /etc/ssh/sshd_config.d/x.conf, content: "X11Forwarding yes\\nMatch User a\\nBanner no\\n"}',
+            "ssh-no-x11",
+            "x11forwarding of the SSH server: yes here, no there",
+        ),
+        # Modules that are blocked: by name, by a file, and by the filesystem that needs one.
+        ("kernel_module: {name: sctp, state: loaded}", "module-sctp", "sctp: loaded here, disabled there"),
+        ('file: {dest: /etc/modules-load.d/x.conf, content: "sctp"}', "module-sctp", "loaded here"),
+        (
+            "mount: {path: /srv/disc, source: /dev/xvdb, fstype: udf, options: [ro]}",
+            "module-udf",
+            "the kernel module udf: loaded here, disabled there",
+        ),
+        # Programs where no program starts.
+        (
+            'unit: {name: app, content: "[Service]\\nExecStart=-/tmp/app/run --now\\n"}',
+            "mount-temporary-files",
+            "programs in /tmp: started here, never started there",
+        ),
+        ("timer: {name: a, on_calendar: daily, command: [/dev/shm/a]}", "mount-shared-memory", "programs in /dev/shm"),
+        (
+            'cron: {name: a, schedule: "@daily", command: "test -e /x && A=1 /tmp/a"}',
+            "mount-temporary-files",
+            "programs in /tmp",
+        ),
+        ("mount: {path: /dev/shm, options: [exec]}", "mount-shared-memory", "exec of /dev/shm: yes here, no there"),
+        # Units that the profile masks, or whose package it removes.
+        (
+            "service: {name: systemd-journal-remote.socket, enabled: true}",
+            "journal-upload",
+            "systemd-journal-remote.socket masked: no here, yes there",
+        ),
+        ("service: {name: rsync, enabled: true}", "no-unneeded-services", "removes the package rsync"),
+        # Packages that do not work with a control, though none of its operations names them.
+        ("package: docker.io", "network-no-forwarding", "excludes docker.io: without forwarded packets, containers"),
+        ("package: nginx-light", "no-unneeded-services", "excludes nginx-light: it needs the package nginx"),
+        ("package: nfs-common", "no-unneeded-services", "it needs the package rpcbind"),
+        ("package: ufw", "firewall-nftables", "excludes ufw: programs that write firewall rules"),
+        ("package: ntpsec", "time-chrony", "excludes ntpsec: two programs that set the clock"),
+    ],
+)
+def test_what_a_control_makes_useless_is_an_error_in_any_form(
+    write_project: Write, software: str, control: str, words: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        load(write_project, "debian-12-level-2", software)
+    (problem,) = caught.value.problems
+    assert f"the control {control} (shipped:hardening/controls/" in problem.message
+    assert words in problem.message
+    assert problem.line == 6
+    assert f"`{control}: {{reason:" in (problem.hint or "").replace("add `", "Add `")
+
+
+@pytest.mark.parametrize(
+    ("software", "solution"),
+    [
+        ("package: docker.io", "variables: {container_interfaces: [docker0]}"),
+        ("package: podman", 'waivers: {network-no-forwarding: {reason: "rootless", expires: 2099-01-01}}'),
+        ('sysctl: {name: net.ipv4.ip_forward, value: "1"}', "variables: {container_interfaces: [docker0]}"),
+        ("package: nginx-light", "variables: {unwanted_services: [rsync]}"),
+        ("package: ufw", "choices: [firewall-ufw]"),
+        ("package: ntpsec", 'waivers: {time-chrony: {reason: "Kerberos", expires: 2099-01-01}}'),
+        (
+            'unit: {name: app, content: "[Service]\\nExecStart=/tmp/a\\n"}',
+            "variables: {}\n  waivers: {mount-temporary-files: {reason: a, expires: 2099-01-01}}",
+        ),
+    ],
+)
+def test_what_the_hints_say_solves_it(write_project: Write, software: str, solution: str) -> None:
+    assert load(write_project, "debian-12-level-2", software, f"  {solution}\n").name == "web"
+
+
+@pytest.mark.parametrize(
+    "software",
+    [
+        'permissions: {path: /etc/crontab, files: "0600"}',
+        'sysctl: {name: net.ipv4.conf.eth0.rp_filter, value: "2"}',  # the kernel takes the larger value
+        'unit: {name: app, content: "[Service]\\nExecStart=/bin/sh /tmp/x\\nExecReload=/opt/tmp/x\\n"}',
+        'file: {dest: /etc/ssh/sshd_config.d/10-x.conf, content: "Match User a\\nX11Forwarding yes\\n"}',
+        'file: {dest: /etc/modprobe.d/x.conf, content: "options sctp a=1\\ninstall udf /bin/false\\n"}',
+        "command: [/tmp/install.sh]",  # before the hardening
+        "package: python3-nftables",
+    ],
+)
 def test_what_fits_is_no_conflict(write_project: Write, software: str) -> None:
     assert load(write_project, "debian-12-level-2", software).name == "web"
+
+
+def test_a_unit_of_the_recipe_needs_no_package_of_its_name(write_project: Write) -> None:
+    own = 'unit: {name: rsync, content: "[Service]\\nExecStart=/opt/rsync/bin/rsync\\n"}'
+    assert load(write_project, "debian-12-level-1", f"{own}\n  - service: {{name: rsync, enabled: true}}").name == "web"
+
+
+def test_an_agent_is_software_too(write_project: Write) -> None:
+    text = f"{HEAD}agents: [chrony]\nhardening:\n  profiles: [debian-12-level-1]\n  choices: [time-timesyncd]\n"
+    project = recipe.load_project(write_project({"recipes/web.yaml": text}))
+    with pytest.raises(InvalidInput) as caught:
+        recipe.load(project, "web", recipe.environment(project))
+    [problem] = caught.value.problems
+    assert "the control time-timesyncd (shipped:hardening/controls/choices.yaml:" in problem.message
+    assert "excludes chrony: two programs that set the clock" in problem.message
