@@ -19,6 +19,7 @@ previous version cannot read the result, or if this version cannot read files of
 
     1   state.json: ec2, sessions, parameters, policies, settings, accounts; no format.json (up to 0.2.0)
     2   state.json: accounts, settings, sessions, and services by name; format.json
+    3   encrypted snapshots have a key for each block, and a seal of these keys; older ones are read as they are
 
 Only the same version of moto can read moto's pickles. They are not migrated.
 """
@@ -42,7 +43,7 @@ from goldenami_sandbox.errors import PROGRAM, SandboxError, StateError
 if TYPE_CHECKING:
     import logging
 
-FORMAT = 2
+FORMAT = 3
 _RESET = f"Delete the state with `{PROGRAM} reset`. Its images and instances are lost."
 _DEBOUNCE = 0.2  # seconds from a change until it is saved
 _ATTENTIVE = 30.0  # seconds after a call in which background work is checked every second
@@ -209,8 +210,8 @@ def _from_1(own: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: own[key] for key in ("accounts", "settings", "sessions")}, "services": services}
 
 
-# Conversions of state.json to the next format, by the old format. The node's files are the same in both formats.
-_MIGRATIONS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
+# Conversions of state.json to the next format, by the old format. The node reads the files of all these formats.
+_MIGRATIONS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1, 2: dict}
 
 
 # --- state.zip --------------------------------------------------------------------------------------------------------

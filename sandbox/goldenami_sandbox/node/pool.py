@@ -166,3 +166,12 @@ def clone_file(source: Path, target: Path) -> None:
             blocks.clone(old.fileno(), new.fileno())
     except FileExistsError:
         raise SandboxError(f"{target.name} exists already") from None
+
+
+def same_file(source: Path, target: Path) -> None:
+    """Make ``target`` the same contents as a file that nobody changes any more."""
+    try:
+        clone_file(source, target)
+    except SandboxError:
+        target.unlink(missing_ok=True)  # a filesystem that cannot clone
+        target.hardlink_to(source)

@@ -178,7 +178,7 @@ class RealNode:
         return self._snapshots.exists(snapshot)
 
     def blocks(self, snapshot: str) -> Mapping[int, str]:
-        return self._snapshots.index(snapshot).tokens
+        return self._snapshots.tokens(snapshot)
 
     def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
         return self._snapshots.read_block(snapshot, index, key)

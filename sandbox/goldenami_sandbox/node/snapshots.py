@@ -4,17 +4,20 @@
     snapshots/<id>/data         the stored blocks, each at its place; ciphertext if there is a key
     snapshots/<id>/index.json   size, tokens, facts, the key's fingerprint; written last, it makes the snapshot exist
 
-A block that equals the parent's, or that of another snapshot under the same key, is shared with that file by reflink,
-so it takes neither space nor time. Others keep their blocks when a snapshot is deleted, because the filesystem counts
-references. What EC2 calls incremental is counted against the parent alone.
+A block that equals one of the parent, or of another snapshot in the same form (plain, or encrypted under any key:
+``crypto``), is shared with that file by reflink, so it takes neither space nor time. Others keep their blocks when a
+snapshot is deleted, because the filesystem counts references. What EC2 calls incremental is counted against the parent
+alone, and only under the same key.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,33 +27,55 @@ from pathlib import Path
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.api import BLOCK_SIZE, DataKey, SnapshotFacts
-from goldenami_sandbox.node.crypto import BlockCipher, fingerprint
-from goldenami_sandbox.node.pool import Pool, clone_file
+from goldenami_sandbox.node.crypto import BlockCipher, Sealed, Sealing, fingerprint, seal, unseal
+from goldenami_sandbox.node.pool import Pool, clone_file, same_file
 from goldenami_sandbox.node.reuse import Reuse
 from goldenami_sandbox.node.volumes import Volumes, discard
+
+_TURNS = 16
+_NO_KEY = DataKey(bytes(32))  # in the place of a key where nothing is encrypted
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
     """The index of a snapshot. ``size``: bytes of the volume. ``tokens``: by block index.
 
-    ``key``: the fingerprint of the data key, None for plaintext.
+    ``key``: the fingerprint of the data key, None for plaintext. ``seal``: the keys of the blocks in the order of the
+    tokens; None for plaintext, and for a snapshot of format 2.
     """
 
     size: int
     key: str | None
     tokens: dict[int, str]
     facts: SnapshotFacts
+    seal: str | None = None
 
     def to_json(self) -> str:
-        return json.dumps(
-            {"size": self.size, "key": self.key, "facts": asdict(self.facts), "tokens": list(self.tokens.items())}
-        )
+        facts, tokens = asdict(self.facts), list(self.tokens.items())
+        return json.dumps({"size": self.size, "key": self.key, "facts": facts, "tokens": tokens, "seal": self.seal})
 
     @staticmethod
     def from_json(text: str) -> Index:
         value = json.loads(text)
-        return Index(value["size"], value["key"], dict(map(tuple, value["tokens"])), SnapshotFacts(**value["facts"]))
+        tokens = dict(map(tuple, value["tokens"]))
+        return Index(value["size"], value["key"], tokens, SnapshotFacts(**value["facts"]), value.get("seal"))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An index whose key is there. ``keys``: of its blocks, None for plaintext. ``plain``: the tokens of the blocks'
+    contents; None where only the contents tell them."""
+
+    index: Index
+    keys: Mapping[int, DataKey] | None
+    plain: Mapping[int, str | None]
+
+    def reader(self, handle: int) -> Callable[[int], bytes]:
+        """Return a function that returns the contents of a block of the open file ``data``."""
+        keys = self.keys
+        if keys is None:
+            return lambda i: blocks.read(handle, i)
+        return lambda i: BlockCipher(keys[i]).decrypt(i, blocks.read(handle, i))
 
 
 class Snapshots:
@@ -60,6 +85,11 @@ class Snapshots:
         self._pool = pool
         self._volumes = volumes
         self._reuse = Reuse()
+        self._lock = threading.Lock()
+        self._known_sealing: Sealing | None = None
+        self._learnt = False
+        # Copies of one snapshot are made one after the other: the first encrypts, and the others share its blocks.
+        self._turns = [threading.Lock() for _ in range(_TURNS)]
 
     def freeze(self, snapshot: str, volume: str) -> None:
         directory = self._directory(snapshot)
@@ -87,9 +117,11 @@ class Snapshots:
         else:
             with source.open("rb") as file:
                 handle = file.fileno()
+                plain: dict[int, str | None] = dict.fromkeys(blocks.allocated(handle))
                 size = source.stat().st_size
-                wanted = dict.fromkeys(blocks.allocated(handle))
-                index = self._encode(directory / "data", size, wanted, _reader(handle, None), shared_with, key)
+                index = self._encode(
+                    directory / "data", size, plain, lambda i: blocks.read(handle, i), shared_with, key
+                )
             discard(source)
         self._commit(directory, index)
         return index.facts
@@ -99,42 +131,48 @@ class Snapshots:
     ) -> SnapshotFacts:
         if self.exists(snapshot):
             return self.index(snapshot).facts
-        original = self._unlocked(source, source_key)
+        original = self._opened(source, source_key)
         self._pool.require(0)
         directory = self._directory(snapshot)
         directory.mkdir(exist_ok=True)
-        with (self._directory(source) / "data").open("rb") as file:
-            handle = file.fileno()
-            if key is None and source_key is None:
-                (directory / "data").unlink(missing_ok=True)
-                clone_file(self._directory(source) / "data", directory / "data")
-                count = len(original.tokens)
-                index = Index(original.size, None, original.tokens, SnapshotFacts(count, count, count * BLOCK_SIZE))
-            else:
-                shared_with, read = self._usable_parent(parent, key), _reader(handle, source_key)
-                made = self._reuse.translate(original.key, original.tokens, fingerprint(key) if key else None)
-                wanted = {i: made.get(i) for i in original.tokens}
-                index = self._encode(directory / "data", original.size, wanted, read, shared_with, key)
-                self._reuse.translated(original.key, original.tokens, index.key, index.tokens)
+        data, stored = directory / "data", self._directory(source) / "data"
+        tokens = original.index.tokens
+        if key is None and source_key is None:
+            data.unlink(missing_ok=True)
+            same_file(stored, data)
+            count = len(tokens)
+            index = Index(original.index.size, None, tokens, SnapshotFacts(count, count, count * BLOCK_SIZE))
+        elif key is not None and original.index.seal is not None:  # the ciphertext stays, its keys get another seal
+            data.unlink(missing_ok=True)
+            same_file(stored, data)
+            keys = original.keys or {}
+            made = [Sealed(token, keys[i], original.plain[i] or "") for i, token in tokens.items()]
+            known = self._tokens_of(self._usable_parent(parent, key))
+            facts = _facts(tokens, known)
+            index = Index(original.index.size, fingerprint(key), tokens, facts, seal(key, made))
+        else:
+            with self._turns[hash(source) % _TURNS], stored.open("rb") as file:
+                read, shared_with = original.reader(file.fileno()), self._usable_parent(parent, key)
+                index = self._encode(data, original.index.size, original.plain, read, shared_with, key)
         self._commit(directory, index)
         return index.facts
 
     def restore(self, snapshot: str, key: DataKey | None) -> Path:
         """Return a scratch file with the plain contents."""
-        index = self._unlocked(snapshot, key)
+        opened = self._opened(snapshot, key)
+        index, plain = opened.index, opened.plain
         target = self._pool.scratch / uuid.uuid4().hex
         data = self._directory(snapshot) / "data"
         if key is None:
             clone_file(data, target)
             return target
-        self._pool.require(len(index.tokens) * BLOCK_SIZE)
-        known = self._reuse.translate(index.key, index.tokens, None)
         try:
-            there = self._start(target, None, known, None)
+            there = self._start(target, plain, None, encrypted=False)
+            missing = [i for i in index.tokens if plain[i] is None or there.get(i) != plain[i]]
+            self._pool.require(len(missing) * BLOCK_SIZE)
             with data.open("rb") as old, target.open("r+b" if target.exists() else "xb") as new:
                 new.truncate(index.size)
-                read, handle = _reader(old.fileno(), key), new.fileno()
-                missing = [i for i in index.tokens if i not in known or there.get(i) != known[i]]
+                read, handle = opened.reader(old.fileno()), new.fileno()
                 _for_each(missing, lambda i: blocks.write(handle, i, read(i)))
                 _punch(handle, there.keys() - index.tokens.keys(), index.size)
         except BaseException:
@@ -180,10 +218,19 @@ class Snapshots:
             raise SandboxError(f"snapshot {snapshot} is damaged: its index.json cannot be read: {e}") from e
 
     def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
-        if index not in self._unlocked(snapshot, key).tokens:
+        opened = self._opened(snapshot, key)
+        if index not in opened.index.tokens:
             return blocks.ZERO
         with (self._directory(snapshot) / "data").open("rb") as file:
-            return _reader(file.fileno(), key)(index)
+            return opened.reader(file.fileno())(index)
+
+    def tokens(self, snapshot: str) -> dict[int, str]:
+        """Return the tokens of the blocks as a caller may know them: those of two keys cannot be compared."""
+        index = self.index(snapshot)
+        if index.seal is None or index.key is None:
+            return index.tokens
+        mark = index.key.encode()
+        return {i: hmac.digest(mark, token.encode(), "sha256")[:16].hex() for i, token in index.tokens.items()}
 
     def _usable_parent(self, parent: str | None, key: DataKey | None) -> str | None:
         """Return the parent if it exists and is stored with the same key, so that blocks can be shared with it."""
@@ -191,13 +238,31 @@ class Snapshots:
             return None
         return parent
 
-    def _unlocked(self, snapshot: str, key: DataKey | None) -> Index:
-        """Return the index if ``key`` is the right key. Raises SandboxError otherwise."""
+    def _tokens_of(self, snapshot: str | None) -> dict[int, str]:
+        return self.index(snapshot).tokens if snapshot else {}
+
+    def _opened(self, snapshot: str, key: DataKey | None) -> Opened:
+        """Return the index with the keys of its blocks if ``key`` is the right key. Raises SandboxError otherwise."""
         index = self.index(snapshot)
         if index.key != (fingerprint(key) if key else None):
             what = "is encrypted under another key" if index.key else "is not encrypted"
             raise SandboxError(f"snapshot {snapshot} {what if key else 'is encrypted: it needs its key'}")
-        return index
+        if key is None:
+            return Opened(index, None, index.tokens)
+        if index.seal is None:
+            return Opened(index, dict.fromkeys(index.tokens, key), dict.fromkeys(index.tokens))
+        try:
+            listed = dict(zip(index.tokens, unseal(key, index.seal), strict=True))
+        except ValueError as e:
+            raise SandboxError(f"snapshot {snapshot} is damaged: {e}") from e
+        return Opened(index, {i: one for i, (one, _) in listed.items()}, {i: plain for i, (_, plain) in listed.items()})
+
+    @property
+    def _sealing(self) -> Sealing:
+        with self._lock:
+            if self._known_sealing is None:
+                self._known_sealing = Sealing.of(self._pool.root / "sealing")
+            return self._known_sealing
 
     def _store_plain(self, source: Path, parent: str | None) -> Index:
         """Store the clone itself. It shares all blocks with the parent that were not written to."""
@@ -227,51 +292,62 @@ class Snapshots:
                 blocks.share(old, new, i)
 
     def _encode(
-        self, target: Path, size: int, wanted: Mapping[int, str | None], read: Callable[[int], bytes],
+        self, target: Path, size: int, plain: Mapping[int, str | None], read: Callable[[int], bytes],
         parent: str | None, key: DataKey | None,
     ) -> Index:  # fmt: skip
-        """Write blocks in their stored form. ``wanted``: the indices, and their tokens as far as they are known before.
+        """Write blocks in their stored form. ``plain``: the indices, and their contents' tokens as far as they are
+        known before.
 
         The file starts as a clone of the snapshot that has most of them, so that only the others are made.
         """
-        known = self.index(parent).tokens if parent else {}
-        tokens: dict[int, str] = {}
-        cipher = BlockCipher(key) if key else None
+        known = self._tokens_of(parent)
+        sealing = self._sealing if key else None
+        made: dict[int, Sealed] = {}  # without a key, the block's token is the contents'
+
+        def form(i: int, contents: str) -> Sealed:
+            return sealing.block(i, contents) if sealing else Sealed(contents, _NO_KEY, contents)
+
+        before = {i: form(i, contents) for i, contents in plain.items() if contents is not None}
+        wanted = {i: before[i].token if i in before else None for i in plain}
         target.unlink(missing_ok=True)
-        if not parent:
-            self._pool.require(len(wanted) * BLOCK_SIZE)
         try:
-            there = self._start(target, fingerprint(key) if key else None, wanted, parent)
+            there = self._start(target, wanted, parent, encrypted=key is not None)
+            made.update({i: block for i, block in before.items() if there.get(i) == block.token})
+            missing = [i for i in plain if i not in made]
+            if parent is None:
+                self._pool.require(len(missing) * BLOCK_SIZE)
             with target.open("r+b" if target.exists() else "xb") as file:
                 file.truncate(size)
                 handle = file.fileno()
 
                 def encode(i: int) -> None:
-                    plain = read(i)
-                    if plain == blocks.ZERO:
+                    contents = read(i)
+                    if contents == blocks.ZERO:
                         return
-                    stored = cipher.encrypt(i, plain) if cipher else plain
-                    tokens[i] = blocks.token(stored)
-                    if tokens[i] != there.get(i):
-                        blocks.write(handle, i, stored)
+                    made[i] = block = before.get(i) or form(i, blocks.token(contents))
+                    if block.token != there.get(i):
+                        blocks.write(handle, i, BlockCipher(block.key).encrypt(i, contents) if key else contents)
 
-                tokens.update({i: token for i, token in wanted.items() if token is not None and there.get(i) == token})
-                _for_each([i for i in wanted if i not in tokens], encode)
-                _punch(handle, there.keys() - tokens.keys(), size)
+                _for_each(missing, encode)
+                _punch(handle, there.keys() - made.keys(), size)
         except BaseException:
             discard(target)
             raise
-        return Index(size, fingerprint(key) if key else None, tokens, _facts(tokens, known))
+        ordered = {i: made[i] for i in sorted(made)}
+        tokens = {i: block.token for i, block in ordered.items()}
+        sealed = seal(key, ordered.values()) if key else None
+        return Index(size, fingerprint(key) if key else None, tokens, _facts(tokens, known), sealed)
 
     def _start(
-        self, target: Path, key: str | None, wanted: Mapping[int, str | None], parent: str | None
+        self, target: Path, wanted: Mapping[int, str | None], parent: str | None, *, encrypted: bool
     ) -> dict[int, str]:
         """Make ``target`` a clone of the snapshot that has most of the wanted blocks, and return that one's tokens.
 
         A parent is taken if no other has more. If there is none, nothing is made, and the result is empty.
         """
+        self._learn()
         found: list[tuple[int, bool, str, dict[int, str]]] = []
-        for name in dict.fromkeys([*([parent] if parent else []), *self._reuse.newest(key)]):
+        for name in dict.fromkeys([*([parent] if parent else []), *self._reuse.newest(encrypted=encrypted)]):
             with contextlib.suppress(SandboxError):  # deleted, or damaged: there are others, or none is needed
                 tokens = self.index(name).tokens
                 equal = sum(1 for i, token in tokens.items() if wanted.get(i) == token)
@@ -285,6 +361,18 @@ class Snapshots:
             discard(target)
         return {}
 
+    def _learn(self) -> None:
+        """Note the snapshots of an earlier process, once."""
+        with self._lock:
+            if self._learnt:
+                return
+            self._learnt = True
+        indices = sorted(self._pool.snapshots.glob("*/index.json"), key=lambda one: one.stat().st_mtime_ns)
+        for path in indices:
+            with contextlib.suppress(SandboxError):
+                index = self.index(path.parent.name)
+                self._reuse.stored(path.parent.name, encrypted=index.key is not None)
+
     def _commit(self, directory: Path, index: Index) -> None:
         """Make the snapshot exist, once its blocks are on the disk."""
         sync(directory / "data")
@@ -295,7 +383,7 @@ class Snapshots:
             os.fsync(file.fileno())
         new.rename(directory / "index.json")
         sync(directory)
-        self._reuse.stored(directory.name, index.key)
+        self._reuse.stored(directory.name, encrypted=index.key is not None)
 
     def _directory(self, snapshot: str) -> Path:
         self._volumes.path(snapshot)  # refuses what is not an id
@@ -323,13 +411,6 @@ def _punch(handle: int, indices: Iterable[int], size: int) -> None:
     for i in indices:
         if i * BLOCK_SIZE < size:
             blocks.punch(handle, i)
-
-
-def _reader(handle: int, key: DataKey | None) -> Callable[[int], bytes]:
-    if key is None:
-        return lambda i: blocks.read(handle, i)
-    cipher = BlockCipher(key)
-    return lambda i: cipher.decrypt(i, blocks.read(handle, i))
 
 
 def _digest(handle: int, index: int, tokens: dict[int, str]) -> str | None:

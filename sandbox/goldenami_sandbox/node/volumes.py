@@ -91,9 +91,10 @@ class Volumes:
 
 
 def discard(path: Path) -> None:
-    """Delete a file and free its blocks at once."""
+    """Delete a file and free its blocks at once. Contents that have another name stay there."""
     with contextlib.suppress(FileNotFoundError):
-        os.truncate(path, 0)
+        if path.stat().st_nlink == 1:
+            os.truncate(path, 0)
         path.unlink()
 
 

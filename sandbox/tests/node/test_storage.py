@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.api import BLOCK_SIZE, DataKey
+from goldenami_sandbox.node.crypto import BlockCipher, fingerprint
 
 pytestmark = pytest.mark.root
 Node = Any
@@ -142,6 +144,67 @@ def test_equal_blocks_are_made_once_and_shared(node: Node) -> None:
         node.call("delete_volume", volume)
 
 
+def test_copies_under_several_keys_share_their_ciphertext(node: Node) -> None:
+    keys, many = [DataKey(os.urandom(32)) for _ in range(4)], 64
+    node.call("create_volume", "vol-m", 1, None, None)
+    for index in range(many):
+        put(node, "vol-m", index, MARKER + os.urandom(BLOCK_SIZE - len(MARKER)))
+    snap(node, "snap-m", "vol-m", None)
+    node.call("copy_snapshot", "snap-m", None, "snap-m0", keys[0])
+    before = used(node)
+    node.call("copy_snapshot", "snap-m", None, "snap-m1", keys[1])  # of the plain one
+    node.call("copy_snapshot", "snap-m1", keys[1], "snap-m2", keys[2])  # of a copy
+    facts = node.call("copy_snapshot", "snap-m2", keys[2], "snap-m3", keys[3])
+    assert facts["stored_bytes"] == many * BLOCK_SIZE  # what EC2 says of it
+    assert used(node) - before < many * BLOCK_SIZE / 16
+    files = [pool_of(node) / f"snapshots/snap-m{number}" for number in range(4)]
+    assert len({(one / "data").read_bytes() for one in files}) == 1
+    assert all(MARKER not in (one / "data").read_bytes() for one in files)
+    assert not set(node.call("blocks", "snap-m0").items()) & set(node.call("blocks", "snap-m3").items())
+    with pytest.raises(RuntimeError, match="encrypted under another key"):
+        node.call("create_volume", "vol-m3", 1, "snap-m3", keys[0])
+    contents = node_block(node, "vol-m", 5)
+    for snapshot in ("snap-m", "snap-m0", "snap-m1", "snap-m2"):
+        node.call("delete_snapshot", snapshot)
+    assert node.call("read_block", "snap-m3", 5, keys[3]) == contents
+    # What is changed in one lineage is in no other.
+    node.call("create_volume", "vol-m3", 1, "snap-m3", keys[3])
+    put(node, "vol-m3", 5, b"changed")
+    assert snap(node, "snap-m4", "vol-m3", "snap-m3", keys[3])["changed_blocks"] == 1
+    assert node.call("read_block", "snap-m3", 5, keys[3]) == contents
+    assert node.call("read_block", "snap-m4", 5, keys[3]).startswith(b"changed")
+    for snapshot in ("snap-m3", "snap-m4"):
+        node.call("delete_snapshot", snapshot)
+    for volume in ("vol-m", "vol-m3"):
+        node.call("delete_volume", volume)
+
+
+def test_a_snapshot_of_format_2_is_read(node: Node) -> None:
+    """Its blocks are encrypted under the data key itself, and its index has no seal."""
+    key, other, contents = DataKey(os.urandom(32)), DataKey(os.urandom(32)), os.urandom(BLOCK_SIZE)
+    stored = BlockCipher(key).encrypt(3, contents)
+    directory = pool_of(node) / "snapshots/snap-o"
+    directory.mkdir()
+    with (directory / "data").open("wb") as file:
+        file.truncate(2**30)
+        blocks.write(file.fileno(), 3, stored)
+    facts = {"changed_blocks": 1, "full_blocks": 1, "stored_bytes": BLOCK_SIZE}
+    index = {"size": 2**30, "key": fingerprint(key), "facts": facts, "tokens": [[3, blocks.token(stored)]]}
+    (directory / "index.json").write_text(json.dumps(index))
+    assert node.call("read_block", "snap-o", 3, key) == contents
+    with pytest.raises(RuntimeError, match="encrypted under another key"):
+        node.call("read_block", "snap-o", 3, other)
+    node.call("copy_snapshot", "snap-o", key, "snap-o2", other)
+    assert node.call("read_block", "snap-o2", 3, other) == contents
+    node.call("create_volume", "vol-o", 1, "snap-o", key)
+    assert node_block(node, "vol-o", 3) == contents
+    assert snap(node, "snap-o3", "vol-o", "snap-o", key)["full_blocks"] == 1
+    assert node.call("read_block", "snap-o3", 3, key) == contents
+    for snapshot in ("snap-o", "snap-o2", "snap-o3"):
+        node.call("delete_snapshot", snapshot)
+    node.call("delete_volume", "vol-o")
+
+
 def test_invalid_requests_are_refused(node: Node) -> None:
     with pytest.raises(RuntimeError, match="does not exist"):
         node.call("freeze_snapshot", "snap-q", "vol-none")
@@ -217,7 +280,7 @@ def test_a_full_disk_harms_nothing_that_exists(small_disk: Path, new_node: Calla
     assert [again.call("read_block", "snap-r2", i, key) for i in (0, 128, 255)] == kept
     (small_disk / "others").unlink()
     assert again.call("copy_snapshot", "snap-r2", key, "snap-yes", None)["full_blocks"] == 256
-    again.call("limit_storage", 600 << 20)
+    again.call("limit_storage", 64 << 20)
     with pytest.raises(RuntimeError, match="NoRoom"):
         again.call("copy_snapshot", "snap-r2", key, "snap-no", None)
 
