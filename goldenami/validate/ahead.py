@@ -74,6 +74,7 @@ _FACTS = (
     "command -v /sbin/ip",
     "command -v cloud-init",
 )
+_FIRST_FACT = "uname -s"  # after which testinfra asks no more what kind of host this is
 _BOOTED = "systemctl is-system-running"
 
 
@@ -115,6 +116,9 @@ class Ahead:
         self._main = threading.get_ident()
         self._used: Counter[str] = Counter()
         self._commands: list[str] = []  # of the current test
+        self._body = 0  # how many of them its fixtures asked
+        self._given: dict[str, ShellAnswer | None] = {}  # to its body
+        self._replay: dict[str, ShellAnswer | None] | None = None  # the same, while the body runs again with them
         self._has_booted = self._has_facts = False
         self._seconds = 0.0  # that the host needed for the answers of the current test
         self._most = MOST_BODIES
@@ -150,6 +154,8 @@ class Ahead:
         self._current = self._numbers.get(item.nodeid, -1)
         self._used.clear()
         self._commands.clear()
+        self._body = 0
+        self._replay = None
         self._seconds = 0.0
         self._is_repeated = self._is_fresh = self._has_effect = False
         self._is_reading = promises_to_read(item)
@@ -172,30 +178,48 @@ class Ahead:
         finally:
             self._is_watched = before
 
+    def begin_body(self) -> None:
+        """Begin the body of the current test. Its fixtures are set up."""
+        self._body = len(self._commands)
+        self._given.clear()
+
     def begin_again(self) -> None:
         """Repeat the body of the current test."""
         self._used.clear()
         self._commands.clear()
+        self._body = 0
+        self._replay = None
         self._is_repeated = True
         self.forget()
+        self._next_copy = min(self._next_copy, self._current + 1)  # the tests after it have no copy any more
+
+    def begin_to_replay(self) -> None:
+        """Run the body of the current test once more, with the same answers. A command without one ends that."""
+        self._replay = dict(self._given)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the current test promises that it does nothing but read."""
+        return self._is_reading
 
     def is_definite(self) -> bool:
-        """Return whether the failure of the current test would be the same if it were repeated.
+        """Return whether the host would answer the same if the body of the current test were repeated.
 
-        The test did nothing but read packages, accounts, configuration and other things that do not change by
-        themselves, on a host whose boot has ended."""
-        if not self._is_reading or not self._commands or not all(map(is_settled, self._commands)):
-            return False  # what a test does that promises nothing may depend on anything
-        if not self._is_rehearsed():
+        The body read only packages, accounts, configuration and other things that do not change by themselves, on a
+        host whose boot has ended; or it asked nothing, since it looks at what a fixture has read. It did nothing else:
+        it promises that (mark ``reads``), or its rehearsal, in which the kernel watches it, was the same."""
+        asked = self._commands[self._body :]
+        if self._has_effect or not all(map(is_settled, asked)):
             return False
-        if not self._has_booted:
-            try:
+        try:
+            is_watched = (not asked or self._is_rehearsed()) if self._is_reading else not self._is_to_be_forgotten()
+            if is_watched and asked and not self._has_booted:
                 answer = self._ask(_BOOTED)
-            except ConnectionLost:  # the next command of a test finds it, too
-                self.close()
-                return False
-            self._has_booted = answer is not None and answer.done.text in ("running", "degraded")
-        return self._has_booted
+                self._has_booted = answer is not None and answer.done.text in ("running", "degraded")
+        except ConnectionLost:  # the next command of a test finds it, too
+            self.close()
+            return False
+        return is_watched and (self._has_booted or not asked)
 
     def take_seconds(self) -> float:
         """Return the seconds that the host needed for the answers since the last call."""
@@ -243,6 +267,14 @@ class Ahead:
         if threading.get_ident() != self._main:  # nobody knows when it asks
             self._has_effect = True
             return None
+        if self._replay is not None and (answer := self._replay.get(text)) is not None:
+            return answer
+        self._replay = None  # the body takes another course
+        answer = self._given[text] = self._take(text)
+        self._has_facts = self._has_facts or text == _FIRST_FACT  # testinfra keeps them, so later copies have them
+        return answer
+
+    def _take(self, text: str) -> ShellAnswer | None:
         self._commands.append(text)
         kind = kind_of(text, is_declared=self._is_reading)
         if kind is Kind.OTHER or self._is_alone:
@@ -460,8 +492,7 @@ class Ahead:
 
     def _rehearse(self) -> None:
         """Start the copy, with the tests from the current one on that promise to read."""
-        facts = () if self._has_facts else _FACTS  # later copies have those that testinfra keeps
-        self._has_facts = True
+        facts = () if self._has_facts else _FACTS
         if facts:
             self._submit(facts)
         end = self._end_of_reading()

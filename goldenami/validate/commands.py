@@ -463,11 +463,20 @@ _SETTLED_PROGRAMS = frozenset(
     + _words("cmp diff sshd visudo update-alternatives chage passwd crontab getcap getfacl")
 )
 _SETTLED_PLACES = ("/etc/", "/usr/", "/bin/", "/sbin/", "/lib", "/opt/", "/boot/", "/srv/", "/root/", "/home/")
+_UNSETTLED_FILES = ("/etc/mtab", "/etc/resolv.conf")  # of mounts, and of the network
+_DATABASES = ("passwd", "group", "shadow", "gshadow", "services", "protocols", "rpc")  # not those of names of hosts
+_OF_TIME = re.compile(r"-([acm](min|time)|newer.*|[ac]newer|used)")
 
 
 def _is_settled(words: list[str]) -> bool:
     program, arguments = _program(words[0]), words[1:]
     if program == "systemctl":
         return _first_of("is-enabled", "list-unit-files", "cat", "get-default")(arguments)
+    if program == "getent":
+        return arguments[:1] != [] and arguments[0] in _DATABASES
+    if program == "find" and any(_OF_TIME.fullmatch(a) for a in arguments):
+        return False
+    if any(a in _UNSETTLED_FILES for a in arguments):
+        return False
     paths = [a for a in arguments if a.startswith(("/", "~", "."))]
     return program in _SETTLED_PROGRAMS and all(f"{path}/".startswith(_SETTLED_PLACES) for path in paths)

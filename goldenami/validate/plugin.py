@@ -8,9 +8,9 @@ Tests may use:
 - ``@pytest.mark.gate("image", …)``: run the test at these gates only;
 - ``@pytest.mark.retry(times, delay=1.0)``: repeat a failed test up to ``times`` times, with ``delay`` seconds before
   each repetition. A test without the mark is repeated ``retries`` times (TestSettings), because services may still
-  start after a boot. One with the mark ``reads`` is not repeated if it read only what does not change by itself:
-  packages, accounts, configuration. Only the body is repeated, with the same fixtures. A test that passed only when it
-  was repeated is reported as flaky, never as passed;
+  start after a boot, but not if its failure is definite: its body read only what does not change by itself, such as
+  packages, accounts and configuration, or asked nothing. Only the body is repeated, with the same fixtures. A test that
+  passed only when it was repeated is reported as flaky, never as passed;
 - ``@pytest.mark.reads``: the test promises that it only reads, with its fixtures. See ``ahead``;
 - ``@pytest.mark.alone``: this test gets no answer that was read ahead. See ``ahead``.
 
@@ -252,6 +252,8 @@ class TestRun:
         test = self._outcomes[pyfuncitem.nodeid]
         left, delay = self._get_repetitions(pyfuncitem)
         reconnected = False
+        replayed: str | None = None  # the failure after which the body ran again with the same answers
+        self._ahead.begin_body()
         while True:
             try:
                 body(**arguments)
@@ -267,11 +269,21 @@ class TestRun:
             except (Exception, pytest.fail.Exception) as error:
                 if isinstance(error, pytest.xfail.Exception):
                     raise
-                pause = self._pause_before_repetition(pyfuncitem, delay) if left > 0 else None
+                if left <= 0:
+                    raise
+                failure = explain.describe_error(error)
+                if self._is_definite(pyfuncitem):
+                    if self._ahead.is_reading or failure == replayed:
+                        raise
+                    if replayed is None:  # perhaps it depends on the test's own memory
+                        replayed = test.first_failure = failure
+                        self._ahead.begin_to_replay()
+                        continue
+                pause = self._pause_before_repetition(pyfuncitem, delay)
                 if pause is None:
                     raise
                 left, delay_now = left - 1, pause
-                test.first_failure = test.first_failure or explain.describe_error(error)
+                test.first_failure = test.first_failure or failure
             with self._ahead.unwatched():
                 time.sleep(delay_now)
                 self._ahead.begin_again()
@@ -291,15 +303,21 @@ class TestRun:
     def _pause_before_repetition(self, item: pytest.Item, delay: float) -> float | None:
         """Return the pause in seconds before the next repetition, or None if the test must not be repeated.
 
-        Repetitions of tests without the mark "retry" share the budget of the run. A definite failure needs none."""
+        Repetitions of tests without the mark "retry" share the budget of the run."""
         if item.get_closest_marker("retry") is not None:
             return delay
-        with self._ahead.unwatched():
-            is_definite = self._budget < delay or self._ahead.is_definite()
-        if is_definite:
+        if self._budget < delay:
             return None
         self._budget -= delay
         return delay
+
+    def _is_definite(self, item: pytest.Item) -> bool:
+        """Return whether a failure needs no repetition, since the host would answer the same. With the mark "retry", a
+        test says itself how often it is repeated."""
+        if item.get_closest_marker("retry") is not None:
+            return False
+        with self._ahead.unwatched():
+            return self._ahead.is_definite()
 
     @contextmanager
     def _phase(self) -> Generator[None, None, None]:

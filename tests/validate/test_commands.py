@@ -184,6 +184,12 @@ def test_a_command_that_waits_is_told_apart() -> None:
         ("test -e /run/nginx.pid", False),
         ("test -e /var/lib/x", False),
         ("ps -A", False),
+        ("getent passwd root", True),
+        ("getent ahosts localhost", False),
+        ("find /etc -name '*.conf'", True),
+        ("find /etc -mmin -5", False),
+        ("cat /etc/hostname", True),
+        ("cat /etc/resolv.conf", False),
     ],
 )
 def test_what_does_not_change_by_itself(command: str, settled: bool) -> None:
