@@ -163,6 +163,11 @@ $(ANSIBLE_VENV)/.done: Makefile
 bench: setup-test ## Measure the sandbox, a whole build and the small commands, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python -m benchmarks.catalog
+	$(SUDO) $(BIN)/python -m benchmarks.packer
+
+.PHONY: bench-packer
+bench-packer: setup-test ## Compare a whole build with Packer's, and with what its longest chain of waits takes
+	$(SUDO) $(BIN)/python -m benchmarks.packer $(ARGS)
 
 .PHONY: bench-validate
 bench-validate: setup-test ## Compare 100 testinfra checks with one script that gathers their facts

@@ -71,11 +71,13 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Grid:
-    """The places of a release. ``copies``, ``shares``: accounts beside the home account, in each region."""
+    """The places of a release. ``copies``, ``shares``: accounts beside the home account, in each region.
+    ``more``: lines of the environment."""
 
     regions: int = 3
     copies: int = 0
     shares: int = 2
+    more: str = ""
 
     @property
     def targets(self) -> int:
@@ -107,6 +109,7 @@ class Grid:
             f'    home: {{account: "{HOME}", region: {self.places[0]}}}',
             "    network: {source_cidr: 192.0.2.7/32}",
             "    catalog: catalog",
+            *self.more.splitlines(),
             "    accounts:" if self.copies or self.shares else "",
         ]
         targets = [f"      - {{account: home, regions: [{listed}], kms_key: alias/golden-ami}}"]
