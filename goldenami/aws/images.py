@@ -307,13 +307,26 @@ def wait(
 
 
 def watch_copies(
-    ledger: Ledger, place: Place, ids: Collection[str], *, on_progress: OnProgress, is_new: bool
+    ledger: Ledger,
+    place: Place,
+    ids: Collection[str],
+    *,
+    on_progress: OnProgress,
+    is_new: bool,
+    forecast: waiters.Forecast | None = None,
 ) -> waiters.Watch:
     """Return the wait for copies, for a caller that looks itself, and then calls :func:`note`. ``is_new``: all of them
-    were created just now."""
+    were created just now. ``forecast``: of the copies of the same images into the region."""
     percent = _percentages(ledger.cloud, place)
     return waiters.Watch(
-        ledger.cloud, place, waiters.COPIES, ids, on_progress=on_progress, percent=percent, is_new=is_new
+        ledger.cloud,
+        place,
+        waiters.COPIES,
+        ids,
+        on_progress=on_progress,
+        percent=percent,
+        is_new=is_new,
+        forecast=forecast,
     )
 
 

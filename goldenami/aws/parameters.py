@@ -26,6 +26,7 @@ TEXT: Final = "text"
 MOST_VERSIONS: Final = 100  # that SSM keeps of one parameter
 _INTERVAL: Final = Interval(0.1, 1.5, 5.0)
 _AT_ONCE: Final = 10  # names of GetParameters
+_IN_A_FILTER: Final = 50  # values of a filter of DescribeParameters
 _EFFECTIVE_WITHIN: Final = 90.0  # seconds; SSM needs a few
 
 
@@ -83,6 +84,19 @@ def current_of(cloud: Cloud, place: Place, names: Iterable[str], *, decrypt: boo
         for parameter in cloud.call(place, "ssm", "GetParameters", request)["Parameters"]:
             found[str(parameter["Name"])] = Current(str(parameter["Value"]), int(parameter["Version"]))
     return found
+
+
+def with_tags(cloud: Cloud, place: Place, names: Iterable[str], wanted: Mapping[str, str]) -> frozenset[str]:
+    """Return those of the names whose parameters have all these tags. One call for many names. A parameter that is new
+    may be missing."""
+    listed = sorted(names)
+    by_tags = [{"Key": f"tag:{key}", "Values": [value]} for key, value in sorted(wanted.items())]
+    found: set[str] = set()
+    for start in range(0, len(listed), _IN_A_FILTER):
+        by_name = {"Key": "Name", "Option": "Equals", "Values": listed[start : start + _IN_A_FILTER]}
+        query = {"ParameterFilters": [by_name, *by_tags]}
+        found |= {str(one["Name"]) for one in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)}
+    return frozenset(found)
 
 
 def below(cloud: Cloud, place: Place, path: str) -> dict[str, str]:

@@ -139,6 +139,8 @@ class Cloud:
         self.crowds = Crowds(clock, retry, self._jitter)
         self.shares = Shares()
         self.durations: dict[str, float] = {}  # seconds that the last wait of each kind took (``waiters.Watched``)
+        # Parameters that were found to be ours: by place and name, the owner and what was found.
+        self.own_parameters: dict[tuple[Place, str], tuple[Any, ...]] = {}
         self._answers: Answers | None = None
         self._known_regions: frozenset[str] | None = None
         self._reach = Reach(clock, retry.unreachable)

@@ -80,6 +80,7 @@ _LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time
 _LATER: Final = 1.01  # looks are so much later than expected: the estimate may be a little short
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
 _NEVER_LONGER: Final = 600.0  # seconds between two looks, however long the estimate is
+_AFTER_THE_FIRST: Final = 1.5  # first pauses of waits behind another one, which learns something for them meanwhile
 _LONGEST_GUESS: Final = 60.0  # seconds of a pause that only the last wait of this kind gives
 
 
@@ -106,6 +107,7 @@ class Ahead:
         self._moved = False
         self._missing = False
         self._begin = (0.0, 0.0)  # seconds and percent: a resource may have begun long before the wait
+        self._forecast = 0.0  # until when the forecast of another wait counts
 
     def seen(self, elapsed: float, percents: Iterable[float], *, missing: bool = False) -> None:
         """Take the progress of the resources that are not ready. ``missing``: one of them is not visible."""
@@ -115,6 +117,19 @@ class Ahead:
         if percent is not None and self._percent is None and elapsed < self._usual:
             self._begin = (elapsed, percent)
         self._percent = percent
+
+    def expect(self, seconds: float) -> None:
+        """Take a forecast: the resource is probably ready after so many seconds of the wait."""
+        self._forecast = seconds * _LATER
+        self._step = min(0.05 * seconds, STANDARD.longest)
+
+    def ready_at(self, elapsed: float) -> float | None:
+        """Return after how many seconds of the wait the progress says that the resource is ready; None: unknown."""
+        since, before = self._begin
+        percent = self._percent
+        if percent is None or not self.knows:
+            return None
+        return elapsed + (elapsed - since) * (100.0 - percent) / (percent - before)
 
     @property
     def knows(self) -> bool:
@@ -128,11 +143,12 @@ class Ahead:
         self._usual = min(usual * STANDARD.factor, STANDARD.longest)
         if self._missing:
             return None
-        since, before = self._begin
-        percent = self._percent
-        if percent is not None and self.knows:
-            left = (elapsed - since) * (100.0 - percent) / (percent - before)
+        ready = self.ready_at(elapsed)
+        if ready is not None:
+            left = ready - elapsed
             return max(min(left * _LATER, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
+        if self._forecast > elapsed:
+            return max(min(self._forecast - elapsed, _NEVER_LONGER), usual)
         if self._until > elapsed:
             return max(min(self._until - elapsed, _LONGEST_GUESS), usual)
         if self._step:
@@ -146,12 +162,22 @@ LONGEST: Final = 48 * 3600.0  # seconds; copies of the largest volumes take many
 Percentages = Callable[[Collection[str], Sequence[Item]], Mapping[str, float]]
 
 
+@dataclass(slots=True)
+class Forecast:
+    """What the first of several waits has learnt for the others, whose resources were created with its own and take
+    about as long. ``begun``: whether there is a first one. ``seconds``: how long its wait takes in all."""
+
+    begun: bool = False
+    seconds: float | None = None
+
+
 class Watch:
     """A wait for resources, one look after the other: who calls :meth:`look` decides how the pauses pass.
 
     ``seen``: the last observation of each id, in the order of ``ids``. ``pause``: the seconds until the next look.
     The parameters are those of :func:`watch`. ``is_new``: the resources were created just now, so that the first look
-    is after a pause.
+    is after a pause. ``forecast``: of the waits for similar resources that began together. The first one reads the
+    progress, and the others look when it says that theirs are ready.
     """
 
     def __init__(
@@ -167,6 +193,7 @@ class Watch:
         interval: Interval = STANDARD,
         jitter: random.Random | None = None,
         is_new: bool = False,
+        forecast: Forecast | None = None,
     ) -> None:
         self.seen: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
         self._cloud = cloud
@@ -184,8 +211,13 @@ class Watch:
         self._began = cloud.clock()
         self._progress_only = _PROGRESS_ONLY if is_new else 0  # looks that may read the progress alone
         self.pause = 0.0
+        self._forecast = forecast if is_new else None
         if is_new and ids:
             self._set_pause(0.0)
+            if forecast is not None and forecast.begun:
+                self.pause = _AFTER_THE_FIRST * max(self.pause, STANDARD.first)
+            elif forecast is not None:
+                forecast.begun = True
 
     def look(self) -> bool:
         """Describe what is not ready yet. Return whether the wait has ended: everything is ready or has failed, or the
@@ -224,12 +256,18 @@ class Watch:
         in progress: one that failed is not. This takes the place of a few describes at most."""
         if not self._progress_only or self._percent is None:
             return False
+        if self._forecast is not None and self._forecast.seconds is not None and self._forecast.seconds > elapsed:
+            self._progress_only = 0
+            self._ahead.expect(self._forecast.seconds)
+            return True
         percentages = self._percent(ids, ())
         if not all(percentages.get(id, 100.0) < 100.0 for id in ids):
             self._progress_only = 0
             return False
         self._ahead.seen(elapsed, percentages.values())
         self._progress_only = 0 if self._ahead.knows else self._progress_only - 1
+        if self._forecast is not None and self._forecast.seconds is None:
+            self._forecast.seconds = self._ahead.ready_at(elapsed)
         for id in ids:
             self._note(replace(self.seen[id], percent=percentages[id]))
         return True

@@ -16,6 +16,7 @@ from typing import Any
 from goldenami.aws import kms, parameters
 from goldenami.aws.kinds import grant_prefix
 from goldenami.aws.ownership import Owner
+from goldenami.aws.parameters import Current
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.model import Environment, ImageManifest, Place
@@ -150,15 +151,16 @@ def _parameters(
             wanted[p.place][p.name] = recipe, None
 
     def ask(place: Place) -> tuple[dict[str, str], dict[str, str]]:
-        found = parameters.find_many(cloud, place, wanted[place])
-        foreign = {}
-        for name, value in found.items():
+        found = parameters.current_of(cloud, place, wanted[place])
+        differing: dict[str, dict[str, Current]] = defaultdict(dict)  # by recipe
+        for name, one in found.items():
             recipe, expected = wanted[place][name]
-            if value != expected:
-                reason = why_not_ours(cloud, catalog, owner, recipe, place, name, value)
-                if reason is not None:
-                    foreign[name] = reason
-        return found, foreign
+            if one.value != expected:
+                differing[recipe][name] = one
+        foreign: dict[str, str] = {}
+        for recipe, every in differing.items():
+            foreign |= why_not_ours(cloud, catalog, owner, recipe, place, every)
+        return {name: one.value for name, one in found.items()}, foreign
 
     answers = each(sorted(wanted), ask)
     values = {(place, name): value for place, (found, _) in answers.results.items() for name, value in found.items()}

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from goldenami.aws import images, parameters, tags
 from goldenami.aws.ownership import Owner
+from goldenami.aws.parameters import Current
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import CloudError, NameTaken, TargetsFailed
@@ -34,7 +35,7 @@ from goldenami.release.parameters import CHANNEL_PARAMETERS, NOT_OURS, parameter
 from goldenami.release.versions import Version
 
 _R = TypeVar("_R")
-ChannelValues = Mapping[Place, Mapping[str, str]]
+ChannelValues = Mapping[Place, Mapping[str, Current]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,8 @@ def check_channel(
     every = wanted.parameters(channel, *CHANNEL_PARAMETERS)
 
     def search(place: Place) -> list[str]:
-        found = parameters.find_many(cloud, place, every) if values is None else values.get(place, {})
-        reasons = (why_not_ours(cloud, catalog, owner, wanted.recipe, place, *one) for one in sorted(found.items()))
-        return [reason for reason in reasons if reason is not None]
+        found = parameters.current_of(cloud, place, every) if values is None else values.get(place, {})
+        return list(why_not_ours(cloud, catalog, owner, wanted.recipe, place, found).values())
 
     required = {target.place for target in wanted.targets if target.required}
     answers = _ask_all(wanted.targets, search, wanted.informed)
@@ -174,15 +174,12 @@ def _parameters(
     """Return the parameters of a version that exist: place, name and value; and those of a channel."""
     names_of, others = wanted.parameters(version), wanted.parameters(channel, *CHANNEL_PARAMETERS)
 
-    def read(place: Place) -> dict[str, str]:
-        return parameters.find_many(cloud, place, [*names_of, *others])
+    def read(place: Place) -> dict[str, Current]:
+        return parameters.current_of(cloud, place, [*names_of, *others])
 
     answers = _ask_all(wanted.targets, read, wanted.informed)
     found = [
-        (place, name, value)
-        for place, here in answers.items()
-        for name, value in sorted(here.items())
-        if name in names_of
+        (place, name, here[name].value) for place, here in answers.items() for name in sorted(here) if name in names_of
     ]
     return found, {place: {name: here[name] for name in others if name in here} for place, here in answers.items()}
 

@@ -32,7 +32,7 @@ from goldenami.agenda import Agenda
 from goldenami.aws import images, kms, snapshots
 from goldenami.aws.errors import QUEUE_CODES
 from goldenami.aws.ledger import Ledger
-from goldenami.aws.waiters import Item, Observation, Watch, failure
+from goldenami.aws.waiters import Forecast, Item, Observation, Watch, failure
 from goldenami.each import Failures
 from goldenami.errors import (
     CloudError,
@@ -150,6 +150,7 @@ class Distribution:
         self._timed: set[Place] = set()  # full places that are tried again after a pause
         self._began = time.monotonic()
         self._running = len(self._todo)
+        self._forecasts: dict[str, Forecast] = {}  # by region: its copies cross the same distance
         self._copies: dict[str, _Copies] = {}  # of the targets that have not ended, by label
         # The accounts that will copy the candidate, and those that will use the image of each target: an image is
         # shared with all of them at once.
@@ -325,8 +326,15 @@ class Distribution:
                 # Set now, before the other images of the target are available, so that gate 2 can start.
                 available.set_result(seen.id)
 
+        with self._mutex:
+            forecast = self._forecasts.setdefault(target.region, Forecast())
         wait = images.watch_copies(
-            self._ledger, target.place, list(copies.started), on_progress=progress, is_new=copies.is_new
+            self._ledger,
+            target.place,
+            list(copies.started),
+            on_progress=progress,
+            is_new=copies.is_new,
+            forecast=forecast if len(copies.started) == len(self._candidates) else None,
         )
         self._look_later(copies, wait)
 

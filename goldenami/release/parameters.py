@@ -12,7 +12,7 @@ new value after it has answered the call. Until then, SSM still returns the old 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,19 +117,40 @@ def why_not_ours(
     owner: Owner,
     recipe: str,
     place: Place,
-    name: str,
-    value: str,
-) -> str | None:
-    """Return why a parameter must not be changed, or None if it belongs to this catalog.
+    found: Mapping[str, Current],
+) -> dict[str, str]:
+    """Return why parameters of one place must not be changed, by name; those of this catalog are left out.
 
-    Its tags must be ours, and its value an image or a release of this catalog. The value of another program is kept,
-    also if the tags are ours, since that program replaced it on purpose.
+    Their tags must be ours, and their values an image or a release of this catalog. The value of another program is
+    kept, also if the tags are ours, since that program replaced it on purpose. A parameter that was found to be ours is
+    not read again while it has the same version.
     """
+    who = (owner.catalog, owner.environment)
+    unknown = {name: one for name, one in found.items() if cloud.own_parameters.get((place, name)) != (*who, one)}
+    listed: Collection[str] = ()
+    if len(unknown) > 1 and owner.catalog:
+        wanted = {tags.CATALOG: owner.catalog, tags.ENVIRONMENT: owner.environment}
+        listed = parameters.with_tags(cloud, place, unknown, wanted)
+    reasons: dict[str, str] = {}
+    for name, one in sorted(unknown.items()):
+        reason = None if name in listed else _not_ours_by_tags(cloud, owner, place, name, one.value)
+        reason = reason or _not_ours_by_value(cloud, catalog, owner, recipe, place, name, one.value)
+        if reason is not None:
+            reasons[name] = reason
+        else:
+            cloud.own_parameters[place, name] = (*who, one)
+    return reasons
+
+
+def _not_ours_by_tags(cloud: Cloud, owner: Owner, place: Place, name: str, value: str) -> str | None:
     # A new parameter may not show its tags yet.
-    own = cloud.look(lambda: parameter_tags(cloud, place, name))
-    answer = owner.of_tags(own or {})
-    if not answer.is_ours:
-        return f"Parameter {name} in {place} with the value {value} is {answer.reason}"
+    answer = owner.of_tags(cloud.look(lambda: parameter_tags(cloud, place, name)) or {})
+    return None if answer.is_ours else f"Parameter {name} in {place} with the value {value} is {answer.reason}"
+
+
+def _not_ours_by_value(
+    cloud: Cloud, catalog: Catalog, owner: Owner, recipe: str, place: Place, name: str, value: str
+) -> str | None:
     if name.endswith(("/version", "/manifest")):
         if _version_in(name, recipe, value) in catalog.versions(recipe):
             return None
@@ -243,7 +264,8 @@ class Parameters:
             return
         header, place = self._ledger.journal.header, parameter.place
         owner = Owner(header.catalog, header.environment)
-        reason = why_not_ours(self._cloud, self._catalog, owner, self._recipe, place, parameter.name, current.value)
+        found = {parameter.name: current}
+        reason = why_not_ours(self._cloud, self._catalog, owner, self._recipe, place, found).get(parameter.name)
         if reason is not None:
             raise CloudError(
                 f"{reason}. It is not changed",

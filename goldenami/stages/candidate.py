@@ -97,6 +97,9 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
         seen = images.wait(build.ledger, build.home, [image_id])[image_id]
         if not seen.ok:
             raise waiters.failure(seen, "image", build.home)
+        if build.recipe.image.imds == "v2" and seen.item.get("ImdsSupport") != "v2.0":
+            # Copies inherit it, so one call does it for all targets.
+            images.require_imds_v2(build.ledger, f"imds/{architecture}/candidate", build.home, image_id)
         build.ledger.delete_key(hosts.key_of("builder", architecture))
     return image_id
 

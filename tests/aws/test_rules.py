@@ -319,6 +319,15 @@ def test_a_long_last_wait_delays_no_short_one(tells: bool) -> None:
     assert max(after - before for before, after in itertools.pairwise(later)) <= 60.0
 
 
+def test_a_forecast_counts_until_the_own_progress_is_known() -> None:
+    ahead = waiters.Ahead(None, has_progress=True)
+    ahead.expect(240.0)
+    assert ahead.pause(60.0) == pytest.approx(182.4)
+    ahead.seen(242.4, [50.0])
+    assert ahead.pause(242.4) == pytest.approx(242.4 * 1.01)
+    assert (ahead.pause(7000.0) or 0.0) <= 600.0
+
+
 def test_waits_of_other_lengths_share_no_duration() -> None:
     assert waiters.DETACHED.kind != waiters.AVAILABLE.kind
 

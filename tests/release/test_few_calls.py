@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.distribution import OWNED, SHARED, Grid, run
+from benchmarks.distribution import CHANNEL, OWNED, SHARED, Grid, run, run_again
 from tests.worlds import events
 from tests.worlds.builds import a_world
 
@@ -20,6 +20,7 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
         a_world(tmp_path, patch, clock=clock) as world,
     ):
         figures = run(world, GRID)
+        again = run_again(world)
     shares = GRID.targets - GRID.owned
     stages = figures.by(0)
     assert stages["verify"] <= 5 * GRID.owned + SHARED["verify"] * shares
@@ -27,6 +28,13 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
     # A busy machine may move the time in other steps, so that a wait takes a few more looks.
     assert stages["clean up"] <= 25
     assert stages["copy"] <= 12 * GRID.owned + 2 * shares
+    # A candidate requires IMDSv2, and its copies inherit that. Others get permissions: its borrower, and the sharers.
+    assert figures.calls["copy", "ec2:ModifyImageAttribute"] <= GRID.copies + GRID.regions
+    # The first copy into a region tells when the others are probably ready.
+    assert figures.calls["copy", "ec2:DescribeSnapshots"] <= GRID.regions + 1 < GRID.owned
+    assert again.by(1)["ssm:DescribeParameters"] <= CHANNEL * GRID.targets + 1
+    assert "ssm:ListTagsForResource" not in again.by(1), "whose parameters are is asked for all of a place at once"
+    assert again.count <= figures.count + CHANNEL * GRID.targets
     assert figures.count <= 1.2 * GRID.needed_calls
     assert figures.clients < 20, "the accounts of a region share their clients"
     assert figures.threads < shares, "targets that use an image of another one wait without a thread"
