@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -59,6 +60,11 @@ class CallLog:
     def entries(self) -> list[dict[str, Any]]:
         with self._guard:
             return list(self._entries)
+
+    def load(self, entries: Iterable[dict[str, Any]]) -> None:
+        """Add the ``entries`` of another log, in memory only."""
+        with self._guard:
+            self._entries.extend(entries)
 
     def close(self) -> None:
         with self._guard:

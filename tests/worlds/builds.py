@@ -13,6 +13,7 @@ what SIGKILL does, seen from the cloud and from the journal. ``test_process`` ho
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -114,6 +115,10 @@ class Label(NamedTuple):
         return f"{self.service}:{self.action} #{self.ordinal} in {self.account}/{self.region}"
 
 
+# The clock of the machine may be set back in the middle of a test.
+_START = time.time() - time.monotonic()
+
+
 class Clock:
     """Virtual seconds since the epoch. Sleeping moves it, and gives other threads a turn.
 
@@ -124,11 +129,9 @@ class Clock:
         self._offset = 0.0
         self._mutex = threading.Lock()
         self.settle: Callable[[], object] = lambda: None
-        # The clock of the machine may be set back in the middle of a test.
-        self._start = time.time() - time.monotonic()
 
     def now(self) -> float:
-        return self._start + time.monotonic() + self._offset
+        return _START + time.monotonic() + self._offset
 
     def sleep(self, seconds: float) -> None:
         self.settle()
@@ -324,6 +327,25 @@ class Saved(NamedTuple):
     seconds: float
 
 
+Files = Mapping[str, tuple[bytes | None, int]]  # content (None: a directory) and mode, by path
+
+
+class Reached(NamedTuple):
+    """What a program made in an untouched world, and what is known of its process."""
+
+    files: Files
+    node: PaperNode
+    own: Mapping[str, Any]
+    services: Mapping[str, bytes]
+    seconds: float
+    calls: list[dict[str, Any]]
+    counted: Counter[tuple[str, ...]]
+    mutations: list[Label]
+    events: list[Event]
+    prepared: list[str]
+    proved: list[str]
+
+
 @dataclass
 class World:
     """One case after the other: ``fresh`` begins one."""
@@ -396,6 +418,68 @@ class World:
         shutil.copytree(self.path, path)
         self._saved.append(path)
         return Saved(path, self._node.copy(), *self.behind.dump(), self.clock.offset)
+
+    def inputs(self) -> tuple[object, ...] | None:
+        """What decides what a build makes in an untouched world: two worlds with the same can share it. None if this
+        world was used, or was given what this does not tell."""
+        host, node = self.host_work, self._node
+        environment = recipes.environment(recipes.load_project(self.path), "test")
+        assert node is not None
+        if (
+            self.paper.calls
+            or self.clock.offset
+            or self.cloud.ahead
+            or self.events
+            or self.gate.disturb is not None
+            or self.gate.recording is not None
+            or self.environment != environment
+            or type(host) is not PaperHostWork
+            or vars(host) != vars(PaperHostWork())
+            or node.gates
+            or node.failures
+            or node.on_volumes
+            or self.behind.settings.enforce_policies
+        ):
+            return None
+        files = tuple(read_files(self.path).items())
+        settings = json.dumps(self.behind.settings.to_json(), sort_keys=True)
+        return files, settings, tuple(self.accounts.items()), self.wire
+
+    def reached(self) -> Reached:
+        """The case as it is, for ``reach``."""
+        assert self._node is not None
+        assert self.behind.settle()
+        return Reached(
+            read_files(self.path),
+            self._node.copy(),
+            *self.behind.dump(),
+            self.clock.offset,
+            self.paper.calls,
+            Counter(self.cloud._count),
+            list(self.cloud.mutations),
+            list(self.events),
+            list(self.host_work.prepared),
+            list(self.host_work.proved),
+        )
+
+    def reach(self, made: Reached) -> None:
+        """Make an untouched world one in which all that was made."""
+        assert self._node is not None
+        self.clock.reset(made.seconds)
+        self._node.become(made.node)
+        sessions = self.behind.credentials.dump()
+        self.behind.load(made.own, made.services)
+        self.behind.credentials.load(sessions)
+        assert self.behind.settle()
+        self.behind.log.load(made.calls)
+        write_files(self.path, made.files)
+        self.project = recipes.load_project(self.path)
+        self.cloud.start_process()
+        self.cloud._count.update(made.counted)
+        self.cloud.mutations += made.mutations
+        self.events += made.events
+        self.host_work.prepared += made.prepared
+        self.host_work.proved += made.proved
 
     def other_machine(self, saved: Path | None = None) -> None:
         """A checkout of the project where nothing else is, or what was saved; what others left in the bucket is a while
@@ -532,6 +616,23 @@ class World:
             for c in self.paper.calls
             if not reads_only(c["service"], c["action"]) and Place(c["account"], c["region"]) not in PLACES
         ]
+
+
+def read_files(path: Path) -> Files:
+    """All that is below a directory."""
+    found = sorted(path.rglob("*"))
+    content = {file: file.read_bytes() if file.is_file() else None for file in found}
+    return {str(file.relative_to(path)): (content[file], file.stat().st_mode & 0o777) for file in found}
+
+
+def write_files(path: Path, files: Files) -> None:
+    for name, (content, mode) in files.items():
+        file = path / name
+        if content is None:
+            file.mkdir(exist_ok=True)
+        else:
+            file.write_bytes(content)
+        file.chmod(mode)
 
 
 @contextmanager

@@ -74,10 +74,14 @@ class PaperNode:
     def copy(self) -> PaperNode:
         """Return a node with the same volumes, snapshots and guests, and a life of its own."""
         node = PaperNode()
-        with self._lock:
-            for name in ("volumes", "snapshots", "guests", "written", "on_volumes", "room", "_addresses", "_given"):
-                setattr(node, name, deepcopy(getattr(self, name)))
+        node.become(self)
         return node
+
+    def become(self, other: PaperNode) -> None:
+        """Replace the volumes, snapshots and guests of this node by copies of those of another node."""
+        with other._lock:
+            for name in ("volumes", "snapshots", "guests", "written", "on_volumes", "room", "_addresses", "_given"):
+                setattr(self, name, deepcopy(getattr(other, name)))
 
     def space(self) -> Space:
         return Space(0, self.room)
