@@ -96,7 +96,11 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
         )
         seen = images.wait(build.ledger, build.home, [image_id])[image_id]
         if not seen.ok:
-            raise waiters.failure(seen, "image", build.home)
+            error = waiters.failure(seen, "image", build.home)
+            if seen.state == "missing":  # its copies, if there are any, would be of another candidate than a new one
+                clean = step("clean", build.journal.build_id)
+                error.hint = f"Somebody deleted it. {clean} deletes the other resources of the build. Then build again."
+            raise error
         if build.recipe.image.imds == "v2" and seen.item.get("ImdsSupport") != "v2.0":
             # Copies inherit it, so one call does it for all targets.
             images.require_imds_v2(build.ledger, f"imds/{architecture}/candidate", build.home, image_id)
