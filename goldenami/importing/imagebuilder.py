@@ -229,6 +229,11 @@ def _translate(found: _Component, step: _Step) -> None:
         note("lost", found.file, step.line, f"{where}: its inputs lack {error}")
         return
     attempts = step.settings.get("maxAttempts")
+    if any(_asks_for_a_reboot(one) for one in made):
+        note(
+            "replaced", found.file, step.line, f"{where}: exit 194: the host reboots, and the script runs a second time"
+        )
+        made = [again for one in made for again in _with_reboot(one)]
     for one in made:
         title = {"name": f"{step.name}"} if step.name else {}
         retries = {"retries": min(attempts - 1, 10)} if isinstance(attempts, int) and attempts > 1 else {}
@@ -261,6 +266,19 @@ def _commands(given: Mapping[str, Any]) -> list[str]:
 def _bash(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     # AWSTOE runs the commands as one script of bash, as root; the status of the last one counts.
     return [{"script": {"content": "#!/bin/bash\n" + "\n".join(_commands(given)).rstrip("\n") + "\n"}}]
+
+
+def _asks_for_a_reboot(operation: Mapping[str, Any]) -> bool:
+    """Return whether a script can end with the status after which AWSTOE reboots the host and runs the step again."""
+    return "script" in operation and re.search(r"\bexit\s+194\b", operation["script"]["content"]) is not None
+
+
+def _with_reboot(operation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a script does for AWSTOE if it asks for a reboot: such a script can run twice."""
+    if not _asks_for_a_reboot(operation):
+        return [dict(operation)]
+    first = {"script": {**operation["script"], "statuses": [0, 194], "reboots": True}}
+    return [first, {"reboot": "always"}, dict(operation)]
 
 
 def _binary(given: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -75,6 +75,34 @@ def test_the_agent_validates(
     assert main(["import", "image-builder", str(DOCUMENT), "--os", "ubuntu"]) == 2, "another agent of that name"
 
 
+def test_a_script_that_asks_for_a_reboot_runs_again_after_it(tmp_path: Path) -> None:
+    """ "If you execute a reboot and return exit code 194 [...], the build will resume at the same action module step"
+    (action modules, EC2 Image Builder user guide)."""
+    path = tmp_path / "kernel.yaml"
+    path.write_text(
+        """
+name: Kernel
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Update
+        action: ExecuteBash
+        inputs:
+          commands:
+            - dnf -y update
+            - if needs-restarting -r; then exit 0; fi
+            - exit 194
+"""
+    )
+    draft = draft_agent(path, ["rocky"])
+    before, reboot, after = draft.recipe["operations"]["rocky"]
+    assert (before["script"]["statuses"], before["script"]["reboots"]) == ([0, 194], True)
+    assert reboot["reboot"] == "always"
+    assert after["script"] == {"content": before["script"]["content"]}
+    assert [(note.line, "exit 194" in note.text) for note in draft.replaced] == [(7, True)]
+
+
 @pytest.mark.parametrize("text", ["a: [", "[]", "name: x", "- 1", ""])
 def test_what_is_no_component_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.yaml"
