@@ -160,9 +160,10 @@ $(ANSIBLE_VENV)/.done: Makefile
 	@touch $@
 
 .PHONY: bench
-bench: setup-test ## Measure the sandbox, a whole build and the small commands, and print the results
+bench: setup-test ## Measure the sandbox, a whole build, the small commands and the site, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python -m benchmarks.catalog
+	$(BIN)/python -m benchmarks.site
 	$(SUDO) $(BIN)/python -m benchmarks.packer
 
 .PHONY: bench-packer

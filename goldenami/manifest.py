@@ -90,23 +90,32 @@ def dumps(manifest: ImageManifest) -> str:
 
 def loads(text: str | bytes, *, source: str = "manifest") -> ImageManifest:
     """Read a manifest from text, or from bytes in UTF-8. Raises ManifestError, as :func:`from_json` does."""
-    try:
-        form = json.loads(text)
-    except ValueError as error:  # JSONDecodeError, or bytes that are not UTF-8
-        raise ManifestError(f"{source}: not JSON: {error}", hint=_damaged(source)) from error
-    _check_schema(form, source)
     from pydantic import ValidationError  # here, because a list of releases reads no manifest
 
     try:
-        # From the text, not from ``form``: in strict mode only JSON's arrays may become tuples.
-        return _adapter().validate_json(text, strict=True)
+        # From the text, not from its values: in strict mode only JSON's arrays may become tuples.
+        made = _adapter().validate_json(text, strict=True)
     except ValidationError as error:
+        _check_text(text, source)
         problems = [f"{_path(p['loc'])}: {p['msg'][:1].lower()}{p['msg'][1:]}" for p in error.errors(include_url=False)]
         shown = "; ".join(problems[:_PROBLEMS_SHOWN])
         more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
         raise ManifestError(
             f"{source}: not a {MANIFEST_SCHEMA} manifest: {shown}{more}", hint=_damaged(source)
         ) from error
+    if made.schema != MANIFEST_SCHEMA:
+        _check_text(text, source)
+    return made
+
+
+def _check_text(text: str | bytes, source: str) -> None:
+    """Raise ManifestError if a text is no JSON, or not of this schema. It is read a second time only if it is not what
+    it should be."""
+    try:
+        form = json.loads(text)
+    except ValueError as error:  # JSONDecodeError, or bytes that are not UTF-8
+        raise ManifestError(f"{source}: not JSON: {error}", hint=_damaged(source)) from error
+    _check_schema(form, source)
 
 
 def _check_schema(form: object, source: str) -> None:

@@ -7,6 +7,7 @@ it is, because a wrong licence is worse than an unknown identifier.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _SAME: Final = """\
@@ -51,6 +52,7 @@ IDS: Final = frozenset(_KNOWN.values())
 """The identifiers that :func:`expression` can return, alone or in an expression."""
 
 
+@lru_cache(maxsize=4096)  # thousands of packages share some hundred licences
 def expression(name: str) -> str | None:
     """Return the SPDX licence expression of a name such as "GPL-2+ or MIT"; None if a part of it is not known."""
     words = re.split(r"(\s+(?:and|or)\s+|[()])", name.strip(), flags=re.IGNORECASE)

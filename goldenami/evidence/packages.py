@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -85,11 +86,16 @@ SYSTEM_TYPES: Final = frozenset(manager.package_type for manager in MANAGERS.val
 
 def purl(component: Component, inventory: Inventory) -> str:
     """Return the package URL of a component (https://github.com/package-url/purl-spec)."""
+    return _purl(component, inventory.system, inventory.release)
+
+
+@lru_cache(maxsize=20_000)  # a document and a page need each several times, and releases have most in common
+def _purl(component: Component, system: str, release: str) -> str:
     type, name, version, namespace = component.type, component.name, component.version, ""
     qualifiers: dict[str, str] = {}
     if type in SYSTEM_TYPES:
-        namespace = inventory.system
-        qualifiers = {"arch": component.architecture, "distro": f"{inventory.system}-{inventory.release}"}
+        namespace = system
+        qualifiers = {"arch": component.architecture, "distro": f"{system}-{release}"}
         epoch, colon, rest = version.partition(":")
         if colon and type == "rpm":
             version, qualifiers["epoch"] = rest, epoch

@@ -7,7 +7,7 @@ was rebuilt from the cloud has no packages and tests; then they are unknown, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -151,7 +151,10 @@ def _packages(
     order: Callable[[str], Any] | None,
     advisories: Mapping[str, Sequence[str]],
 ) -> tuple[ChangedPackage, ...]:
-    old, new = _versions(before), _versions(after)
+    # Nearly all packages are the same, so only the others are gathered by name: a site compares thousands of releases.
+    differ = {(one.name, one.version) for one in before} ^ {(one.name, one.version) for one in after}
+    names = {name for name, _ in differ}
+    old, new = _versions(before, names), _versions(after, names)
     return tuple(
         ChangedPackage(
             name,
@@ -160,16 +163,17 @@ def _packages(
             new.get(name, ()),
             tuple(advisories.get(name, ())),
         )
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        for name in sorted(names)
     )
 
 
-def _versions(packages: Sequence[Package]) -> dict[str, tuple[str, ...]]:
-    """Return the versions of each name. Kernels are installed in several; packages of two architectures in one."""
+def _versions(packages: Sequence[Package], names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the versions of each of these names. Kernels are installed in several; packages of two architectures in
+    one."""
     found: dict[str, set[str]] = {}
     for one in packages:
-        found.setdefault(one.name, set()).add(one.version)
+        if one.name in names:
+            found.setdefault(one.name, set()).add(one.version)
     return {name: tuple(sorted(versions)) for name, versions in found.items()}
 
 

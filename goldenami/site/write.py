@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -143,7 +144,7 @@ class _Writer:
         entries = sorted(self._entries, key=lambda one: one["time"], reverse=True)
         self._feed("feed.atom", site.title, site.environment.name, entries)
         document = {"schema": CATALOG_SCHEMA, "environment": site.environment.name, "made": timestamp(site.made)}
-        self._write("catalog.json", json.dumps({**document, "images": names}, indent=1, ensure_ascii=False) + "\n")
+        self._write("catalog.json", json.dumps({**document, "images": names}, ensure_ascii=False) + "\n")
         self._write(MARK, "goldenami wrote this folder, and replaces it as a whole.\n")
         return Written(self._pages, self._bytes, first)
 
@@ -324,7 +325,13 @@ def _link(label: str, site: Site) -> Markup:
 
 def _package_items(packages: Iterable[Package]) -> Markup:
     """Return the items of a list of packages: a template needs three times as long for the longest part of a page."""
-    return Markup("".join(f"<li>{escape(one.name)} {escape(one.version)}</li>\n" for one in packages))
+    return Markup("".join([_package_item(one.name, one.version) for one in packages]))
+
+
+@lru_cache(maxsize=20_000)
+def _package_item(name: str, version: str) -> str:
+    """Return one item. The releases of a recipe have most packages in common."""
+    return f"<li>{escape(name)} {escape(version)}</li>\n"
 
 
 def _component_rows(inventory: Inventory) -> Markup:
