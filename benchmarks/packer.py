@@ -126,7 +126,10 @@ class Bench:
             run.waits = self.limit(name, told, began)
         else:
             run = self._run(["packer", "build", "-color=false", self._template(turn)], self._packer(name))
-        run.calls = Counter(f"{call['service']}:{call['action']}" for call in self._calls(began))
+        calls = self._calls(began)
+        run.calls = Counter(f"{call['service']}:{call['action']}" for call in calls)
+        log = self.folder / f"{name.replace(', ', '-').replace(' ', '-')}-{turn}.calls.jsonl"
+        log.write_text("".join(json.dumps(call) + "\n" for call in calls))
         return run
 
     def _run(self, command: Sequence[str], more: Mapping[str, str]) -> Run:
@@ -321,7 +324,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--only", action="append", help="measure what begins with this, such as goldenami")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=Path, help="write the figures to this file; events and calls beside it")
     parser.add_argument("--history", type=Path, default=Path("build/bench/packer.jsonl"), help="add them to this file")
     parser.add_argument("--without-paper", action="store_true", help="leave out the delays of AWS")
     given = parser.parse_args()
@@ -344,8 +347,8 @@ def main() -> int:
                     runs[name].append(run)
                     print(f"turn {turn + 1}: {name:<40} {run.seconds:6.1f} s", flush=True)
             if given.json is not None:
-                for events in bench.folder.glob("*.jsonl"):
-                    shutil.copy(events, given.json.parent)
+                for log in bench.folder.glob("*.jsonl"):
+                    shutil.copy(log, given.json.parent)
         finally:
             control.down("bench", home=home / "sandbox")
     found = report(runs, paper)

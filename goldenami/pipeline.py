@@ -371,7 +371,7 @@ def make_images(
             build,
             candidates,
             copies.home_image,
-            lambda: [r for c in candidates for r in proof.boot_and_test(build, c, copies.home_image(c.architecture))],
+            lambda: proof.boot_at_home(build, candidates, copies.home_image),
         )
         distributed = copies.finish()
         proofs += proof.boot_elsewhere(build, candidates, distributed.placed)

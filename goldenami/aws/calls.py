@@ -314,7 +314,6 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         *_LAUNCH_TAGS,
         *_CHANGE_KEY,
     ),
-    _row("ec2:StopInstances", "stop the builder before the capture", (_BUILD,), (_B,), "instance ours"),
     _row("ec2:TerminateInstances", "end builders and test instances", (_BUILD, _RETIRE), (_B,), "instance ours"),
     _row(
         "ec2:ImportKeyPair",

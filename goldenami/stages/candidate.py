@@ -1,4 +1,4 @@
-"""Makes candidates from base images: launches, prepares, stops and captures a builder."""
+"""Makes candidates from base images: launches, prepares and captures a builder."""
 
 from __future__ import annotations
 
@@ -75,14 +75,15 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
 
 
 def capture(build: BuildContext, prepared: Prepared) -> str:
-    """Stop the builder, create the image, and terminate the builder when the image is available.
+    """Create the image of a builder, and terminate the builder when the image is available. Returns the image's id.
 
-    Returns the id of the image.
+    EC2 shuts the builder down while it takes the snapshots, so that its file systems are consistent: a stop before
+    that would only be waited for. One-time spot instances cannot be stopped anyway.
     """
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
         if build.ledger.existing(image_key(architecture)) is None:
-            stop(build, instance_id)
+            _check_builder(build, instance_id)
         image_id = images.create(
             build.ledger,
             image_key(architecture),
@@ -108,12 +109,8 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
     return image_id
 
 
-def stop(build: BuildContext, instance_id: str) -> None:
-    """Stop an on-demand builder, so that its root volume is consistent.
-
-    One-time spot instances cannot be stopped. CreateImage shuts them down while it copies.
-    Raises BuilderError if the builder does not exist any more.
-    """
+def _check_builder(build: BuildContext, instance_id: str) -> None:
+    """Raise BuilderError if the builder does not exist any more."""
     instance = instances.find(build.ledger, build.home, instance_id)
     if instance is None or instance.state not in ("running", "stopping", "stopped"):
         state = instance.state if instance else "deleted"
@@ -121,8 +118,6 @@ def stop(build: BuildContext, instance_id: str) -> None:
             f"builder {instance_id} is {state} before its capture, expected running or stopped",
             hint=f"Look in CloudTrail for the account that stopped it. {step('resume')} launches a new builder.",
         )
-    if instance.market == "on-demand":
-        instances.stop(build.ledger, f"stop/{instance_id}", build.home, instance_id)
 
 
 def image_key(architecture: Architecture) -> str:

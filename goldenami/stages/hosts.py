@@ -8,13 +8,16 @@ what the recipe adds for its builder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from goldenami import lifetime, ssh
 from goldenami.aws import autoscaling, instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
+from goldenami.each import all_of
 from goldenami.events import emit
 from goldenami.model import Architecture, Place, SshEndpoint
 from goldenami.recipe.secrets import fill
@@ -42,6 +45,7 @@ def launch(
     spot: bool = True,
     place: Place | None = None,
     in_group: bool = False,
+    access: Access | None = None,
 ) -> Host:
     """Launch a temporary instance and wait until EC2 reports that it runs.
 
@@ -51,29 +55,21 @@ def launch(
     ``volumes``: data volumes. ``kept_devices``: devices of the image whose volumes would outlive the instance.
     ``spot``: False launches an on-demand instance even if the recipe requests a spot instance. ``place``: where;
     None: the home account and region. The transport of the build must be for the same place. ``in_group``: an Auto
-    Scaling group launches it, with its service-linked role.
+    Scaling group launches it, with its service-linked role. ``access``: what :func:`prepare` returned for it.
     """
     ledger, there = build.ledger, place or build.home
-    at = "" if there == build.home else f"-{there.account}-{there.region}"
-    name = f"{purpose}{at}"
+    name = _named(build, purpose, there)
     key = f"{name}/{architecture}"
     ledger.delete_key(key)
     wanted, settings = build.recipe.builder[architecture], network.settings_in(build.environment, there)
-    # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
-    logins = _key_pairs(build, f"{name}-login-key")
-    host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
+    access = access or prepare(build, architecture, purpose, there)
+    logins, host_keys, subnets, groups = access.logins, access.host_keys, access.subnets, access.groups
     data = user_data(
         host_keys,
         lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
         login_keys=[pair.public_key for pair in logins[1:]],
         more=_more(build, architecture) if purpose == "builder" else "",
     )
-    subnets = network.subnets(build.cloud, there, settings)
-    ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
-    groups = settings.security_groups
-    if not groups:
-        source, group = build.transport.source(subnets[0]), f"{SECURITY_GROUP}{at}"
-        groups = (security_groups.create(ledger, group, there, vpc_id=subnets[0].vpc_id, source=source, ports=ports),)
     # Instance profiles are of the home account.
     profile = wanted.instance_profile or build.environment.instance_profile
     spec = LaunchSpec(
@@ -83,7 +79,7 @@ def launch(
         security_group_id=groups[0],
         more_groups=groups[1:],
         hop_limit=wanted.hop_limit,
-        key_name=keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key),
+        key_name=access.key_name,
         user_data=data,
         root_volume=root_volume,
         volume_key=volume_key,
@@ -115,6 +111,50 @@ def launch(
         region=there.region,
     )
     return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How an instance is reached: its subnets, the security groups, the name of the key pair, and the private keys."""
+
+    subnets: tuple[network.Subnet, ...]
+    groups: tuple[str, ...]
+    key_name: str
+    logins: list[ssh.KeyPair]
+    host_keys: list[ssh.KeyPair]
+
+
+def prepare(build: BuildContext, architecture: Architecture, purpose: str, place: Place | None = None) -> Access:
+    """Make what an instance needs before its launch: keys, and a security group if the environment names none. A second
+    call returns the same. ``place``: None: the home account and region."""
+    ledger, there = build.ledger, place or build.home
+    name = _named(build, purpose, there)
+    wanted, settings = build.recipe.builder[architecture], network.settings_in(build.environment, there)
+    # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
+    logins = _key_pairs(build, f"{name}-login-key")
+
+    def groups() -> tuple[tuple[network.Subnet, ...], tuple[str, ...]]:
+        subnets = network.subnets(build.cloud, there, settings)
+        if settings.security_groups:
+            return subnets, settings.security_groups
+        ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
+        source, key = build.transport.source(subnets[0]), _named(build, SECURITY_GROUP, there)
+        group = security_groups.create(ledger, key, there, vpc_id=subnets[0].vpc_id, source=source, ports=ports)
+        return subnets, (group,)
+
+    def key_name() -> str:
+        return keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key)
+
+    found: dict[str, Any] = {}
+    works: tuple[tuple[str, Callable[[], object]], ...] = (("groups", groups), ("key_name", key_name))
+    all_of(works, lambda one: found.update({one[0]: one[1]()}))
+    subnets, chosen = found["groups"]
+    host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
+    return Access(subnets, chosen, found["key_name"], logins, host_keys)
+
+
+def _named(build: BuildContext, what: str, place: Place) -> str:
+    return what if place == build.home else f"{what}-{place.account}-{place.region}"
 
 
 @contextmanager

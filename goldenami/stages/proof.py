@@ -7,7 +7,7 @@ copy of the target, or the image that is shared with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +24,16 @@ from goldenami.stages.replacing import on_a_host
 
 
 def boot_and_test(
-    build: BuildContext, made: Candidate, image_id: str, target: Target | None = None
+    build: BuildContext,
+    made: Candidate,
+    image_id: str,
+    target: Target | None = None,
+    *,
+    access: hosts.Access | None = None,
 ) -> tuple[TestReport, ...]:
     """Launch an instance of the image and run the recipe's tests and the tests of the sealing on it. With the suite
     reboot, reboot it and run tests again. Returns a report for each run. ``target``: where; None: home. The transport
-    of the build must be for the same place.
+    of the build must be for the same place. ``access``: what ``hosts.prepare`` returned for the instance.
 
     Raises TestsFailed if a test failed. A lost instance is replaced, and its results do not count. An image that passed
     in an earlier run is not booted again.
@@ -53,6 +58,7 @@ def boot_and_test(
                 kept_devices=kept,
                 spot=spot,
                 place=target.place if target is not None else None,
+                access=access,
             )
         reports = [build.host_work.prove(build, made, host)]
         if build.recipe.has_suite("reboot"):
@@ -65,6 +71,20 @@ def boot_and_test(
         reports = tuple(replace(report, place=target.label) for report in reports)
     build.journal.stage_done(record, image_id=image_id, reports=[*map(report_to_json, reports)])
     return reports
+
+
+def boot_at_home(
+    build: BuildContext, candidates: Sequence[Candidate], home_image: Callable[[Architecture], str]
+) -> list[TestReport]:
+    """Boot and test the images of the home account and region, all architectures at the same time. ``home_image``:
+    waits for an image; what its instance needs is made meanwhile. Raises the first failure."""
+
+    def prove(one: Candidate) -> tuple[TestReport, ...]:
+        is_done = build.journal.stage(f"proof/{one.architecture}") is not None
+        access = hosts.prepare(build, one.architecture, "proof") if not is_done else None
+        return boot_and_test(build, one, home_image(one.architecture), access=access)
+
+    return [report for reports in all_of(candidates, prove) for report in reports]
 
 
 def boot_elsewhere(build: BuildContext, candidates: Sequence[Candidate], placed: Sequence[Placed]) -> list[TestReport]:

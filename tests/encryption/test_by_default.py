@@ -66,14 +66,14 @@ def reload(world: World) -> None:
 
 
 class Volumes:
-    """Notes how the volumes of the builders are encrypted, when they are stopped."""
+    """Notes how the volumes of the builders are encrypted, when they are captured."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.keys: list[str | None] = []
 
     def __call__(self, label: Label, call: Call, serve: Any) -> Response:
-        if label.action == "StopInstances":
+        if label.action == "CreateImage":
             volumes = self._world.client("ec2", HERE).describe_volumes()["Volumes"]
             self.keys += [v.get("KmsKeyId") for v in volumes if v["Attachments"]]
         answer: Response = serve()
