@@ -1,5 +1,6 @@
 # The two main commands are `make demo` and `make test`. Both first install missing programs with apt and Python packages with
-# pip into .venv, and print what they install.
+# pip into .venv, and print what they install. Without root and sudo, `make demo` and `make test-unit` install no programs, name
+# what is missing, and go on with what this machine has.
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
@@ -8,7 +9,10 @@ SHELL := /bin/sh
 VENV  := .venv
 BIN   := $(VENV)/bin
 # Real instances need root: mounts, namespaces, loop devices. All other commands run as the current user.
-SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
+# sudo is used if it works without a password, or if there is a terminal to ask for it.
+ROOT  := $(filter 0,$(shell id -u))
+SUDO  := $(if $(ROOT),,$(shell command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; } && echo sudo))
+ROOTLESS := $(if $(ROOT)$(SUDO),,yes)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Dependencies have the versions and hashes of the lock files. With `make LOCK= …`, pip uses the versions that pyproject.toml allows.
 LOCK  ?= .ci/lock.txt
@@ -211,7 +215,9 @@ define apt_install
 	@missing=; for p in $(1); do \
 	  dpkg-query -W -f '$${Status}' "$$p" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
 	done; \
-	if [ -n "$$missing" ]; then \
+	if [ -n "$$missing" ] && [ -n "$(ROOTLESS)" ]; then \
+	  echo "Without root and sudo, nothing is installed. What needs these packages does not work:$$missing"; \
+	elif [ -n "$$missing" ]; then \
 	  echo "Installing with apt:$$missing"; \
 	  $(SUDO) apt-get update -qq && $(2) || exit 1; \
 	fi

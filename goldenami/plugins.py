@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from goldenami.errors import SandboxError, UsageError
+from goldenami.nextstep import step
 from goldenami.packages import entry_points
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class SandboxPlugin(Protocol):
         """Return the directory for files that must live and end with a sandbox of this machine: of the default one, or
         of the one at an endpoint. None if no sandbox of this machine has that endpoint. Creates and starts nothing."""
 
+    def instances(self, endpoint_url: str) -> tuple[str, str, str] | None:
+        """Return how instances run in the running sandbox of this machine that has an endpoint ("systemd", "none"),
+        what this machine lacks for a better way, and what to do about it. None if no such sandbox has it."""
+
     def variables(self, region: str, progress: Callable[[str], None]) -> Mapping[str, str]:
         """Start the sandbox if it does not run, and return the environment variables that direct an AWS client to it.
         Raises ``Error``."""
@@ -88,6 +93,20 @@ def sandbox_directory(endpoint_url: str | None, find: Find = installed) -> Path 
     """
     plugin = _sandbox(find)
     return plugin.directory(endpoint_url or None) if plugin is not None else None
+
+
+def require_instances(endpoint_url: str | None, find: Find = installed) -> None:
+    """Raises SandboxError if the endpoint is a sandbox of this machine to whose instances nothing can connect.
+
+    Does nothing for AWS, for any other cloud, and without an endpoint.
+    """
+    plugin = _sandbox(find) if endpoint_url else None
+    found = plugin.instances(endpoint_url) if plugin is not None and endpoint_url else None
+    if found is not None and found[0] == "none":
+        raise SandboxError(
+            f"no instance can be reached: this sandbox serves the APIs only ({found[1]})",
+            hint=f"{found[2]} Then start it again with real instances: {step('sandbox reset', '--yes')}".strip(),
+        )
 
 
 def sandbox_variables(region: str, progress: Callable[[str], None], find: Find = installed) -> dict[str, str]:

@@ -7,12 +7,13 @@ a missing program is an error that costs nothing.
 from __future__ import annotations
 
 import ipaddress
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from goldenami import extensions
+from goldenami import extensions, plugins
 from goldenami.aws import instance_connect, network, parameters, session_manager
 from goldenami.aws.network import Subnet
 from goldenami.aws.security_groups import Source
@@ -194,8 +195,9 @@ _KINDS: Mapping[type[TransportOptions], type[HostTransport]] = {
 def make_transport(environment: Environment, cloud: Cloud, place: Place | None = None) -> HostTransport:
     """Return the transport of an environment, to instances in a place; by default the home region. Connects to nothing.
 
-    Raises InvalidInput or NotFound for a secret that is missing.
+    Raises InvalidInput or NotFound for a secret that is missing, SandboxError for a sandbox without instances.
     """
+    plugins.require_instances(environment.connection.endpoint_url or os.environ.get("AWS_ENDPOINT_URL"))
     name, place = environment.network.transport, place or environment.home_place
     if name == DIRECT:
         return HostTransport(environment, cloud, place)

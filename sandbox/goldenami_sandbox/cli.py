@@ -111,11 +111,26 @@ def main() -> None:
     metavar="NAME=ID",
     help="Add an account to home (111111111111) and apps (222222222222). May be repeated. The sandbox keeps it.",
 )
+@click.option(
+    "--instances",
+    type=click.Choice(("auto", "systemd", "none")),
+    default="auto",
+    show_default=True,
+    help="How instances run: as containers with systemd, or not at all. auto: the best that this machine can do.",
+)
 @_JSON
 def up(
-    name: str, port: int | None, images: str, pending: tuple[str, ...], accounts: tuple[str, ...], as_json: bool
+    name: str,
+    port: int | None,
+    images: str,
+    pending: tuple[str, ...],
+    accounts: tuple[str, ...],
+    instances: str,
+    as_json: bool,
 ) -> None:
     """Start the sandbox, or change the settings of the running one.
+
+    Real instances need root. On a machine without it, the sandbox serves the APIs only, and says so.
 
     The first start downloads Debian from its archive (about 30 seconds) and caches it for all sandboxes. Later starts
     restore the state of the last stop and boot the instances that were running.
@@ -128,7 +143,15 @@ def up(
     found = control.find(name)
     releases = [item.strip() for item in images.split(",") if item.strip()]
     every = {**ACCOUNTS, **_accounts(accounts)}
-    info = control.up(name, port=port or 0, images=releases, settings=settings, accounts=every, progress=_print_message)
+    info = control.up(
+        name,
+        port=port or 0,
+        images=releases,
+        settings=settings,
+        accounts=every,
+        progress=_print_message,
+        instances=instances,
+    )
     if missing := [number for number in every.values() if number not in info.accounts.values()]:
         raise UsageError(
             f"--account: the sandbox {name!r} is already running without the account {missing[0]}",
@@ -170,6 +193,7 @@ def status(name: str, as_json: bool) -> None:
         return
     click.echo(f"sandbox    {facts['name']}  ({facts['endpoint']}, up for {_duration(facts['uptime_seconds'])})")
     click.echo(f"directory  {facts['directory']}")
+    click.echo(f"instances  {facts['instances_run']}")
     storage = facts["storage"]
     click.echo(f"storage    {_bytes(storage['used_bytes'])} used, {_bytes(storage['free_bytes'])} free")
     for account, number in facts["accounts"].items():

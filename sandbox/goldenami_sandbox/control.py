@@ -3,7 +3,7 @@
     info = ensure_up("default")           # a running sandbox, started if necessary
     os.environ.update(info.variables())   # AWS clients use the sandbox from now on
 
-All functions need root, because the sandbox does. Each sandbox has a directory, a port, a network and instances.
+Each sandbox has a directory, a port, a network and instances. Real instances need root (``ways``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldenami_sandbox import launcher, state
+from goldenami_sandbox import launcher, state, ways
 from goldenami_sandbox.accounts import ACCOUNTS, REGIONS, AccessKey, admin_key
 from goldenami_sandbox.errors import InvalidSettings, NotFound, SandboxError, UsageError
 
@@ -44,6 +44,9 @@ class SandboxInfo:
     token: str
     accounts: Mapping[str, str]
     secret: str
+    instances: str = "systemd"  # the way in which they run (``ways``)
+    lacks: str = ""  # why this machine cannot run them in the best way
+    hint: str = ""  # what to do about it
 
     def key(self, account: str = "home") -> AccessKey:
         """Return the administrator's key of an account, by name or id. Raises UsageError for an unknown account."""
@@ -115,7 +118,8 @@ class SandboxInfo:
     def status(self) -> dict[str, Any]:
         """Return the output of ``goldenami-sandbox status --json``."""
         result: dict[str, Any] = json.loads(self.request("GET", "status"))
-        return {**result, "endpoint": self.endpoint, "pid": self.pid, "directory": str(self.directory)}
+        about = {"endpoint": self.endpoint, "pid": self.pid, "directory": str(self.directory)}
+        return {**result, **about, "instances_run": self.instances}
 
 
 def shell_argv(info: SandboxInfo, instance: str, command: Sequence[str] = ()) -> list[str]:
@@ -125,6 +129,8 @@ def shell_argv(info: SandboxInfo, instance: str, command: Sequence[str] = ()) ->
     """
     from goldenami_sandbox.node import namespaces
 
+    if info.instances == "none":
+        raise SandboxError(f"{instance} does not run: this sandbox has no instances", hint=info.hint or None)
     return namespaces.guest_argv(namespaces.sandbox_id(info.directory), instance, tuple(command) or ("/bin/bash", "-l"))
 
 
@@ -160,7 +166,16 @@ def find(name: str = "default", home: Path | None = None) -> SandboxInfo | None:
         record["token"],
         record["accounts"],
         record.get("secret", ""),
+        record.get("instances", "systemd"),
+        record.get("lacks", ""),
+        record.get("hint", ""),
     )
+
+
+def at_endpoint(endpoint_url: str, home: Path | None = None) -> SandboxInfo | None:
+    """Return the running sandbox of this machine that has an endpoint; None if there is none."""
+    files = state.at_endpoint(endpoint_url, home)
+    return None if files is None else find(files.root.name, files.root.parent)
 
 
 def require(name: str = "default", home: Path | None = None) -> SandboxInfo:
@@ -183,18 +198,19 @@ def up(
     accounts: Mapping[str, str] = ACCOUNTS,
     progress: launcher.Progress = _ignore_progress,
     die_with_parent: bool = False,
+    instances: str = ways.AUTO,
 ) -> SandboxInfo:
     """Start the sandbox. If it is already running, only the settings are applied.
 
-    ``images``: Debian releases to prepare, so that their first instance starts at once. ``die_with_parent``: the kernel
-    kills the sandbox when the calling thread ends for any reason. Raises SandboxError, SandboxUnsupported or
-    UsageError.
+    ``instances``: the way in which they run (``ways``); by default the best that this machine can do, and ``progress``
+    is told what is missing for a better one. ``images``: Debian releases to prepare, so that their first instance
+    starts at once. ``die_with_parent``: the kernel kills the sandbox when the calling thread ends for any reason.
+    Raises SandboxError, SandboxUnsupported or UsageError.
     """
     from goldenami_sandbox import daemon
-    from goldenami_sandbox.node import preflight
 
     root = _root(name, home)
-    preflight.check()
+    choice = ways.choose(instances, state.Files(root))
     files = daemon.prepare_files(root)
     with state.locked(files.up_lock, wait=True):
         running = find(name, home)
@@ -208,7 +224,8 @@ def up(
                 running.set(**settings)
             return running
         launcher.end_half_started(files)
-        launcher.spawn(files, name, port, images, settings or {}, accounts, progress, die_with_parent)
+        ways.tell(choice, progress)
+        launcher.spawn(files, name, port, images, settings or {}, accounts, choice, progress, die_with_parent)
         return require(name, home)
 
 

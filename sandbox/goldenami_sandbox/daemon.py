@@ -1,7 +1,7 @@
 """The process of a sandbox: it connects node, cloud and HTTP server, saves their state, and ends cleanly.
 
-It is PID 1 of its enclosure (``node.namespaces``), so all guests end when it ends. During the start it writes JSON
-lines to a pipe: {"progress": text}, then {"ready": {…}} or {"error": text, "hint": text}.
+The way in which instances run (``ways``) decides what encloses it, so that all guests end when it ends. During the
+start it writes JSON lines to a pipe: {"progress": text}, then {"ready": {…}} or {"error": text, "hint": text}.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.controlpoint import ControlPoint
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.http import Server
-from goldenami_sandbox.node.namespaces import RUN
-from goldenami_sandbox.node.pool import Pool
-from goldenami_sandbox.node.runtime import RealNode
+from goldenami_sandbox.node.api import Node
+from goldenami_sandbox.ways import Way
 
 _log = logging.getLogger(__name__)
 _REAP_SECONDS = 15.0
@@ -53,6 +52,7 @@ class Starter:
 
 def run(
     files: state.Files,
+    way: Way,
     *,
     name: str,
     port: int,
@@ -73,7 +73,7 @@ def run(
                 cleanup.enter_context(state.locked(files.lock, wait=False))
             except BlockingIOError:
                 raise SandboxError(f"the sandbox {name!r} is already running") from None
-            info = _start(files, name, port, images, settings, accounts, starter, cleanup, stop)
+            info = _start(files, way, name, port, images, settings, accounts, starter, cleanup, stop)
             gc.freeze()
             starter.send({"ready": info})
             starter.close()
@@ -93,6 +93,7 @@ def run(
 
 def _start(
     files: state.Files,
+    way: Way,
     name: str,
     port: int,
     images: Sequence[str],
@@ -108,10 +109,12 @@ def _start(
     if known is not None:
         with state.taken_over(files.state):
             accounts = {**known[0]["accounts"], **accounts}
-    starter.progress("mounting the pool and starting the network")
-    node = RealNode(files.root, default_cache())
+    if way.has_instances:
+        starter.progress("starting the storage and the network of instances")
+    node = way.node(files.root, default_cache())
     cleanup.callback(node.close)
     node.start()
+    state.write_atomically(files.instances, way.name.encode())
     keeper = state.Keeper(files.state, lambda: cloud.dump())
     secret = _secret(files)
     cloud = Cloud(
@@ -137,7 +140,7 @@ def _start(
     for release in images:
         if stop.is_set():
             break
-        if not node.has_snapshot(f"base-{release}"):
+        if way.has_instances and not node.has_snapshot(f"base-{release}"):
             starter.progress(
                 f"preparing {release}; the first start on a machine installs it, which takes about 30 seconds"
             )
@@ -185,16 +188,16 @@ def _save_and_stop(cloud: Cloud, keeper: state.Keeper) -> None:
     cloud.close()
 
 
-def _clear_orphans(node: RealNode, ec2: Mapping[str, Any]) -> None:
+def _clear_orphans(node: Node, ec2: Mapping[str, Any]) -> None:
     """Delete what a killed daemon created after its last saved state. No record refers to these resources."""
     for instance in set(node.instances()) - set(ec2["instances"]):
         _log.info("removing the instance %s, which is not in the saved state", instance)
         node.terminate(instance)
-    pool = Pool(Path(), RUN / "pool")
-    for volume in {path.name for path in pool.volumes.iterdir()} - set(ec2["volumes"]):
+    volumes, snapshots = node.stored()
+    for volume in volumes - set(ec2["volumes"]):
         _log.info("deleting the volume %s, which is not in the saved state", volume)
         node.delete_volume(volume)
-    for snapshot in {path.name for path in pool.snapshots.iterdir()} - set(ec2["snapshots"]):
+    for snapshot in snapshots - set(ec2["snapshots"]):
         if not snapshot.startswith("base-"):
             _log.info("deleting the snapshot %s, which is not in the saved state", snapshot)
             node.delete_snapshot(snapshot)

@@ -56,7 +56,7 @@ def real_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxIn
     from goldenami_sandbox import control
 
     home = tmp_path_factory.mktemp("sandbox")
-    info = control.up("tests", home=home, die_with_parent=True)
+    info = control.up("tests", home=home, die_with_parent=True, instances="systemd")
     try:
         yield info
     finally:

@@ -14,19 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from goldenami_sandbox import state
+from goldenami_sandbox import state, ways
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.guard import killed_with_parent
-from goldenami_sandbox.node import namespaces, network
+from goldenami_sandbox.ways import Choice
 
 Progress = Callable[[str], None]
 _START_SECONDS = 900.0  # the first start installs a base from Debian's archive, maybe over a slow network
 _STOP_SECONDS = 45.0
-_SWEEP_SECONDS = 5.0
 
 
 def running(files: state.Files) -> dict[str, Any] | None:
-    """Return process.json (pid, port, token, secret, accounts) if its process lives and was ready, else None."""
+    """Return process.json (pid, port, token, secret, accounts, way) if its process lives and was ready, else None."""
     try:
         record: dict[str, Any] = json.loads(files.process.read_text())
         alive = _start_ticks(record["pid"]) == record["started"]
@@ -42,6 +41,7 @@ def spawn(
     images: Sequence[str],
     settings: Mapping[str, Any],
     accounts: Mapping[str, str],
+    choice: Choice,
     progress: Progress,
     die_with_parent: bool,
 ) -> None:
@@ -50,7 +50,8 @@ def spawn(
     argv = [sys.executable, "-m", "goldenami_sandbox", "--name", name, "--state-dir", str(files.root)]
     argv += ["--port", str(port), "--ready-fd", str(writer), "--images", ",".join(images)]
     argv += ["--settings", json.dumps(dict(settings)), "--accounts", json.dumps(dict(accounts))]
-    command = namespaces.enclosed_argv(namespaces.sandbox_id(files.root), argv)
+    argv += ["--instances", choice.way.name]
+    command = choice.way.command(files.root, argv)
     if die_with_parent:
         command = killed_with_parent(command)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MOTO_"))}
@@ -66,7 +67,13 @@ def spawn(
                 pass_fds=[writer],
                 start_new_session=True,
             )
-        process_record = {"pid": process.pid, "started": _start_ticks(process.pid)}
+        process_record = {
+            "pid": process.pid,
+            "started": _start_ticks(process.pid),
+            "instances": choice.way.name,
+            "lacks": choice.lacks,
+            "hint": choice.hint,
+        }
         state.write_atomically(
             files.process, json.dumps(process_record).encode()
         )  # so that a later command can end it if this process is killed
@@ -112,7 +119,7 @@ def _await_ready(pipe: int, files: state.Files, progress: Progress) -> dict[str,
 
 def stop(files: state.Files, pid: int) -> None:
     """Send SIGTERM to the daemon, and SIGKILL if it does not end in time. Raises SandboxError if it still runs."""
-    for child in _children(pid):
+    for child in _children(pid) or [pid]:  # the daemon is the child of what encloses it, if anything does
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGTERM)
     if not _await_end(files, pid, _STOP_SECONDS):
@@ -137,16 +144,11 @@ def _await_end(files: state.Files, pid: int, seconds: float) -> bool:
 
 
 def sweep(files: state.Files) -> None:
-    """Remove what the kernel keeps of a sandbox that ended: an empty cgroup, and its nft table if it was killed."""
+    """Remove what the kernel keeps of a sandbox that ended."""
     files.process.unlink(missing_ok=True)
-    sandbox = namespaces.sandbox_id(files.root)
-    if (root := namespaces.cgroup2_root()) is not None:
-        cgroup = root / namespaces.cgroup_name(sandbox)
-        deadline = time.monotonic() + _SWEEP_SECONDS
-        while cgroup.exists() and time.monotonic() < deadline:  # killed processes need a moment to end
-            namespaces.remove_cgroup(cgroup)
-            time.sleep(0.01)
-    network.clear(sandbox)
+    way = ways.kept_by(files)
+    if way is not None:
+        way.sweep(files.root)
 
 
 def end_half_started(files: state.Files) -> None:

@@ -1,8 +1,7 @@
 """The entry point ``sandbox`` of the group ``goldenami.plugins``: the only interface between goldenami and the sandbox.
 
-goldenami imports this module by its entry point. It uses ``command``, ``variables``, ``is_up``, ``directory`` and
-``Error``. The
-import is fast: only the functions import moto, boto3 and the other modules.
+goldenami imports this module by its entry point. It uses ``command``, ``variables``, ``is_up``, ``directory``,
+``instances`` and ``Error``. The import is fast: only the functions import moto, boto3 and the other modules.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     import click
 
-__all__ = ["Error", "command", "directory", "is_up", "variables"]
+__all__ = ["Error", "command", "directory", "instances", "is_up", "variables"]
 
 _CALLED_AS = "goldenami sandbox"
 
@@ -47,6 +46,16 @@ def directory(endpoint_url: str | None) -> Path | None:
     from goldenami_sandbox import state
 
     return state.clients_directory(endpoint_url)
+
+
+def instances(endpoint_url: str) -> tuple[str, str, str] | None:
+    """Return how instances run in the running sandbox of this machine that has an endpoint ("systemd", "none"), what
+    this machine lacks for a better way, and what to do about it. None if no such sandbox has the endpoint.
+    """
+    from goldenami_sandbox import control
+
+    found = control.at_endpoint(endpoint_url)
+    return None if found is None else (found.instances, found.lacks, called(found.hint, _CALLED_AS))
 
 
 def variables(region: str, progress: Callable[[str], None]) -> dict[str, str]:

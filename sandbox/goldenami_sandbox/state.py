@@ -6,6 +6,7 @@
         up.lock       held by a command that starts or stops the daemon
         process.json  the daemon's process id on the host, its port, the token of the control endpoints, and the secret
         port          the port, kept over restarts
+        instances     the way in which its instances run (``ways``)
         state.zip     the state of the API: state.json, and moto's services pickled
         calls.jsonl   the log of calls
         daemon.log    the log of the daemon
@@ -101,6 +102,10 @@ class Files:
         return self.root / "port"
 
     @property
+    def instances(self) -> Path:
+        return self.root / "instances"
+
+    @property
     def format(self) -> Path:
         return self.root / "format.json"
 
@@ -131,15 +136,20 @@ def clients_directory(endpoint_url: str | None, home: Path | None = None) -> Pat
     Returns None if no sandbox in ``home`` has that endpoint. A sandbox keeps its port, so it need not run.
     """
     home = home or default_home()
-    if endpoint_url is None:
-        return Files(home / "default").clients
+    found = Files(home / "default") if endpoint_url is None else at_endpoint(endpoint_url, home)
+    return None if found is None else found.clients
+
+
+def at_endpoint(endpoint_url: str, home: Path | None = None) -> Files | None:
+    """Return the files of the sandbox in ``home`` that has an endpoint; None if there is none. It need not run."""
+    home = home or default_home()
     with contextlib.suppress(OSError, ValueError):
         address = urlsplit(endpoint_url)
         if address.hostname in ("127.0.0.1", "localhost"):
             for root in sorted(home.iterdir()):
                 with contextlib.suppress(OSError, ValueError):
                     if int(Files(root).port.read_text()) == address.port:
-                        return Files(root).clients
+                        return Files(root)
     return None
 
 

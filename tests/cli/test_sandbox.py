@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import goldenami
 from goldenami import plugins
+from goldenami.aws.session import Cloud
 from goldenami.cli import sandbox as command_line
 from goldenami.cli.main import main
 from goldenami.errors import SandboxError, UsageError
+from goldenami.model import Account, Connection, Environment, Network
+from goldenami.stages.transports import make_transport
 
 INSTALL = "pip install 'goldenami[sandbox]'"
 
@@ -68,6 +73,47 @@ def test_errors_of_the_plugin_are_translated(tmp_path: Path, monkeypatch: pytest
         plugins.sandbox_variables("eu-central-1", said.append, lambda: [entry])
     assert (caught.value.message, caught.value.hint, caught.value.exit_code) == ("no root", "Become root.", 7)
     assert said == ["starting in eu-central-1"]
+
+
+class _Reach:
+    """A plugin whose sandbox at one endpoint runs its instances in a given way."""
+
+    def __init__(self, way: str) -> None:
+        self._way = way
+
+    def instances(self, endpoint_url: str) -> tuple[str, str, str] | None:
+        return (
+            (self._way, "this machine lacks root", "Run it as root.") if endpoint_url == "http://127.0.0.1:1" else None
+        )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "way"), [(None, "none"), ("http://127.0.0.1:2", "none"), ("http://127.0.0.1:1", "systemd")]
+)
+def test_instances_that_can_be_reached_are_not_refused(
+    endpoint: str | None, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "_sandbox", lambda _: _Reach(way))
+    plugins.require_instances(endpoint)
+
+
+@pytest.mark.parametrize("through", ["the environment", "the variables"])
+def test_a_sandbox_without_instances_is_refused_before_a_connection_is_prepared(
+    through: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "_sandbox", lambda _: _Reach("none"))
+    home = Account("home", "111111111111")
+    environment = Environment("e", home, "eu-central-1", {"home": home}, (), Network(), "/catalog", "/builds")
+    if through == "the environment":
+        environment = replace(environment, connection=Connection(endpoint_url="http://127.0.0.1:1"))
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(SandboxError, match=r"no instance can be reached: .*lacks root") as refused:
+        make_transport(environment, cast(Cloud, None))
+    assert refused.value.exit_code == 1
+    assert refused.value.hint == (
+        "Run it as root. Then start it again with real instances: `goldenami sandbox reset --yes`"
+    )
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:

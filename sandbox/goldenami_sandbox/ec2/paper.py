@@ -1,8 +1,9 @@
 """A node on paper: volumes, snapshots and guests that exist by name only. It needs no root, and calls take
 microseconds.
 
-It is for tests of the control plane. It checks the rules of the Node protocol (unknown ids, order of deletions), so a
-caller that breaks them fails here too. ``gates`` and ``failures`` delay its work or make it fail, by method name.
+It is for tests of the control plane, and the base of ``noguests``. It checks the rules of the Node protocol (unknown
+ids, order of deletions), so a caller that breaks them fails here too. ``gates`` and ``failures`` delay its work or make
+it fail, by method name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from goldenami_sandbox.node.api import (
 
 
 @dataclass(slots=True)
-class _Snapshot:
+class Snapshot:
     size_gib: int
     key: bytes | None = None
     stored: bool = False
@@ -36,7 +37,7 @@ class _Snapshot:
 
 
 @dataclass(slots=True)
-class _Guest:
+class Guest:
     spec: InstanceSpec
     state: InstanceState
     boots: int = 1
@@ -52,8 +53,8 @@ class PaperNode:
         self.failures: dict[str, str] = {}  # a method with an entry fails with this message
         self.room = 1 << 50  # bytes that are free; a test can set it
         self.volumes: dict[str, int] = {}
-        self.snapshots: dict[str, _Snapshot] = {}
-        self.guests: dict[str, _Guest] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+        self.guests: dict[str, Guest] = {}
         # The blocks of a snapshot, set by a test: tokens by index. A token decides what its block contains.
         self.written: dict[str, dict[int, str]] = {}
         self.on_volumes: dict[int, str] = {}  # the blocks that every snapshot of a volume gets
@@ -100,7 +101,7 @@ class PaperNode:
     def base(self, release: str) -> str:
         self._call("base", release)
         with self._lock:
-            self.snapshots.setdefault(f"base-{release}", _Snapshot(8, stored=True))
+            self.snapshots.setdefault(f"base-{release}", Snapshot(8, stored=True))
         return f"base-{release}"
 
     # --- volumes ------------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ class PaperNode:
         with self._lock:
             if snapshot in self.snapshots:
                 raise SandboxError(f"snapshot {snapshot} exists")
-            self.snapshots[snapshot] = _Snapshot(self._volume(volume))
+            self.snapshots[snapshot] = Snapshot(self._volume(volume))
             if self.on_volumes:
                 self.written[snapshot] = dict(self.on_volumes)
 
@@ -169,7 +170,7 @@ class PaperNode:
             size = self._readable(source, source_key).size_gib
             if snapshot in self.snapshots:
                 raise SandboxError(f"snapshot {snapshot} exists")
-            self.snapshots[snapshot] = _Snapshot(size, key=key, stored=True, parent=parent)
+            self.snapshots[snapshot] = Snapshot(size, key=key, stored=True, parent=parent)
             if source in self.written:
                 self.written[snapshot] = dict(self.written[source])
             full = (size << 30) // BLOCK_SIZE
@@ -189,13 +190,17 @@ class PaperNode:
         self._snapshot(snapshot)
         return self.written.get(snapshot, {})
 
+    def stored(self) -> tuple[set[str], set[str]]:
+        with self._lock:
+            return set(self.volumes), set(self.snapshots)
+
     def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
         self._readable(snapshot, key)
         token = self.written.get(snapshot, {}).get(index)
         return bytes(BLOCK_SIZE) if not token else hashlib.sha256(token.encode()).digest() * (BLOCK_SIZE // 32)
 
     def export(self, snapshot: str, key: DataKey | None, output: Path, form: ExportForm) -> None:
-        raise SandboxError(f"{snapshot} has no contents in a paper node and cannot be exported")
+        raise SandboxError(f"{snapshot} has no contents in this sandbox and cannot be exported")
 
     # --- instances ----------------------------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class PaperNode:
             self._volume(spec.root_volume)
             if spec.instance in self.guests:
                 raise SandboxError(f"instance {spec.instance} exists")
-            self.guests[spec.instance] = _Guest(spec, "running")
+            self.guests[spec.instance] = Guest(spec, "running")
 
     def configure(self, spec: InstanceSpec) -> None:
         self._call("configure", spec.instance)
@@ -262,10 +267,10 @@ class PaperNode:
         self._callback = callback
 
     def exec(self, instance: str, argv: Sequence[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
-        raise SandboxError(f"{instance} has no guest in a paper node")
+        raise SandboxError(f"{instance} has no guest in this sandbox")
 
     def shell_argv(self, instance: str, argv: Sequence[str] = ()) -> list[str]:
-        raise SandboxError(f"{instance} has no guest in a paper node")
+        raise SandboxError(f"{instance} has no guest in this sandbox")
 
     # --- what a test makes a guest do ---------------------------------------------------------------------------------
 
@@ -285,12 +290,12 @@ class PaperNode:
             raise SandboxError(f"no volume {volume}")
         return self.volumes[volume]
 
-    def _snapshot(self, snapshot: str) -> _Snapshot:
+    def _snapshot(self, snapshot: str) -> Snapshot:
         if snapshot not in self.snapshots:
             raise SandboxError(f"no snapshot {snapshot}")
         return self.snapshots[snapshot]
 
-    def _readable(self, snapshot: str, key: bytes | None) -> _Snapshot:
+    def _readable(self, snapshot: str, key: bytes | None) -> Snapshot:
         found = self._snapshot(snapshot)
         if not found.stored:
             raise SandboxError(f"snapshot {snapshot} is not stored")
@@ -298,7 +303,7 @@ class PaperNode:
             raise SandboxError(f"wrong data key for snapshot {snapshot}")
         return found
 
-    def _guest(self, instance: str) -> _Guest:
+    def _guest(self, instance: str) -> Guest:
         if instance not in self.guests:
             raise SandboxError(f"no instance {instance}")
         return self.guests[instance]

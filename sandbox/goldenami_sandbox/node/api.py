@@ -178,6 +178,9 @@ class Node(Protocol):
     def has_snapshot(self, snapshot: str) -> bool:
         """Return whether the snapshot is stored. A frozen one is not."""
 
+    def stored(self) -> tuple[set[str], set[str]]:
+        """Return the ids of all volumes, and of all snapshots with the frozen and the base ones."""
+
     def blocks(self, snapshot: str) -> Mapping[int, str]:
         """Return the token of every block that is not empty, by index.
 

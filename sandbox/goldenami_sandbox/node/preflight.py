@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from goldenami_sandbox.errors import SandboxUnsupported
+from goldenami_sandbox.node.command import attempt
 from goldenami_sandbox.node.namespaces import cgroup2_root
 
 # Program to the Debian package that has it.
@@ -38,6 +39,8 @@ def check() -> None:
     lacks = _kernel_lacks()
     if os.geteuid() != 0:
         lacks.insert(0, "root (it mounts filesystems and starts containers)")
+    elif not missing and not attempt("unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"):
+        lacks.insert(0, "the rights to mount and to make namespaces (this is a container without privileges)")
     if missing:
         lacks.append("the programs " + ", ".join(missing))
     if not lacks:
@@ -48,7 +51,9 @@ def check() -> None:
     if missing:
         packages = sorted({_PROGRAMS[program] for program in missing})
         hints.append(f"Install what is missing: apt-get install {' '.join(packages)}")
-    raise SandboxUnsupported(f"the sandbox cannot run here; it lacks {'; '.join(lacks)}", hint=" ".join(hints) or None)
+    raise SandboxUnsupported(
+        f"real instances cannot run here; this machine lacks {'; '.join(lacks)}", hint=" ".join(hints) or None
+    )
 
 
 def _kernel_lacks() -> list[str]:
@@ -70,7 +75,7 @@ def _kernel_lacks() -> list[str]:
     root = cgroup2_root()
     if root is None:
         lacks.append("a mounted cgroup2 hierarchy")
-    elif not os.access(root, os.W_OK):
+    elif os.geteuid() == 0 and not os.access(root, os.W_OK):
         lacks.append(f"a writable cgroup2 hierarchy ({root} is read-only)")
     lacks += [
         f"{kind} namespaces"

@@ -177,6 +177,10 @@ class RealNode:
     def has_snapshot(self, snapshot: str) -> bool:
         return self._snapshots.exists(snapshot)
 
+    def stored(self) -> tuple[set[str], set[str]]:
+        volumes, snapshots = self._pool.volumes.iterdir(), self._pool.snapshots.iterdir()
+        return {path.name for path in volumes}, {path.name for path in snapshots}
+
     def blocks(self, snapshot: str) -> Mapping[int, str]:
         return self._snapshots.tokens(snapshot)
 
