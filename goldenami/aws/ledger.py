@@ -170,7 +170,7 @@ class Ledger:
     def spoiled_resource(self, key: str) -> Resource | None:
         """Return a key's resource that must not be used and is not deleted yet. It must be deleted before another one
         is created, since it may have the same name. Reads the journal only."""
-        return next((r for r in self.journal.resources() if r.key == key and r.spoiled is not None), None)
+        return self.journal.spoiled(key)
 
     def resolve(self, intent: Intent) -> str | None:
         """Find out the outcome of a creating call, and record it. Return the id if the resource exists, or None.
@@ -617,6 +617,8 @@ class _Absence:
 
 def _plain(value: Any) -> Any:
     """Return a request with its secrets in plain text."""
+    if type(value) is str:
+        return value
     if isinstance(value, Secret):
         return value.value
     if isinstance(value, Mapping):

@@ -267,6 +267,11 @@ class Journal:
         with self._mutex:
             return tuple(r for r in self._state.resources(place) if kind is None or r.kind == kind)
 
+    def spoiled(self, key: str) -> Resource | None:
+        """Return the resource of a key that must not be used and is not deleted. Secrets stay concealed."""
+        with self._mutex:
+            return self._state.spoiled_of(key)
+
     def created(self, kind: str, place: Place, id: str) -> tuple[Intent, ...]:
         """Return the calls that created a resource, oldest first. Secrets stay concealed."""
         with self._mutex:

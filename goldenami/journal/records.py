@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ NOTIFICATION: Final = "notification"  # the kind of calls that send a message
 Action = Literal["create", "change", "delete"]
 Ending = Literal["released", "failed", "cleaned", "skipped", "done"]
 Json = dict[str, Any]
+_TAG: Final = {"Key", "Value"}
 
 
 def utc_now() -> datetime:
@@ -124,6 +126,7 @@ class State:
     """The state that the records give. It is computed by applying one record after the other."""
 
     def __init__(self) -> None:
+        self._same: dict[tuple[str, str], Json] = {}
         self.by_key: dict[str, list[Intent]] = {}
         self.by_token: dict[str, Intent] = {}
         self.by_place: dict[Place, list[Intent]] = {}
@@ -142,7 +145,7 @@ class State:
         if "token" in record and "at" in record:
             self.times[record["token"]] = datetime.fromisoformat(record["at"])
         if what == "intent":
-            intent = intent_from(record)
+            intent = intent_from({**record, "request": self._shared(record["request"])})
             if intent.token in self.by_token and intent.action != "delete":
                 raise ValueError(f"token {intent.token} is used twice")
             if intent.token not in self.by_token:
@@ -182,6 +185,31 @@ class State:
             self.ending = record
         else:
             raise ValueError(f"unknown record {what!r}")
+
+    def _shared(self, value: Any) -> Any:
+        """Return a request in which equal tags are one object: with thousands of targets they would take most of the
+        memory."""
+        if type(value) is str or not value:
+            return value
+        if type(value) is list:
+            return [self._shared(one) for one in value]
+        if type(value) is not dict:
+            return value
+        if value.keys() == _TAG and type(value["Key"]) is type(value["Value"]) is str:
+            return self._same.setdefault((value["Key"], value["Value"]), value)
+        return {sys.intern(key): self._shared(one) for key, one in value.items()}
+
+    def spoiled_of(self, key: str) -> Resource | None:
+        """Return the resource of a key that must not be used and is not deleted."""
+        for intent in self.by_key.get(key, ()):
+            result = self.results.get(intent.token)
+            if intent.action != "create" or result is None or result.id is None:
+                continue
+            again = (intent.place, result.id)
+            if again in self.spoiled and again not in self.gone:
+                reason = self.spoiled[again]
+                return Resource(intent.kind, intent.place, result.id, key, intent.token, intent.request, reason)
+        return None
 
     def calls(self, place: Place | None = None) -> Iterable[Intent]:
         """Return the intents of all calls, oldest first. ``place``: only of this place."""
@@ -326,6 +354,8 @@ def intent_from(record: Json) -> Intent:
 
 
 def conceal(value: Any, keep: Callable[[Secret], Json]) -> Any:
+    if type(value) is str:  # most values; a request can have many tags
+        return value
     if isinstance(value, Secret):
         return keep(value)
     if isinstance(value, Mapping):

@@ -33,6 +33,8 @@ class EventClock(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.settle: Callable[[], object] = lambda: None
+        self.used = 0.0  # seconds of processor time of the thread that moves the time
+        self.busy: Callable[[], bool] = lambda: False  # whether another process works for this one
         self._began = self._time = time.time()
         self._sleeping: dict[int, None] = {}
         self._due: list[tuple[float, int, int, threading.Event]] = []
@@ -62,6 +64,7 @@ class EventClock(Clock):
         """Move the time until the end."""
         idle, before = 0, _used_by_others()
         while not end.is_set():
+            self.used = time.thread_time()
             time.sleep(_PAUSE)
             used = _used_by_others()
             idle = idle + 1 if used - before < _IDLE else 0
@@ -81,6 +84,8 @@ class EventClock(Clock):
                 wake.set()
 
     def _somebody_works(self) -> bool:
+        if self.busy():
+            return True
         own = threading.get_native_id()
         for name in os.listdir(_THREADS):  # noqa: PTH208  names are all that is needed, often
             if int(name) != own and int(name) not in self._sleeping and _works(name):

@@ -109,7 +109,7 @@ class Ec2Cloud:
 
     def owned_resources(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
         """Return the caller's resources in this region by id, also those that describe calls do not contain yet."""
-        return {r.id: r for r in table.values() if (r.owner, r.region) == (ctx.account, ctx.region)}
+        return {r.id: r for r in table.values() if r.owner == ctx.account and r.region == ctx.region}
 
     def is_known(self, resource: Resource, region: str) -> bool:
         """Return whether calls of this region that name the resource find it already, changes included (EC2 developer

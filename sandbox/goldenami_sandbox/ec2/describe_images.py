@@ -134,7 +134,8 @@ def describe_images(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
     if params.get("ImageIds"):
         found = select_resources("ami", params["ImageIds"], known, visible)
     else:
-        found = [i for i in known.values() if visible(i) and not _hidden_by_deprecation(cloud, ctx, i, params)]
+        here = [i for i in known.values() if i.region == ctx.region]  # first, since most are elsewhere
+        found = [i for i in here if visible(i) and not _hidden_by_deprecation(cloud, ctx, i, params)]
     if not params.get("IncludeDisabled"):
         found = [i for i in found if not i.disabled]
     if params.get("Owners"):

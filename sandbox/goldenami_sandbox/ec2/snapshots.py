@@ -334,7 +334,7 @@ def describe_snapshots(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> 
     if params.get("SnapshotIds"):
         found = select_resources("snap", params["SnapshotIds"], known, visible)
     else:
-        found = [s for s in known.values() if visible(s)]
+        found = [s for s in known.values() if s.region == ctx.region and visible(s)]  # most are elsewhere
     if params.get("OwnerIds"):
         found = [s for s in found if owned_by(s.owner, s.owner_alias, params["OwnerIds"], ctx)]
     if params.get("RestorableByUserIds"):
