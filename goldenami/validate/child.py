@@ -9,6 +9,7 @@ the parent ends first, or has no order for a long time, this process ends too.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import socket
@@ -17,11 +18,13 @@ import sys
 IDLE_SECONDS = 3600.0
 PIECE_BYTES = 1 << 20
 MOST_DESCRIPTORS = 4
+_GARBAGE = 50_000  # new objects between two looks for garbage; pytest makes very many that live as long as it runs
 
 
 def main() -> None:
     parent = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(parent.fileno(), False)
+    import _pytest.config
     import pytest
     import testinfra.host
     import testinfra.modules
@@ -33,7 +36,11 @@ def main() -> None:
     _ = (ssh.connect, ssh.Shells, plugin.TestRun)  # names that are loaded on demand
     for name in testinfra.modules.modules:  # they are loaded on demand, too, and each copy would load them again
         testinfra.modules.get_module_class(name)
+    for name in _pytest.config.default_plugins:
+        importlib.import_module(f"_pytest.{name}")
+    importlib.import_module("xml.etree.ElementTree")  # for the JUnit file
     gc.freeze()  # pytest collects garbage at its end, and need not look at all this
+    gc.set_threshold(_GARBAGE)
     parent.settimeout(IDLE_SECONDS)
     data, descriptors, *_rest = socket.recv_fds(parent, PIECE_BYTES, MOST_DESCRIPTORS)
     if not data:
@@ -47,6 +54,8 @@ def main() -> None:
     os.environ[VARIABLE] = ",".join(map(str, descriptors))
     os.chdir(order["folder"])
     sys.argv = ["pytest", *order["arguments"]]
+    # A line at once is one call of the kernel, and wakes the parent once.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.exit(pytest.console_main())
 
 

@@ -57,6 +57,11 @@ _MEASURED = "COVERAGE_PROCESS_CONFIG"  # the settings of `make coverage`
 _waiting: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
 _waiting_lock = threading.Lock()
 
+# Plugins of pytest that tests of a host do not need. Each costs time for every test.
+_UNUSED = (
+    *("cacheprovider", "logging", "doctest", "pastebin", "setuponly", "setupplan", "stepwise"),
+    *("threadexception", "unraisableexception"),  # they only warn
+)
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
 _PROBE_BYTES = 64 << 10  # of a file that shows whether reports can be written
@@ -406,7 +411,8 @@ def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
     }
     return [
         *("-c", os.devnull, f"--rootdir={root}", f"--confcutdir={root}", "--import-mode=importlib"),
-        *("-p", "goldenami.validate.plugin", "-p", "no:cacheprovider", "-p", "no:logging"),
+        *("-p", "goldenami.validate.plugin"),
+        *(f"-pno:{name}" for name in _UNUSED),
         "-Wignore::pytest.PytestAssertRewriteWarning",  # the plugin is loaded before pytest is
         *("-v", "--tb=short", "--color=no", f"--basetemp={scratch / 'tmp'}", f"--junit-xml={junit}"),
         *(f"--override-ini={name}={value}" for name, value in options.items()),
@@ -418,7 +424,6 @@ def _environment(names: Sequence[str]) -> dict[str, str]:
     return clean_environment((*_MODULES, _MEASURED, *names)) | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "1",  # for programs that the tests start; -B is for pytest itself
-        "PYTHONUNBUFFERED": "1",
     }
 
 
