@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from goldenami.provision import demands
 from goldenami.provision.fields import AbsolutePath, Account
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.trees import beside
 
@@ -152,6 +153,10 @@ class Command(_Executed):
         else:
             text = _first_line(self.shell or "")
         return "command " + (text if len(text) <= 60 else f"{text[:57]}...")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        """Of a shell text nobody knows what it starts."""
+        return demands.executed_now(self.argv[0]) if self.argv is not None else {}
 
     def _command(self, to: Compilation) -> tuple[Script, Script]:
         if self.argv is not None:

@@ -16,6 +16,9 @@ from goldenami.provision.operation import Payload
 
 _EVERY = ("all", "default")
 """The members of net/ipv4/conf and its like that are there on every host, for a name with ``*``."""
+NOW = "programs of the build in "
+"""The beginning of the claims of ``executed_now``; then the directory."""
+_PROGRAMS = "programs in "
 _SETTINGS_BYTES = 1 << 16  # a larger file is no file of settings
 
 
@@ -57,12 +60,19 @@ def executed(program: str) -> dict[str, str]:
     path = PurePosixPath(program)
     if not path.is_absolute():
         return {}
-    return {f"programs in {folder}": "started" for folder in path.parents if folder.name}
+    return {f"{_PROGRAMS}{folder}": "started" for folder in path.parents if folder.name}
+
+
+def executed_now(program: str) -> dict[str, str]:
+    """Return the claims of a program that the recipe itself starts: before its own hardening, and after that of its
+    base.
+    """
+    return {f"{NOW}{name.removeprefix(_PROGRAMS)}": value for name, value in executed(program).items()}
 
 
 def not_executed(folder: str) -> dict[str, str]:
     """Return the claim of a mount that lets no program start."""
-    return {f"programs in {folder}": "never started"}
+    return {f"{_PROGRAMS}{folder}": "never started"}
 
 
 def of_file(path: str, contents: str | Payload) -> dict[str, str]:

@@ -8,12 +8,13 @@ and ``software`` again (``provision.Recheck``), which finds the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from goldenami.hardening import Control, Excluded
 from goldenami.model import Mark
 from goldenami.provision import BoundOperation, Stage
+from goldenami.provision.demands import NOW
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.secrets import display
 
@@ -61,6 +62,38 @@ def check_conflicts(problems: Problems, software: Iterable[Stage], forced: Force
             _report_excluded(problems, claim, package, *forced.excluded[package])
         elif name != f"package {package}":
             _report_removed(problems, claim, package, forced.claims.get(f"package {package}"))
+
+
+def check_base(
+    problems: Problems, software: Sequence[Stage], bases: Callable[[], Iterable[tuple[str, Forced]]]
+) -> None:
+    """Report each operation of ``software`` that cannot be done on the base as its own hardening left it.
+
+    ``bases``: the recipes that the base comes from, with what their controls make of a host; it is called if an
+    operation depends on that.
+    """
+    bound = [one for stage in software for one in stage.operations]
+    now = [(one, _now(one)) for one in bound if one.operation.inner.kind == "command"]  # only these claim something now
+    if not any(names for _, names in now):
+        return
+    kept = {name for name, claim in _claims((one, None) for one in bound).items() if claim.value == "yes"}
+    for base, forced in bases():
+        for one, names in now:
+            for folder in names:
+                other = forced.claims.get(f"programs in {folder}")
+                if other is None or other.control is None or f"the mount option exec of {folder}" in kept:
+                    continue
+                message = (
+                    f"{one.label}: no program starts in {folder} of the base: the control {other.control.id} "
+                    f"({other.bound.mark}) of {base} mounts it noexec"
+                )
+                hint = "Use another directory, such as /opt, or start the program with its interpreter. Or, in"
+                problems.add_once(one.mark, message, f"{hint} {base}: {_hint(other.control, '')}")
+
+
+def _now(bound: BoundOperation) -> list[str]:
+    """Return the directories in which an operation starts programs during the build."""
+    return [name.removeprefix(NOW) for name in bound.claims if name.startswith(NOW)]
 
 
 def _claims(operations: Iterable[tuple[BoundOperation, Control | None]]) -> dict[str, Claim]:

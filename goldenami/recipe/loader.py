@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import SETUP, BuildNetwork, PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
-from goldenami.recipe.conflicts import Forced, check_conflicts, forced_by
+from goldenami.recipe.conflicts import Forced, check_base, check_conflicts, forced_by
 from goldenami.recipe.context import base_names, environment_names, fact_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.expectspec import Expected
@@ -151,6 +152,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *((Stage("agents", found.operations, found.handlers),) if found.operations else ()),
             *operations.stage(scope, "software", value.get("software"), ("software",)),
         )
+        check_base(problems, software, partial(_hardened_bases, loading, architecture, os))
         if hardened[architecture].controls:
             controls = _controls(loading.project, hardened[architecture])
             check_conflicts(problems, software, controls.forced)
@@ -365,6 +367,31 @@ def _os(loading: _Loading) -> OsId | None:
 
 def _join_or(alternatives: list[str]) -> str:
     return f"{', '.join(alternatives[:-1])} or {alternatives[-1]}"
+
+
+def _hardened_bases(loading: _Loading, architecture: Architecture, os: OsId | None) -> Iterator[tuple[str, Forced]]:
+    """Yield the recipes that the base comes from and that have a hardening, with what their controls make of a host.
+    Their problems are reported when they are loaded themselves.
+    """
+    project, problems, edges = loading.project, Problems(), graph(loading.project)
+    _, name = _base_kind(loading.document.value.get("base"))
+    seen: set[str] = set()
+    while name in edges and name not in seen:
+        seen.add(name)
+        document = project.document(project.recipe_file(name), problems)
+        if document is None:
+            return
+        context: dict[str, Any] = {
+            "environment": environment_names(loading.environment),
+            "recipe": recipe_names(document.value),
+            "architecture": architecture,
+        }
+        variables, _ = read_variables(project, document, context, loading.environment.name, {}, problems)
+        scope = Scope(project, document, Renderer({**context, "vars": Namespace("vars", variables, "")}), problems)
+        hardened = hardening.read(scope, os, loading.today)
+        if hardened.controls:
+            yield name, _controls(project, hardened).forced
+        name = edges[name] or ""
 
 
 def _check_base(loading: _Loading) -> None:

@@ -164,6 +164,43 @@ def test_what_fits_is_no_conflict(write_project: Write, software: str) -> None:
     assert load(write_project, "debian-12-level-2", software).name == "web"
 
 
+@pytest.mark.parametrize(
+    ("command", "more", "words"),
+    [
+        (
+            "[/tmp/installer/run, --now]",
+            "",
+            "no program starts in /tmp of the base: the control mount-temporary-files (",
+        ),
+        ("[/dev/shm/x]", "", "of /dev/shm of the base: the control mount-shared-memory ("),
+        ("[sh, /tmp/installer/run]", "", ""),
+        ("[/opt/tmp/x]", "", ""),
+        ("[/dev/shm/x]", "  - mount: {path: /dev/shm, options: [exec]}\n", ""),
+    ],
+)
+def test_a_program_that_the_hardened_base_does_not_start(
+    write_project: Write, command: str, more: str, words: str
+) -> None:
+    """The base of the base is hardened, so its mounts are those of the builder."""
+    files = {
+        "recipes/hard.yaml": f"{HEAD.replace('web', 'hard', 1)}hardening: {{profiles: [debian-12-level-1]}}\n",
+        "recipes/middle.yaml": 'name: middle\nversion: "1.0"\nbase: {recipe: hard}\n',
+        "recipes/web.yaml": 'name: web\nversion: "1.0"\nbase: {recipe: middle}\nsoftware:\n'
+        f"{more}  - command: {command}\n",
+    }
+    project = recipe.load_project(write_project(files))
+    if not words:
+        assert recipe.load(project, "web", recipe.environment(project)).name == "web"
+        return
+    with pytest.raises(InvalidInput) as caught:
+        recipe.load(project, "web", recipe.environment(project))
+    [problem] = caught.value.problems
+    assert words.removeprefix("of ") in problem.message
+    assert ") of hard mounts it noexec" in problem.message
+    assert "in hard: Add `mount-" in (problem.hint or "")
+    assert problem.line == 5
+
+
 def test_a_unit_of_the_recipe_needs_no_package_of_its_name(write_project: Write) -> None:
     own = 'unit: {name: rsync, content: "[Service]\\nExecStart=/opt/rsync/bin/rsync\\n"}'
     assert load(write_project, "debian-12-level-1", f"{own}\n  - service: {{name: rsync, enabled: true}}").name == "web"
