@@ -42,7 +42,9 @@ def already_prepared(build: BuildContext, architecture: Architecture) -> Prepare
     prepared = Prepared.from_json(architecture, done)
     if build.ledger.existing(image_key(architecture)) is not None:
         return prepared
-    if build.ledger.existing(hosts.key_of("builder", architecture)) == prepared.instance_id:
+    # EC2 starts a captured builder again, so it is not sealed any more. If its image failed, another builder is needed.
+    was_captured = build.ledger.spoiled_resource(image_key(architecture)) is not None
+    if not was_captured and build.ledger.existing(hosts.key_of("builder", architecture)) == prepared.instance_id:
         found = instances.find(build.ledger, build.home, prepared.instance_id)
         if found is not None and found.state in ("running", "stopping", "stopped"):
             return prepared

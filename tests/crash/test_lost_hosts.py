@@ -10,6 +10,7 @@ from goldenami_sandbox.http import Response
 
 from goldenami.errors import (
     BuilderError,
+    CloudError,
     ConnectionLost,
     GoldenAmiError,
     HostLost,
@@ -25,6 +26,7 @@ from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.watch import Watch, watched
 from tests.worlds import inventory
 from tests.worlds.builds import PaperHostWork, World
+from tests.worlds.cases import check
 
 Accident = Callable[[World, Host, Watch], None]
 
@@ -198,3 +200,23 @@ def test_neither_ec2_nor_the_instance_answers(world: World) -> None:
     world.gate.stop()
     assert inventory.take(world), "nothing could be deleted"
     assert world.resume().manifest.replacements == ()
+
+
+def test_a_builder_that_was_captured_is_not_captured_again(world: World) -> None:
+    """EC2 starts it again after the snapshots, so it has host keys and a machine-id again, which must not be in an
+    image."""
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.paper.node.failures["store_snapshot"] = "the disk is broken"
+    with pytest.raises(CloudError, match=r"image ami-\w+ in .* failed"):
+        world.build()
+    first = len(launched(world))
+    world.paper.node.failures.clear()
+    assert world.resume().status == "released"
+    assert len(launched(world)) - first == 2, "a new builder, and the instance of gate 2"
+    check(world, decoys, released=True)
+
+
+def launched(world: World) -> list[str]:
+    """The launches that EC2 accepted, as ids of their requests."""
+    return [c["request_id"] for c in world.paper.calls if c["action"] == "RunInstances" and c["status"] == 200]
