@@ -32,6 +32,7 @@ from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import SecretRef, display, has_secret
 from goldenami.release import targets as modes
 from goldenami.same import for_the_same
+from goldenami.sharedjson import Parts
 
 SCHEMA = "goldenami.plan/1"
 
@@ -359,7 +360,7 @@ def _key_of(ref: SecretRef, recipe: Recipe) -> str:
 _TARGET: Final = "target:"
 
 
-class _Inputs(Mapping[str, str]):
+class _Inputs(Parts):
     """The inputs of a plan, sorted. Those of the targets are not copied: with many recipes and targets, the copies
     would take most of the memory of all plans."""
 
@@ -368,6 +369,9 @@ class _Inputs(Mapping[str, str]):
     def __init__(self, *parts: dict[str, str]) -> None:
         """``parts``: sorted, one after the other."""
         self._parts = parts
+
+    def parts(self) -> tuple[dict[str, str], ...]:
+        return self._parts
 
     def __getitem__(self, label: str) -> str:
         for part in self._parts:
@@ -455,6 +459,12 @@ def _bound(bound: BoundOperation) -> Any:
 
 def to_json(plan: BuildPlan) -> dict[str, Any]:
     """Return the plan as JSON values of the schema "goldenami.plan/1". Within a schema version keys are only added."""
+    return {**to_long_json(plan), "inputs": dict(plan.inputs.items())}
+
+
+def to_long_json(plan: BuildPlan) -> dict[str, Any]:
+    """Return the plan as :func:`to_json` does, for a document of many plans: the inputs are ``Parts``, and what many
+    plans have in common is the same object in each."""
     recipe, facts = plan.recipe, plan.facts
     return {
         "schema": SCHEMA,
@@ -463,7 +473,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "description": recipe.description,
         "environment": plan.environment.name,
         "digest": None if plan.awaits_base else plan.digest,
-        "inputs": dict(plan.inputs.items()),
+        "inputs": plan.inputs,
         "caller": facts.caller_arn,
         "git_commit": facts.git_commit,
         "home": {"account": plan.environment.home.id, "region": plan.environment.home_region},

@@ -158,12 +158,15 @@ def print_json(value: object) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def print_long_json(document: Mapping[str, object], key: str, items: Iterable[object]) -> None:
+def print_long_json(document: Mapping[str, object], key: str, items: Iterable[Mapping[str, object]]) -> None:
     """Print a document as :func:`print_json` does, with ``items`` as its list ``key``, which is empty in ``document``.
 
-    The items are made and printed one after the other, because together they can take gigabytes.
+    The items are made and printed one after the other, because together they can take gigabytes. What they have in
+    common is encoded once (``sharedjson``).
     """
-    first: list[object] = []
+    from goldenami.sharedjson import Encoder
+
+    first: list[Mapping[str, object]] = []
     size, source = 0, iter(items)
     for item in source:
         first.append(item)
@@ -176,16 +179,21 @@ def print_long_json(document: Mapping[str, object], key: str, items: Iterable[ob
     before, empty, after = _json(document).partition(f'"{key}": []')  # not in a text: its quotes would be escaped
     assert empty
     sys.stdout.write(f'{before}"{key}": [')
+    encoder = Encoder(_json)
     for number, item in enumerate(chain(first, source)):
-        sys.stdout.write(f"{', ' if number else ''}{_json(item)}")
+        if number:
+            sys.stdout.write(", ")
+        sys.stdout.writelines(encoder.texts(item))
     sys.stdout.write(f"]{after}\n")
 
 
 def _json(value: object, indent: int | None = None) -> str:
     import json
 
+    from goldenami.sharedjson import plain
+
     ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    return json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=plain)
 
 
 def print_lines(lines: Iterable[str]) -> None:

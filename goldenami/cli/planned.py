@@ -12,6 +12,7 @@ from goldenami.cli import notes
 from goldenami.cli.results import LONGEST_NAME, error_json
 from goldenami.errors import GoldenAmiError
 from goldenami.report.text import first_line
+from goldenami.sharedjson import Parts
 
 if TYPE_CHECKING:
     from goldenami.plans import Planned
@@ -28,7 +29,11 @@ _MARKS: Final = {"build": "+", "move": "~", "unchanged": " ", "unknown": "?", "f
 
 def document(environment: str, made: Sequence[Planned], remarks: Sequence[str] = ()) -> dict[str, Any]:
     """Return the JSON document of some plans; docs/pipelines.md describes it."""
-    return {**frame(environment, made, remarks), "plans": [plan(one) for one in made]}
+    plans = [
+        {key: dict(value.items()) if isinstance(value, Parts) else value for key, value in plan(one).items()}
+        for one in made
+    ]
+    return {**frame(environment, made, remarks), "plans": plans}
 
 
 def frame(environment: str, made: Sequence[Planned], remarks: Sequence[str] = ()) -> dict[str, Any]:
@@ -50,10 +55,10 @@ def refusal(environment: str | None, error: GoldenAmiError) -> dict[str, Any]:
 
 
 def plan(one: Planned) -> dict[str, Any]:
-    """Return one plan of the document."""
+    """Return one plan of the document. The inputs are ``Parts``, which several plans have in common."""
     from goldenami import planning
 
-    details = planning.to_json(one.plan) if one.plan is not None else {}
+    details = planning.to_long_json(one.plan) if one.plan is not None else {}
     return {
         **details,
         "recipe": one.recipe,
