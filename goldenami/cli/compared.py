@@ -47,7 +47,9 @@ def text(found: Comparison, *, files: bool = False) -> list[str]:
             lines += [name, *(f"  {_line(one)}" for one in parts)]
     for architecture, some in found.files.items():
         if some:
-            lines += [f"files {architecture}: {_count_files(some)}", *(f"  {_file(one)}" for one in some if files)]
+            more = "" if files else " (--files lists them)"
+            lines += [f"files {architecture}: {_count_files(some)}{more}"]
+            lines += [f"  {_file(one)}" for one in some if files]
     lines += [_SAME] if found.same and not found.unknown else []
     return [escaped(line) for line in (*lines, *found.unknown)]
 
@@ -57,14 +59,14 @@ def markdown(found: Comparison, *, files: bool = False) -> list[str]:
     lines = [f"### {_title(found, *(notes.safe(one.label) for one in (found.before, found.after)))}"]
     for architecture, changed in found.packages.items():
         if changed:
-            lines += notes.folded(f"packages {architecture}: {_count(changed)}", map(_package, changed))
+            lines += notes.folded(f"packages {architecture}: {_count(changed)}", map(_package_in_words, changed))
     for name, parts in _parts(found).items():
         if parts:
-            lines += notes.folded(f"{name}: {len(parts)}", map(_line, parts))
+            lines += notes.folded(f"{name}: {len(parts)}", map(_line_in_words, parts))
     for architecture, some in found.files.items():
         if some:
             title = f"files {architecture}: {_count_files(some)}"
-            lines += notes.folded(title, map(_file, some)) if files else ["", notes.safe(title)]
+            lines += notes.folded(title, map(_file_in_words, some)) if files else ["", notes.safe(title)]
     lines += ["", _SAME] if found.same and not found.unknown else []
     return [*lines, *notes.listed(found.unknown)]
 
@@ -98,14 +100,34 @@ def _count(changed: Sequence[ChangedPackage]) -> str:
 
 
 def _package(one: ChangedPackage) -> str:
+    return f"{_SIGNS[one.change]} {_versions(one)}"
+
+
+def _package_in_words(one: ChangedPackage) -> str:
+    return f"{one.change} {_versions(one)}"
+
+
+def _versions(one: ChangedPackage) -> str:
     versions = " → ".join(", ".join(side) for side in (one.before, one.after) if side)
-    return " ".join((_SIGNS[one.change], one.name, versions, *one.advisories))
+    advisories = f" ({', '.join(one.advisories)})" if one.advisories else ""
+    return f"{one.name} {versions}{advisories}"
 
 
 def _line(one: Changed) -> str:
-    sign = "+" if one.before is None else "-" if one.after is None else "~"
+    return f"{_SIGNS[_change(one)]} {_values(one)}"
+
+
+def _line_in_words(one: Changed) -> str:
+    return f"{_change(one)} {_values(one)}"
+
+
+def _change(one: Changed) -> str:
+    return "added" if one.before is None else "removed" if one.after is None else "changed"
+
+
+def _values(one: Changed) -> str:
     values = " → ".join(side for side in (one.before, one.after) if side)
-    return f"{sign} {one.what}{f': {values}' if values else ''}"
+    return f"{one.what}{f': {values}' if values else ''}"
 
 
 def _count_files(changed: Sequence[ChangedFile]) -> str:
@@ -114,5 +136,13 @@ def _count_files(changed: Sequence[ChangedFile]) -> str:
 
 
 def _file(one: ChangedFile) -> str:
+    return f"{_SIGNS[one.change]} {_parts_of_file(one)}"
+
+
+def _file_in_words(one: ChangedFile) -> str:
+    return f"{one.change} {_parts_of_file(one)}"
+
+
+def _parts_of_file(one: ChangedFile) -> str:
     parts = f" ({', '.join(one.what)})" if one.what else ""
-    return f"{_SIGNS[one.change]} {one.path}{parts}{f': {one.why}' if one.why else ''}"
+    return f"{one.path}{parts}{f': {one.why}' if one.why else ''}"

@@ -41,8 +41,15 @@ def safe(words: str) -> str:
 
 def folded(title: str, details: Iterable[str]) -> list[str]:
     """Return a list of details that is folded up under a title."""
-    head = f"<details><summary>{safe(title)}</summary>"
-    return ["", head, "", *(f"- {safe(line)}" for line in details), "", "</details>"]
+    # The line of the title is HTML, in which Markdown has no meaning: it would show a backslash.
+    head = f"<details><summary>{html.escape(escaped(' '.join(title.split())), quote=False)}</summary>"
+    return ["", head, "", *(f"- {_item(line)}" for line in details), "", "</details>"]
+
+
+def _item(line: str) -> str:
+    """Return a line for an item of a list. A sign at its start would begin another list."""
+    text = safe(line)
+    return f"\\{text}" if text[:1] in ("-", "+") else text
 
 
 def listed(remarks: Sequence[str]) -> list[str]:
