@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from goldenami_sandbox.http import Response
 
+from goldenami import pipeline
 from goldenami.errors import (
     BuilderError,
     CloudError,
@@ -25,7 +26,7 @@ from goldenami.ssh import NotBack, NotReachable, Refused
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.watch import Watch, watched
 from tests.worlds import inventory
-from tests.worlds.builds import PaperHostWork, World
+from tests.worlds.builds import RECIPE, PaperHostWork, World
 from tests.worlds.cases import check
 
 Accident = Callable[[World, Host, Watch], None]
@@ -208,8 +209,11 @@ def test_a_builder_that_was_captured_is_not_captured_again(world: World) -> None
     world.fresh()
     decoys = inventory.place_decoys(world)
     world.paper.node.failures["store_snapshot"] = "the disk is broken"
+    request = pipeline.Request(world.project, world.environment, RECIPE)
     with pytest.raises(CloudError, match=r"image ami-\w+ in .* failed"):
-        world.build()
+        pipeline.build(
+            request, emit_to=world.events.append, host_work=world.host_work, cloud=world.cloud, on_failure="keep"
+        )
     first = len(launched(world))
     world.paper.node.failures.clear()
     assert world.resume().status == "released"
