@@ -126,10 +126,13 @@ def _policies(scope: Scope, kind: Role, account: Account) -> RolePolicies:
 def _split(statements: Sequence[Statement]) -> Iterator[Document]:
     """Divide statements over documents that are short enough for managed policies."""
     chosen: list[Statement] = []
+    size = empty = length(_document([]))
     for statement in statements:
-        if chosen and length(_document([*chosen, statement])) > MOST_CHARACTERS:
+        own = length(statement)
+        if chosen and size + 1 + own > MOST_CHARACTERS:  # a comma between two statements
             yield _document(chosen)
-            chosen = []
+            chosen, size = [], empty
+        size += own + bool(chosen)
         chosen.append(statement)
     if chosen:
         yield _document(chosen)
@@ -139,9 +142,9 @@ def _document(statements: Sequence[Statement]) -> Document:
     return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
-def length(document: Document) -> int:
+def length(document: Document | Statement) -> int:
     """Return the number of characters that IAM counts: all except white space."""
-    return len(re.sub(r"\s", "", json.dumps(document)))
+    return len("".join(json.dumps(document).split()))
 
 
 def _trust(scope: Scope, account: Account) -> Document:

@@ -15,7 +15,7 @@ import base64
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from goldenami_sandbox.credentials import Credentials, Identity
 from goldenami_sandbox.ec2.context import Found
 from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.policy import Access, Caller, Decision, could_allow, decide, names_service
+from goldenami_sandbox.policy import Access, Caller, Decision, Facts, could_allow, decide_all, names_service
 from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.settings import Settings
 from goldenami_sandbox.surface import Surface
@@ -101,14 +101,27 @@ class Authorization:
 
     def simulate(self, caller: Caller, access: Access, session: tuple[str, ...] = ()) -> Decision:
         """Evaluate one access by the identity policies of a user or role, without an effect on ``used``."""
+        return self.simulate_all(caller, [access.action], [access.resource], access.facts, session)[0]
+
+    def simulate_all(
+        self,
+        caller: Caller,
+        actions: Sequence[str],
+        resources: Sequence[str],
+        facts: Facts,
+        session: tuple[str, ...] = (),
+    ) -> list[Decision]:
+        """Evaluate each action on each resource: all resources of the first action, then all of the second one."""
         policies = self._policies(caller)
-        decision = decide(policies.identity, access, caller)
+        decisions = list(decide_all(policies.identity, actions, resources, facts, caller))
         limits = [policies.boundary] if policies.boundary is not None else []
         for limit in [*limits, *([session] if session else [])]:
-            own = decide(limit, access, caller)
-            if own is Decision.DENIED or (own is Decision.NEITHER and decision is Decision.ALLOWED):
-                decision = own
-        return decision
+            every = zip(decisions, decide_all(limit, actions, resources, facts, caller), strict=True)
+            decisions = [
+                own if own is Decision.DENIED or (own is Decision.NEITHER and before is Decision.ALLOWED) else before
+                for before, own in every
+            ]
+        return decisions
 
     def _decide_need(self, need: Need, caller: Caller, session: Iterable[str]) -> Decision:
         decision = self.decide(caller, need.access, session)

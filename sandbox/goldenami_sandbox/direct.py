@@ -112,7 +112,8 @@ def _parsed(model: OperationModel, response: Response, request_id: str) -> dict[
     headers = {name.lower(): value for name, value in response.headers}
     headers.setdefault("date", formatdate(usegmt=True))
     if response.answer is not None:
-        parsed = ec2.parsed(model.name, response.answer)
+        is_ec2 = model.service_model.service_name == "ec2"  # its answers are not in the client's form yet
+        parsed = ec2.parsed(model.name, response.answer) if is_ec2 else dict(response.answer)
         parsed["ResponseMetadata"] = {"RequestId": request_id, "HTTPStatusCode": response.status}
     else:
         body: Any = response.body

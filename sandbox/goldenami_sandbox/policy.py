@@ -11,9 +11,9 @@ import enum
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 Facts = Mapping[str, "str | Sequence[str]"]  # condition keys, in lower case, and their values in a request
@@ -75,14 +75,33 @@ class Access:
 
 def decide(documents: Iterable[Document], access: Access, caller: Caller) -> Decision:
     """Evaluate identity policies: documents without principals."""
-    facts = {**caller.facts, **access.facts}
-    decision = Decision.NEITHER
-    for statement in _statements(documents):
-        if statement.concerns(access, facts) and statement.conditions_hold(facts):
-            if statement.effect == "Deny":
-                return Decision.DENIED
-            decision = Decision.ALLOWED
-    return decision
+    return next(decide_all(documents, [access.action], [access.resource], access.facts, caller))
+
+
+def decide_all(
+    documents: Iterable[Document], actions: Sequence[str], resources: Sequence[str], facts: Facts, caller: Caller
+) -> Iterator[Decision]:
+    """Evaluate identity policies for each action on each resource: all resources of the first action, then all of the
+    second one."""
+    facts = {**caller.facts, **facts}
+    statements = list(_statements(documents))
+
+    @cache
+    def covers(statement: _Statement, resource: str) -> bool:
+        return statement.covers(resource, facts)
+
+    @cache
+    def conditions_hold(statement: _Statement) -> bool:
+        return statement.conditions_hold(facts)
+
+    for action in actions:
+        concerned = [statement for statement in statements if statement.acts(action)]
+        for resource in resources:
+            effects = {s.effect for s in concerned if covers(s, resource) and conditions_hold(s)}
+            if not effects:
+                yield Decision.NEITHER
+            else:
+                yield Decision.DENIED if "Deny" in effects else Decision.ALLOWED
 
 
 def could_allow(documents: Iterable[Document], access: Access, caller: Caller) -> bool:
@@ -165,7 +184,7 @@ class _Statement:
         self.effect = source.get("Effect")
         self._principals = _principals(source.get("Principal"))
         self._not_principals = _principals(source["NotPrincipal"]) if "NotPrincipal" in source else None
-        self._actions = _patterns(source.get("NotAction", source.get("Action")), lower=True)
+        self._actions, self._action_patterns = _divided(source.get("NotAction", source.get("Action")))
         self._all_actions_but = "NotAction" in source
         self._resources = [str(item) for item in _list(source.get("NotResource", source.get("Resource")))]
         self._all_resources_but = "NotResource" in source
@@ -176,12 +195,17 @@ class _Statement:
         ]
 
     def concerns(self, access: Access, facts: Facts, *, any_resource: bool = False) -> bool:
-        action = access.action.lower()
-        if any(pattern.fullmatch(action) for pattern in self._actions) == self._all_actions_but:
-            return False
-        if any_resource:
-            return True
-        found = any(_matches_arn(_filled(pattern, facts), access.resource) for pattern in self._resources)
+        return self.acts(access.action) and (any_resource or self.covers(access.resource, facts))
+
+    def acts(self, action: str) -> bool:
+        """Return whether an action is one of the statement's."""
+        action = action.lower()
+        found = action in self._actions or any(pattern.fullmatch(action) for pattern in self._action_patterns)
+        return found != self._all_actions_but
+
+    def covers(self, resource: str, facts: Facts) -> bool:
+        """Return whether a resource is one of the statement's."""
+        found = any(_matches_arn(_filled(pattern, facts), resource) for pattern in self._resources)
         return found != self._all_resources_but
 
     def names(self, caller: Caller) -> str:
@@ -247,6 +271,12 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 
+def _divided(actions: Any) -> tuple[frozenset[str], list[re.Pattern[str]]]:
+    """Return the names of actions, in lower case, and the patterns for names among them."""
+    names = [str(entry).lower() for entry in _list(actions)]
+    return frozenset(n for n in names if not {"*", "?"} & set(n)), [_pattern(n) for n in names if {"*", "?"} & set(n)]
+
+
 def _patterns(value: Any, *, lower: bool = False) -> list[re.Pattern[str]]:
     return [_pattern(str(entry).lower() if lower else str(entry)) for entry in _list(value)]
 
@@ -259,7 +289,7 @@ def _matches_arn(pattern: str, arn: str) -> bool:
         return True
     own, parts = pattern.split(":", 5), arn.split(":", 5)
     return len(own) == len(parts) and all(
-        _pattern(one).fullmatch(part) is not None for one, part in zip(own, parts, strict=True)
+        one == part or _pattern(one).fullmatch(part) is not None for one, part in zip(own, parts, strict=True)
     )
 
 

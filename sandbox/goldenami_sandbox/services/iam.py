@@ -6,13 +6,14 @@ context. It does not look at resources, their policies, or sessions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
 from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.policy import Access, Caller, Decision
+from goldenami_sandbox.policy import Caller, Decision
 from goldenami_sandbox.protocol import Call, xml_response
 from goldenami_sandbox.services import Service, service
 
@@ -31,17 +32,23 @@ class Iam(Service):
         if len(parts) != 6 or not self._exists(parts[4], parts[5]):
             return call.error("NoSuchEntity", f"The principal {source} cannot be found.", 404)
         caller = Caller(parts[4], source)
-        facts = dict(_context(call.form))
-        results = []
-        for action in _members(call.form, "ActionNames"):
-            for resource in _members(call.form, "ResourceArns") or ["*"]:
-                decision = self.world.authorization.simulate(caller, Access(action, resource, facts))
-                results.append(
-                    f"<member><EvalActionName>{escape(action)}</EvalActionName>"
-                    f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
-                    f"<EvalDecision>{_NAMES[decision]}</EvalDecision><MissingContextValues/><MatchedStatements/></member>"
-                )
-        text = f"<IsTruncated>false</IsTruncated><EvaluationResults>{''.join(results)}</EvaluationResults>"
+        actions, resources = _members(call.form, "ActionNames"), _members(call.form, "ResourceArns") or ["*"]
+        decisions = self.world.authorization.simulate_all(caller, actions, resources, dict(_context(call.form)))
+        results = [
+            {"EvalActionName": action, "EvalResourceName": resource, "EvalDecision": _NAMES[decision]}
+            for (action, resource), decision in zip(itertools.product(actions, resources), decisions, strict=True)
+        ]
+        if not call.wire and "Marker" not in call.form and len(results) <= int(call.form.get("MaxItems", len(results))):
+            every: list[dict[str, Any]] = [
+                {**one, "MissingContextValues": [], "MatchedStatements": []} for one in results
+            ]
+            return Response(200, b"", answer={"IsTruncated": False, "EvaluationResults": every})
+        members = "".join(
+            f"<member>{''.join(f'<{name}>{escape(value)}</{name}>' for name, value in one.items())}"
+            "<MissingContextValues/><MatchedStatements/></member>"
+            for one in results
+        )
+        text = f"<IsTruncated>false</IsTruncated><EvaluationResults>{members}</EvaluationResults>"
         return xml_response(call.action, _NAMESPACE, text, call.request_id)
 
     def _exists(self, account: str, name: str) -> bool:
