@@ -44,10 +44,11 @@ DELAYS: Final = {
     "latency": {"*": 0.05, "ec2:RunInstances": 0.5, "ec2:CreateImage": 0.3, "ec2:CopyImage": 0.3},
 }
 TUNED, USUAL = "Packer, polling every second", "Packer as it comes"
-BY_COPY = "goldenami, encrypted by the copy"
-GOALS: Final = {BY_COPY: 0.95}  # of Packer's time, tuned
+BY_COPY, AT_LAUNCH = "goldenami, encrypted by the copy", "goldenami, encrypted at launch"
+GOALS: Final = {BY_COPY: 0.95, AT_LAUNCH: 0.90}  # of Packer's time, tuned
 OF_LIMIT: Final = 1.10
-_RECIPES: Final = {BY_COPY: ("copy", "")}  # the name of the recipe, and lines of its environment
+# The name of the recipe, and lines of its environment.
+_RECIPES: Final = {BY_COPY: ("copy", ""), AT_LAUNCH: ("launch", "    encryption: launch\n")}
 _SHELL: Final = [
     "sudo apt-get update -q",
     "sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nginx-light",

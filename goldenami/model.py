@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import socket
 
 Architecture = Literal["x86_64", "arm64"]  # as in the EC2 API
+Encryption = Literal["copy", "launch"]  # when the image of the home region is encrypted
 Protection = Literal["with-cooldown", "without-cooldown"]  # of an image from deregistration
 IMAGE_NAME = "{{ recipe.name }}-{{ version }}-{{ architecture }}"  # the default names of AMIs
 DIRECT = "direct"  # the transport that connects to the address of an instance by TCP
@@ -324,6 +325,7 @@ class Environment:
     lifetime: timedelta = DEFAULT_LIFETIME  # of temporary resources
     instance_profile: str | None = None  # of temporary instances; a recipe can name another one
     bucket_owner: str = ""  # the id of the account that owns the buckets of catalog and builds; empty: home
+    encryption: Encryption = "copy"  # "launch": the builder has the home target's key, and its image is the home one
     image_name: str = IMAGE_NAME  # a template of ``release.names``; it has the name of the environment already
     test_environment: tuple[str, ...] = ()  # names of environment variables that the tests on this machine get
     local: str = ""  # a directory, absolute: for files that stay on this machine (reports)

@@ -364,8 +364,8 @@ def make_images(
     """Run the stages up to the verified images. Returns the manifest, and label -> reason of failed targets.
     ``prepared``: the builders, if they are prepared already."""
     earlier = proof.earlier_facts(build, catalog)
-    candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, prepared)]
     order = release_order(build)
+    candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, order, prepared)]
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
         proofs = attesting.beside(
             build,
@@ -374,6 +374,7 @@ def make_images(
             lambda: proof.boot_at_home(build, candidates, copies.home_image),
         )
         distributed = copies.finish()
+        copies.end_loans()
         proofs += proof.boot_elsewhere(build, candidates, distributed.placed)
     with build.stage("verify"):
         verified = verify(build.ledger, order, distributed, emit=build.emit)
@@ -381,7 +382,7 @@ def make_images(
     return manifest_of(build, catalog, candidates, proofs, verified), verified.failures
 
 
-def make_candidates(build: BuildContext, prepared: Sequence[Prepared] = ()) -> list[Candidate]:
+def make_candidates(build: BuildContext, order: ReleaseOrder, prepared: Sequence[Prepared] = ()) -> list[Candidate]:
     """Make one candidate for each architecture, in parallel."""
     ready = {one.architecture: one for one in prepared}
 
@@ -390,7 +391,7 @@ def make_candidates(build: BuildContext, prepared: Sequence[Prepared] = ()) -> l
         if build.environment.vulnerabilities.builds:
             with build.stage("vulnerabilities", architecture):
                 refuse_vulnerable(build, one)
-        return candidate.make(build, architecture, one)
+        return candidate.make(build, order, architecture, one)
 
     return all_of(build.recipe.architectures, make)
 
@@ -426,6 +427,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
         deprecate_at=opening.deprecation(recipe, build.journal.header.created),
         unavailable=build.plan.facts.unavailable,
         names=build.environment.image_name,
+        captured=build.environment.encryption == "launch",
         volumes={volume.device: volume.delete_on_termination for volume in recipe.image.volumes},
         protection=recipe.distribution.protection,
     )

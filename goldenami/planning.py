@@ -323,6 +323,8 @@ def _material(recipe: Recipe, environment: Environment, bases: Mapping[Architect
         parts["vars"] = variables(recipe)
     if environment.image_name != IMAGE_NAME:
         parts["image_name"] = environment.image_name
+    if environment.encryption != "copy":  # without it, the digest is that of a version that had no choice
+        parts["encryption"] = environment.encryption
     if recipe.distribution.share_organizations:
         parts["share:organizations"] = list(recipe.distribution.share_organizations)
     if recipe.secrets:
@@ -477,6 +479,7 @@ def to_long_json(plan: BuildPlan) -> dict[str, Any]:
         "caller": facts.caller_arn,
         "git_commit": facts.git_commit,
         "home": {"account": plan.environment.home.id, "region": plan.environment.home_region},
+        "encryption": plan.environment.encryption,
         "images": [
             {
                 "architecture": architecture,
@@ -615,6 +618,8 @@ def describe(plan: BuildPlan, *, decided: bool = False) -> list[str]:
     width = max((len(target.label) for target in plan.targets), default=0)
     for target in plan.targets:
         what = modes.get_mode(target).plan(target, facts.kms_keys.get(target.label, ""))
+        if modes.is_captured(target, plan.environment):
+            what = f"image of the builder, encrypted under {facts.kms_keys.get(target.label, '')}"
         if target.label in facts.unavailable:
             what = f"unavailable: {facts.unavailable[target.label]}"
         lines.append(f"  {target.label:<{width}}  {what}{'' if target.required else ' (not required)'}")

@@ -26,6 +26,7 @@ from goldenami.model import (
     Architecture,
     ChannelRules,
     Consumer,
+    Encryption,
     Environment,
     FeedSource,
     LaunchTemplate,
@@ -394,6 +395,11 @@ class EnvironmentSpec(Spec):
         description="Names of the AMIs, with the variables {{ recipe.name }}, {{ version }}, {{ architecture }} and, "
         "optionally, {{ environment.name }}.",
     )
+    encryption: Encryption = Field(
+        "copy",
+        description="How the image of the home region is encrypted: copy makes an encrypted copy of the candidate; "
+        "launch launches the builder under the key of the home region's target, so that its image needs no copy there.",
+    )
     lifetime: Annotated[Duration, AfterValidator(_lifetime)] = Field(
         "24h",
         description="How long the temporary resources of a build may exist: `clean --expired` deletes them after that, "
@@ -622,6 +628,7 @@ def _environment(
         instance_profile=spec.builder.instance_profile,
         bucket_owner=spec.bucket_owner or home.id,
         parameter_prefix=parameter_prefix,
+        encryption=spec.encryption,
         image_name=image_name,
         sandbox=spec.sandbox,
         marks=_marks(spec, at, document),

@@ -28,6 +28,7 @@ environments:
   #     - {account: home, regions: [eu-central-1, eu-west-1], kms_key: alias/golden-ami}
   #     - {account: apps, regions: [eu-central-1], kms_key: alias/golden-ami}
   #     - {account: apps, regions: [eu-west-1], mode: share}
+  #   encryption: launch                       # the builder has the home target's key: no copy there; default: copy
   #   catalog: s3://acme-golden-ami/catalog    # releases and channels; all users and pipelines share it
   #   builds: s3://acme-golden-ami/journals    # journals; in a bucket, another machine can resume a build
 """

@@ -6,9 +6,11 @@ The images of all architectures of a target are delivered together. The mode of 
     copy in the home account  CopyImage → when the image is available, let others use it (image, snapshots, key)
     share                     wait for the home account's copy in that region → let the account use it
 
-There is one copy for each target and architecture. A target that waits takes no thread (``agenda``): it waits for its
-copies, for room in its place (``crowds``), or for the target whose image it uses. One DescribeImages call for each look
-covers all copies of a target, and an image is shared with all accounts at once.
+If the candidate was encrypted at its builder's launch, it is the image of the home region's target: nothing is copied
+there, and the accounts that copy it lose it when all copies are there. Otherwise there is one copy for each target and
+architecture. A target that waits takes no thread (``agenda``): it waits for its copies, for room in its place
+(``crowds``), or for the target whose image it uses. One DescribeImages call for each look covers all copies of a
+target, and an image is shared with all accounts at once.
 
 A copy that EC2 refused, or that failed later, is tried again (``Tries``): a new attempt has a new token. The image of
 the failed attempt is deleted first, because it has the same name. A failed target does not stop the other targets.
@@ -238,6 +240,16 @@ class Distribution:
             )
         return Distributed(tuple(placed), failures)
 
+    def end_loans(self) -> None:
+        """Take the candidates from the accounts that only copied them, after :func:`finish`. This is for candidates
+        that are released themselves; others are deleted, and the grants on their keys with them."""
+        for target in self._order.targets if self._copying else ():
+            accounts = sorted(self._copying - set(self._order.users(target)))
+            if not self._order.is_captured(target) or not accounts:
+                continue
+            for architecture, candidate in self._candidates.items():
+                images.unshare(self._ledger, f"unlend/{architecture}", target.place, candidate, accounts)
+
     # --- one target, in one of the threads ----------------------------------------------------------------------------
 
     def _guarded(self, target: Target, work: Callable[[], None]) -> None:
@@ -367,7 +379,8 @@ class Distribution:
             self._look_later(copies, wait)
             return
         target = copies.target
-        self._ledger.cloud.crowds.end(target.place, copies.held)
+        if copies.held:
+            self._ledger.cloud.crowds.end(target.place, copies.held)
         copies.held = 0
         images.note(self._ledger, target.place, wait.seen.values())
         for image_id, seen in wait.seen.items():
@@ -429,6 +442,13 @@ class Distribution:
             raise error  # the ledger would wait as long again, in one of the few threads
 
         image_id = self._ledger.existing(key)
+        if self._order.is_captured(target):
+            image_id, copies.is_new = self._candidates[architecture], False
+            available = self._available[target.label, architecture]
+            if not available.done():
+                self._tell(target, architecture, "available", percent=100.0, image_id=image_id)
+                available.set_result(image_id)
+            return image_id
         if image_id is not None:
             copies.is_new = False
             crowds.begin(target.place, is_there=True)

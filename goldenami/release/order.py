@@ -28,6 +28,7 @@ class ReleaseOrder:
     that is missing are not compared.
     ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
     ``names``: the template of AMI names (``release.names``).
+    ``captured``: the candidates are the images of the home region's target, so that it needs no copies.
     ``volumes``: the data volumes that every image must have: device name -> whether it is deleted with an instance.
     ``protection``: of the images from deregistration, once they are released; None: goldenami does not protect them.
     """
@@ -46,6 +47,7 @@ class ReleaseOrder:
     deprecate_at: datetime | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
     names: str = IMAGE_NAME
+    captured: bool = False
     volumes: Mapping[str, bool] = field(default_factory=dict)
     protection: Protection | None = None
 
@@ -57,6 +59,10 @@ class ReleaseOrder:
     def image_name(self, architecture: Architecture) -> str:
         """Return the name of the AMI. The version is reserved for one build, and its names were free then."""
         return names.image_name(self.names, recipe=self.recipe, version=self.version, architecture=architecture)
+
+    def is_captured(self, target: Target) -> bool:
+        """Return whether the candidates are the images of a target."""
+        return self.captured and target.place == self.home and modes.get_mode(target).owns_image
 
     def source(self, target: Target) -> Target | None:
         """Return the target whose image this target uses or copies; None if it copies the candidate.

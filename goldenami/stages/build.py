@@ -172,8 +172,8 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The image captured from a prepared builder: available, not encrypted, not released. ``earlier``: what the tests
-    of the last release recorded, by name."""
+    """The image captured from a prepared builder: available, not released, and encrypted if the builder was.
+    ``earlier``: what the tests of the last release recorded, by name."""
 
     prepared: Prepared
     image_id: str

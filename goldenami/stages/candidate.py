@@ -8,18 +8,21 @@ from goldenami.errors import BuilderError
 from goldenami.model import Architecture
 from goldenami.nextstep import step
 from goldenami.planning import boot_mode_override, kept_devices
+from goldenami.release.order import ReleaseOrder
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Prepared
 from goldenami.stages.replacing import on_a_host
 
 
-def make(build: BuildContext, architecture: Architecture, prepared: Prepared | None = None) -> Candidate:
+def make(
+    build: BuildContext, order: ReleaseOrder, architecture: Architecture, prepared: Prepared | None = None
+) -> Candidate:
     """Make the candidate of one architecture, and terminate its builder. A second call adopts what the first one made.
 
     A captured image is not captured again. ``prepared``: what :func:`ready` returned, if it was called before.
     """
     prepared = prepared or ready(build, architecture)
-    return Candidate(prepared, capture(build, prepared))
+    return Candidate(prepared, capture(build, order, prepared))
 
 
 def ready(build: BuildContext, architecture: Architecture) -> Prepared:
@@ -76,11 +79,12 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
     return on_a_host(build, architecture, "builder", once)
 
 
-def capture(build: BuildContext, prepared: Prepared) -> str:
+def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str:
     """Create the image of a builder, and terminate the builder when the image is available. Returns the image's id.
 
     EC2 shuts the builder down while it takes the snapshots, so that its file systems are consistent: a stop before
-    that would only be waited for. One-time spot instances cannot be stopped anyway.
+    that would only be waited for. One-time spot instances cannot be stopped anyway. If the order says that the
+    candidate is the image of the home region, it gets the name, description and tags of the release.
     """
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
@@ -91,8 +95,9 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
             image_key(architecture),
             build.home,
             instance_id=instance_id,
-            name=f"{build.recipe.name}-{build.version}-{architecture}-candidate-{build.journal.build_id}",
-            description=f"candidate for {build.label}; not released",
+            name=order.image_name(architecture) if order.captured else _temporary_name(build, architecture),
+            description=order.description if order.captured else f"candidate for {build.label}; not released",
+            tags=order.image_tags if order.captured else None,
             boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
             kept_devices=kept_devices(build.recipe, build.plan.facts.base[architecture]),
             temporary=True,
@@ -109,6 +114,10 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
             images.require_imds_v2(build.ledger, f"imds/{architecture}/candidate", build.home, image_id)
         build.ledger.delete_key(hosts.key_of("builder", architecture))
     return image_id
+
+
+def _temporary_name(build: BuildContext, architecture: Architecture) -> str:
+    return f"{build.recipe.name}-{build.version}-{architecture}-candidate-{build.journal.build_id}"
 
 
 def _check_builder(build: BuildContext, instance_id: str) -> None:

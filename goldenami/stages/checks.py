@@ -41,7 +41,7 @@ def check_plans(context: Context) -> Iterator[Finding]:
         try:
             sources = source_snapshots(cloud, home, recipe)
             found = volume_keys.of_bases(cloud, home, base, recipe, defaults, sources)
-            volume_keys.choose(recipe, home, keys, found, defaults)
+            volume_keys.choose(recipe, home, keys, found, defaults, environment.encryption)
         except NotFound as error:
             yield from_error("base", error, place=home, mark=recipe.volumes_mark)
         except UsageError as error:

@@ -119,7 +119,7 @@ def gather(
     # The snapshots of an image that does not exist yet have no key.
     there = {a: image for a, image in base.items() if image.image_id}
     keys = volume_keys.of_bases(cloud, home, there, recipe, defaults, sources)
-    choices = volume_keys.choose(recipe, home, targets.keys, keys, defaults)
+    choices = volume_keys.choose(recipe, home, targets.keys, keys, defaults, environment.encryption)
     return Facts(
         base=base,
         kms_keys=targets.arns,

@@ -14,7 +14,7 @@ from goldenami.aws.encryption import EbsDefaults, VolumeKey
 from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud
 from goldenami.errors import UsageError
-from goldenami.model import Architecture, BaseDevice, BaseImage, Place, Target
+from goldenami.model import Architecture, BaseDevice, BaseImage, Encryption, Place, Target
 from goldenami.planning import SourceSnapshot, VolumeChoice
 from goldenami.recipe import Recipe
 from goldenami.release import targets as modes
@@ -62,22 +62,27 @@ def choose(
     keys: Mapping[str, Key],
     volume_keys: Mapping[Architecture, VolumeKeys],
     defaults: EbsDefaults,
+    encryption: Encryption = "copy",
 ) -> dict[Architecture, VolumeChoice]:
     """Return the key of the builder's volumes for the architectures whose volumes need one, or are to have one.
 
-    ``keys``: by the target's label. ``volume_keys``: what EC2 would use. Raises UsageError, with every problem, if
-    another account would have to use the AWS managed key.
+    ``keys``: by the target's label. ``volume_keys``: what EC2 would use. ``encryption``: of the environment. Raises
+    UsageError, with every problem, if another account would have to use the AWS managed key, and if the builder cannot
+    be encrypted at its launch although the environment says so.
     """
     own = next((t for t in modes.owners(recipe.distribution.targets) if t.place == home), None)
     key = keys.get(own.label) if own is not None else None
     found: dict[Architecture, VolumeChoice] = {}
+    if encryption == "launch":
+        _check_launch(recipe, home, key, own)
     problems = _shared_under_managed(recipe, keys)
     for architecture in recipe.architectures:
-        asked = recipe.builder[architecture].encrypted
+        asked = True if encryption == "launch" else recipe.builder[architecture].encrypted
         reason = _unusable(volume_keys.get(architecture, {}), home, defaults)
         if asked and key is not None:
             reason = _home_key_unusable(key, own) if borrowers(recipe, home) else ""
-            found[architecture] = VolumeChoice(key.arn, "builder.encrypted is true")
+            why = "the environment encrypts at launch" if encryption == "launch" else "builder.encrypted is true"
+            found[architecture] = VolumeChoice(key.arn, why)
         elif reason and not asked and asked is not None:
             reason += ", and builder.encrypted is false"
         elif reason and key is not None and not key.aws_managed:
@@ -96,6 +101,22 @@ def choose(
             "`kms_key: alias/NAME` for these targets and for the home region's target in goldenami.yaml.",
         )
     return found
+
+
+def _check_launch(recipe: Recipe, home: Place, key: Key | None, own: Target | None) -> None:
+    """Raise UsageError if the builder's image cannot be the image of the home region."""
+    refused = [a for a in recipe.architectures if recipe.builder[a].encrypted is False]
+    if refused:
+        raise UsageError(
+            f"{recipe.mark.file}: builder.encrypted is false ({', '.join(refused)}), but the environment has "
+            "`encryption: launch`",
+            hint="Take builder.encrypted out of the recipe, or set `encryption: copy` in goldenami.yaml.",
+        )
+    if own is None or key is None:
+        raise UsageError(
+            f"`encryption: launch` needs the key of the home region's target: {_home_key_unusable(key, own)} ({home})",
+            hint="Add the home region to the home account's targets in goldenami.yaml, or set `encryption: copy`.",
+        )
 
 
 def _unusable(volumes: VolumeKeys, home: Place, defaults: EbsDefaults) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
 from goldenami.errors import ManifestError, UsageError
-from goldenami.model import Architecture, ImageManifest, ManifestImage, Target
+from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Target
 from goldenami.same import for_the_same
 
 if TYPE_CHECKING:
@@ -99,6 +99,13 @@ class Mode(ABC):
     @abstractmethod
     def deliver(self, to: Delivery) -> None:
         """Bring the images of all architectures to the target. Raises what failed."""
+
+
+def is_captured(target: Target, environment: Environment) -> bool:
+    """Whether the image of a target is the builder's own image, and no copy of it: that of the home region, if the
+    environment encrypts at launch."""
+    at_home = target.place == environment.home_place and get_mode(target).owns_image
+    return environment.encryption == "launch" and at_home
 
 
 def home_label(region: str) -> str:
