@@ -97,6 +97,21 @@ def test_a_wrong_expression_is_refused_with_the_reason(text: str, words: str) ->
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("rate(1 minute)", 1),
+        ("rate(5 minutes)", 5),
+        ("rate(1 hour)", 60),
+        ("rate(5 hours)", 300),
+        ("rate(1 day)", 1440),
+    ],
+)
+def test_the_documented_rates(text: str, minutes: int) -> None:
+    """Rate expressions reference, EventBridge user guide."""
+    assert parse(text) == Rate(text, timedelta(minutes=minutes))
+
+
 def test_what_never_comes() -> None:
     assert not fires(parse("0 0 30 2 *"))
     assert not fires(parse("cron(0 0 1 1 ? 1999)"))
