@@ -126,14 +126,14 @@ def _sshd(text: str) -> dict[str, str]:
 
 
 def _unit(text: str) -> dict[str, str]:
-    commands = (match[1] for match in re.finditer(r"(?m)^\s*Exec[A-Z]\w+\s*=\s*(.+)$", text))
-    programs = (re.match(r"[@:+!|-]*\"?(/[^\s\"]+)", command) for command in commands)
+    commands = (match[1] for match in re.finditer(r"(?m)^[ \t]*Exec[A-Z]\w+[ \t]*=(.+)$", text))
+    programs = (re.match(r"[\s@:+!|-]*\"?(/[^\s\"]+)", command) for command in commands)
     return _merged(executed(program[1]) for program in programs if program)
 
 
 def shell_programs(text: str) -> dict[str, str]:
     """Return the claims of a shell command: those of the programs that it starts by their path."""
-    starts = re.finditer(r"(?:^|[;&|]|\bexec\b)\s*(?:\w+=\S*\s+)*(/[^\s;&|\"']+)", text)
+    starts = re.finditer(r"(?:^|[;&|]|\bexec\b)[ \t]*(?:\w+=[^\s;&|]*[ \t]+)*(/[^\s;&|\"']+)", text)
     return _merged(executed(match[1]) for match in starts)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from goldenami import recipe
 from goldenami.errors import InvalidInput
+from goldenami.provision import demands
 
 Write = Callable[[dict[str, str]], Path]
 HEAD = 'name: web\nversion: "1.0"\nbase: {id: ami-0123456789abcdef0}\nos: debian\n'
@@ -204,6 +205,23 @@ def test_a_program_that_the_hardened_base_does_not_start(
 def test_a_unit_of_the_recipe_needs_no_package_of_its_name(write_project: Write) -> None:
     own = 'unit: {name: rsync, content: "[Service]\\nExecStart=/opt/rsync/bin/rsync\\n"}'
     assert load(write_project, "debian-12-level-1", f"{own}\n  - service: {{name: rsync, enabled: true}}").name == "web"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/etc/systemd/system/a.service", "\n" * 65_000),
+        ("/etc/systemd/system/a.service", "Exec" * 16_000),
+        ("/etc/cron.d/a", "@daily root " + "a=;" * 20_000),
+        ("/etc/cron.d/a", "@daily root " + "a=b " * 15_000),
+        ("/etc/cron.d/a", "@daily root " + "exec " * 12_000),
+        ("/etc/sysctl.d/a.conf", "a." * 30_000 + "="),
+        ("/etc/ssh/sshd_config", " =" * 30_000),
+    ],
+)
+def test_the_contents_of_a_file_are_read_in_bounded_time(path: str, text: str) -> None:
+    """A quadratic expression would take minutes for these."""
+    assert "programs in /" not in demands.of_file(path, text)
 
 
 def test_an_agent_is_software_too(write_project: Write) -> None:
