@@ -173,7 +173,9 @@ drift:
     - goldenami drift --detailed-exitcode
 
 # The catalog as pages for the teams that use the images (GitLab Pages), also if a build of the night failed. Set the
-# variable GOLDENAMI_PAGES to yes, and decide who may see the pages: Settings > General > Visibility.
+# variable GOLDENAMI_PAGES to yes, and decide who may see the pages: Settings > General > Visibility. The pages name
+# vulnerabilities if goldenami.yaml has feeds; and instances and snapshots if a job before this one keeps fleet.json
+# (goldenami fleet --json) and lineage/NAME.json (goldenami snapshot lineage NAME@CHANNEL --json) as artifacts.
 pages:
   extends: .upkeep
   needs:
@@ -185,7 +187,18 @@ pages:
   script:
     - |
 %(login_plan)s
-    - goldenami site build --out public
+    - |
+      if [ ! -e scan.json ]; then
+        goldenami scan --all --json >scan.json || [ $? = 5 ] || rm scan.json
+      fi
+      set -- --out public
+      for report in scan fleet; do
+        if [ -e "$report.json" ]; then set -- "$@" "--$report" "$report.json"; fi
+      done
+      for report in lineage/*.json; do
+        if [ -e "$report" ]; then set -- "$@" --lineage "$report"; fi
+      done
+      goldenami site build "$@"
   artifacts:
     paths: [public]
 

@@ -19,9 +19,11 @@ from goldenami.model import timestamp, utc_text
 from goldenami.nextstep import step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from goldenami.journal import Header, Holder, Intent, Journals, Result, Summary
+    from goldenami.journal import Header, Holder, Intent, Journals, Recorded, Result, Summary
+    from goldenami.model import Environment
     from goldenami.report.timeline import Timeline
 
 
@@ -111,25 +113,37 @@ def _state(summary: Summary, holder: Holder | None) -> str:
 @click.argument("build_id", metavar="[BUILD_ID]", required=False, shell_complete=completing.builds)
 @environment_option
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the timeline into this file.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Draw the timeline again and again, until no process works on the build."
+)
 @json_option
-def builds_show(build_id: str | None, environment_name: str | None, svg: Path | None, as_json: bool) -> None:
+def builds_show(
+    build_id: str | None, environment_name: str | None, svg: Path | None, follow: bool, as_json: bool
+) -> None:
     """Show one build: how it ended, its stages with their times, every call with its result, and what still exists.
     Without BUILD_ID, the newest build is shown.
 
-    The stages are read from the log of the build. A build whose process was killed on another machine may have none
-    here.
+    With --follow, the timeline of a build that runs is drawn on the terminal and into the file of --svg, and everything
+    else is shown after its end. The stages are read from the log of the build. A build whose process was killed on
+    another machine may have none here.
     """
+    from datetime import UTC, datetime
+
     from goldenami.report import timeline
 
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     summary = _chosen(journals, build_id)
     build_id = summary.build_id
+    title = f"{summary.header.recipe if summary.header else ''} {build_id}".lstrip()
+    if follow:
+        _draw_until_its_end(journals, environment, build_id, svg, title)
+        summary = journals.read(build_id)
     holder = journals.holder(build_id)
-    times = timeline.timeline(journals.storage.events(build_id).read(), running=holder is not None)
+    now = datetime.now(UTC)
+    times = timeline.timeline(journals.storage.events(build_id).read(), running=holder is not None, now=now)
     if svg is not None:
-        what = summary.header.recipe if summary.header else ""
-        write_file(svg, timeline.draw(times, f"{what} {build_id}".lstrip()), "--svg")
+        write_file(svg, timeline.draw(times, title), "--svg")
         click.echo(f"Drew {svg}", err=True)
     document = _summary_json(summary, holder)
     if as_json:
@@ -159,6 +173,54 @@ def builds_show(build_id: str | None, environment_name: str | None, svg: Path | 
             click.echo(f"to {purpose}: {command}", err=True)
 
 
+def _draw_until_its_end(
+    journals: Journals, environment: Environment, build_id: str, svg: Path | None, title: str
+) -> None:
+    """Draw the timeline of a build that runs: on the terminal, if there is one, and into a file."""
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from goldenami.report import timeline
+
+    console = Console()
+    stages: list[Recorded] = []
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def redraw() -> None:
+            times = timeline.timeline(stages, running=True, now=datetime.now(UTC))
+            if console.is_terminal:
+                bars = console.width >= _WIDE
+                live.update(Text("\n".join([title, *timeline.lines(times, bars=bars)])), refresh=True)
+            if svg is not None:
+                write_file(svg, timeline.draw(times, title), "--svg")
+
+        for recorded in _following(journals, environment, build_id, timeline.KINDS, redraw):
+            stages.append(recorded)
+
+
+def _following(
+    journals: Journals,
+    environment: Environment,
+    build_id: str,
+    kinds: Sequence[str] = (),
+    waiting: Callable[[], None] = lambda: None,
+) -> Iterator[Recorded]:
+    """Yield the events of a build until no process works on it. ``waiting`` is called before each wait for more."""
+    import time
+
+    seconds = _POLL_SECONDS_BUCKET if in_bucket(environment.builds) else _POLL_SECONDS
+
+    def pause() -> None:
+        waiting()
+        time.sleep(seconds)
+
+    events = journals.storage.events(build_id)
+    return events.follow(lambda: journals.holder(build_id) is not None, pause, kinds)
+
+
 def _print_timeline(times: Timeline, running: bool) -> None:
     from goldenami.report import timeline
     from goldenami.report.text import duration
@@ -186,20 +248,13 @@ def builds_log(build_id: str | None, follow: bool, environment_name: str | None)
     ends. `goldenami clean --logs AGE` deletes old logs.
     """
     import sys
-    import time
 
     from goldenami.report import Lines
 
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     build_id = _chosen(journals, build_id).build_id
-    events = journals.storage.events(build_id)
-    seconds = _POLL_SECONDS_BUCKET if in_bucket(environment.builds) else _POLL_SECONDS
-    found = (
-        events.follow(lambda: journals.holder(build_id) is not None, lambda: time.sleep(seconds))
-        if follow
-        else events.read()
-    )
+    found = _following(journals, environment, build_id) if follow else journals.storage.events(build_id).read()
     run, now = None, 0.0
 
     def clock() -> float:

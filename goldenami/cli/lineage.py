@@ -196,6 +196,7 @@ def _json(place: Place, found: Lineage, prices: Prices) -> dict[str, Any]:
         "stored_bytes": found.stored_bytes,
         "full_bytes": found.full_bytes,
         "monthly_cost": {"amount": cost, "currency": prices.currency, "certain": certain},
+        "rate": {"standard": rate.standard, "archive": rate.archive},
         "snapshots": [
             {
                 "snapshot_id": m.id,

@@ -11,10 +11,13 @@ import click
 
 from goldenami.cli.context import in_bucket, open_catalog, open_journals, open_project, print_json
 from goldenami.cli.options import environment_option, json_option
+from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.model import Environment
+    from goldenami.recipe import Project
     from goldenami.release.catalog import Catalog
+    from goldenami.release.retention import Rules
 
 BUILD_SCHEMA = "goldenami.site-build/1"
 
@@ -45,6 +48,13 @@ def site() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A report of `goldenami scan --all --json`: vulnerabilities, and the date of each feed.",
 )
+@click.option(
+    "--lineage",
+    "lineage_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A report of `goldenami snapshot lineage NAME@CHANNEL --json`: all snapshots of NAME. Repeatable.",
+)
 @environment_option
 @json_option
 def build(
@@ -52,19 +62,22 @@ def build(
     title: str,
     fleet_file: Path | None,
     scan_file: Path | None,
+    lineage_files: tuple[Path, ...],
     environment_name: str | None,
     as_json: bool,
 ) -> None:
     """Write the site from the catalog of an environment.
 
     It needs no server and makes no request: open public/index.html, or publish the folder, for example with GitLab
-    Pages. Nothing in the cloud is asked; only a catalog in a bucket is read from there.
+    Pages. Nothing in the cloud is asked; only a catalog in a bucket is read from there. When releases are deprecated,
+    disabled and deleted is read from the recipes of the project.
     """
     from goldenami.site import gather, write
     from goldenami.site.fleet import read_fleet
+    from goldenami.site.lineage import read_lineage
     from goldenami.site.scan import read_scan
 
-    _, environment = open_project(environment_name)
+    project, environment = open_project(environment_name)
     used = read_fleet(fleet_file, fleet_file.read_bytes()) if fleet_file is not None else {}
     now = datetime.now(UTC)
     scan = None
@@ -72,13 +85,24 @@ def build(
         policy = environment.vulnerabilities
         ages = {feed.address: feed.max_age for feed in policy.feeds if feed.max_age is not None}
         scan = read_scan(scan_file, scan_file.read_bytes(), now, policy.max_age, ages)
+    lineages = dict(read_lineage(file, file.read_bytes()) for file in lineage_files)
     catalog = open_catalog(environment)
     started = time.monotonic()
-    timelines = _timelines(environment, catalog)
-    facts = gather(catalog, environment, now, title=title, used=used, timelines=timelines, scan=scan)
+    rules, without = _rules(project, environment, catalog)
+    facts = gather(
+        catalog,
+        environment,
+        now,
+        title=title,
+        used=used,
+        timelines=_timelines(environment, catalog),
+        scan=scan,
+        rules=rules,
+        lineages=lineages,
+    )
     written = write(facts, out)
     seconds = time.monotonic() - started
-    left_out = list(facts.failures.reasons.values())
+    left_out = [*without, *facts.failures.reasons.values()]
     for failure in left_out:
         click.echo(f"left out: {failure}", err=True)
     if as_json:
@@ -87,6 +111,21 @@ def build(
         return
     size = f"{written.bytes / 1e6:.1f} MB, the first page {written.first / 1e3:.0f} kB"
     click.echo(f"{written.pages} pages in {seconds:.1f} s ({size}): {out / 'index.html'}")
+
+
+def _rules(project: Project, environment: Environment, catalog: Catalog) -> tuple[dict[str, Rules], list[str]]:
+    """Return the rules of retention by recipe, of those that the project has, and why some cannot be read."""
+    from goldenami.each import Failures
+    from goldenami.recipe import retention_rules
+
+    failures = Failures[str]()
+    rules: dict[str, Rules] = {}
+    for name in sorted({*catalog.names()} & {*project.recipe_names()}):
+        with failures.of(name):
+            rules |= retention_rules(project, environment, [name])
+    return rules, [
+        f"dates of {name}: {reason}; see {step('validate', name)}" for name, reason in failures.reasons.items()
+    ]
 
 
 def _timelines(environment: Environment, catalog: Catalog) -> dict[str, str]:

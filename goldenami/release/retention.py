@@ -95,6 +95,37 @@ class RetentionDecision:
     rule: str
 
 
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """When the rules end the use of a release, if nothing keeps it: a channel, a pin or a use. None: not at a time.
+
+    ``deleted``: the earliest time. ``newer``: how many newer releases there must be then.
+    """
+
+    deprecated: datetime | None
+    disabled: datetime | None
+    deleted: datetime | None
+    newer: int
+
+
+def lifetime(created: datetime, channels: Collection[str], rules: Rules) -> Lifetime:
+    """Return the lifetime of a release. ``channels``: all that ever pointed to it.
+
+    EC2 deprecates an image at the recipe's own time, and `retire` at that of its channels: the first one counts.
+    """
+    deprecate, disable, delete = _ages(channels, rules)
+    first = min((age for age in (deprecate, rules.deprecate_after) if age is not None), default=None)
+    if delete is None and disable is None:
+        delete = rules.minimum_age
+    keep = max((rules.keep, *(rules.channels[one].keep for one in channels if one in rules.channels)))
+    return Lifetime(
+        created + first if first is not None else None,
+        created + disable if disable is not None else None,
+        created + max(delete, rules.minimum_age) if delete is not None else None,
+        keep,
+    )
+
+
 def decide(
     releases: Iterable[ReleaseFacts], rules: Mapping[str, Rules], now: datetime, *, only: Collection[str] = ()
 ) -> tuple[RetentionDecision, ...]:
@@ -157,7 +188,7 @@ def _decide_one(one: ReleaseFacts, rules: Rules, rank: str | None, now: datetime
         return RetentionDecision(one, "keep", f"younger than the minimum age of {_days(rules.minimum_age)}")
     if rank is not None:
         return RetentionDecision(one, "keep", rank)
-    deprecate, disable, delete = _times(one, rules)
+    deprecate, disable, delete = _ages(one.channels, rules)
     if delete is not None and age >= delete:
         return RetentionDecision(one, "delete", f"older than {_days(delete)}, and no rule keeps it")
     if delete is None and disable is None:
@@ -212,12 +243,12 @@ def _first_of_months(ordered: Sequence[ReleaseFacts], count: int) -> list[Releas
     return [firsts[month] for month in sorted(firsts, reverse=True)[:count]]
 
 
-def _times(one: ReleaseFacts, rules: Rules) -> tuple[timedelta | None, timedelta | None, timedelta | None]:
+def _ages(channels: Collection[str], rules: Rules) -> tuple[timedelta | None, timedelta | None, timedelta | None]:
     """Return the ages at which a release is deprecated, disabled and deleted.
 
     Each is the longest time of the release's channels, or the recipe's time if no channel sets one.
     """
-    own = [rules.channels[c] for c in one.channels if c in rules.channels]
+    own = [rules.channels[c] for c in channels if c in rules.channels]
     found: list[timedelta | None] = []
     for name in ("deprecate_after", "disable_after", "delete_after"):
         given = [value for value in (getattr(rules_of, name) for rules_of in own) if value is not None]

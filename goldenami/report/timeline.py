@@ -12,6 +12,8 @@ from goldenami.journal import Recorded
 from goldenami.model import timestamp
 from goldenami.report.text import duration, elapsed
 
+KINDS: Final = ("stage.started", "stage.finished")
+"""The events that a timeline is made of. Of the others, it has the times of the first and the last one."""
 _CELLS: Final = 40  # of a bar in the text
 _WIDTH: Final = 640.0  # pixels, of the bars
 _NAME: Final = 240.0  # a longer name of a stage goes on in the next line
@@ -64,8 +66,9 @@ class Timeline:
     runs: int
 
 
-def timeline(events: Iterable[Recorded], *, running: bool) -> Timeline:
-    """Return the timeline of the recorded events of a build. ``running``: a process works on the build now."""
+def timeline(events: Iterable[Recorded], *, running: bool, now: datetime | None = None) -> Timeline:
+    """Return the timeline of the recorded events of a build. ``running``: a process works on the build, and its stages
+    last until ``now``, or until the last event without it."""
     spans: list[Span] = []
     active: dict[tuple[str, str], int] = {}
     runs: list[str] = []
@@ -85,6 +88,8 @@ def timeline(events: Iterable[Recorded], *, running: bool) -> Timeline:
             spans[at] = replace(spans[at], ended=recorded.at, status=status)
     if not running:
         _lose(spans, active, ended)
+    elif now is not None and ended is not None:
+        ended = max(ended, now)
     return Timeline(tuple(spans), started, ended, len(runs))
 
 
@@ -116,11 +121,13 @@ def lines(found: Timeline, *, bars: bool = True) -> list[str]:
 
 
 def draw(found: Timeline, title: str) -> str:
-    """Return the timeline as an SVG document: a bar for each stage, to its last event if it still runs."""
+    """Return the timeline as an SVG document: a bar for each stage, to the end of the timeline if it still runs."""
     total = 0.0
     if found.started is not None and found.ended is not None:
         total = (found.ended - found.started).total_seconds()
     summary = f"{timestamp(found.started)}, {duration(total)}" if found.started is not None else "no events"
+    if any(span.status == "running" for span in found.spans):
+        summary += ", and it still runs"
     if found.runs > 1:
         summary += f", in {found.runs} runs"
     left = svg.MARGIN + min(_NAME, svg.widest([span.label for span in found.spans])) + 12

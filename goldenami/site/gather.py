@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from goldenami.each import Failures
-from goldenami.model import Environment, ImageManifest
+from goldenami.evidence.packages import SYSTEM_TYPES, Inventory
+from goldenami.model import Architecture, Environment, ImageManifest
 from goldenami.release import export as exports
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.comparison import Comparison, compare
 from goldenami.release.history import HistoryEvent, history_of
 from goldenami.release.listing import Filter, ListedRelease, list_releases
+from goldenami.release.retention import Lifetime, Rules, lifetime
 from goldenami.release.versions import Reference
 from goldenami.site.fleet import Used
 from goldenami.site.scan import Scanned
 
-_SNIPPETS = ("terraform", "cloudformation", "cdk", "karpenter", "packer", "env")
+NEWEST: Final = 5  # releases of a name whose bills of materials can be compared, beside those in channels
+_SNIPPETS: Final = {
+    "terraform": "Terraform",
+    "cloudformation": "CloudFormation",
+    "cdk": "CDK",
+    "karpenter": "Karpenter",
+    "packer": "Packer",
+    "env": "AWS CLI and shells",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A snippet that uses the images of a channel. ``format``: as `goldenami export` names it."""
+    """A snippet that uses the images of a channel. ``title``: what it is for."""
 
-    format: str
+    title: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
     """One release. ``changes``: what differs from the release before; None for the first one. ``parents`` and
-    ``children``: labels of releases. ``timeline``: the build as an SVG, if its journal is here."""
+    ``children``: labels of releases. ``lifetime``: None if the project has no rules for it. ``timeline``: the build as
+    an SVG, if its journal is here."""
 
     manifest: ImageManifest
     marks: ListedRelease
@@ -41,6 +52,7 @@ class ReleaseFacts:
     parents: tuple[str, ...]
     children: tuple[str, ...]
     used: Used | None
+    lifetime: Lifetime | None = None
     timeline: str | None = None
 
     @property
@@ -55,7 +67,8 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class NameFacts:
-    """One recipe. ``releases`` and ``history``: newest first."""
+    """One recipe. ``releases`` and ``history``: newest first. ``lineage``: its snapshots as an SVG, if there is a
+    report of them."""
 
     name: str
     description: str
@@ -65,6 +78,8 @@ class NameFacts:
     releases: tuple[str, ...]
     history: tuple[HistoryEvent, ...]
     snippets: Mapping[str, tuple[Snippet, ...]]  # by channel
+    lifetimes: Mapping[str, Lifetime]  # by version; empty without rules
+    lineage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,7 @@ class Site:
                 tuple(sorted(parents)),
                 self.children.get(manifest.label, ()),
                 self.used.get(manifest.label),
+                name.lifetimes.get(version),
                 self.timelines.get(manifest.label),
             )
             previous = manifest
@@ -125,11 +141,14 @@ def gather(
     used: Mapping[str, Used] | None = None,
     timelines: Mapping[str, str] | None = None,
     scan: Scanned | None = None,
+    rules: Mapping[str, Rules] | None = None,
+    lineages: Mapping[str, str] | None = None,
 ) -> Site:
     """Read what every page needs. The manifests are read later, by :meth:`Site.read`.
 
     ``used``: instances by label, of a report of the fleet. ``timelines``: SVG documents of builds, by label.
-    ``scan``: a report of vulnerabilities.
+    ``scan``: a report of vulnerabilities. ``rules``: how long releases are kept, by recipe. ``lineages``: SVG documents
+    of the snapshots, by recipe.
     """
     view = catalog.indexed()
     listed: dict[str, dict[str, ListedRelease]] = {}
@@ -139,7 +158,10 @@ def gather(
         for parent in one.entry.parents:
             children.setdefault(parent, set()).add(one.entry.label)
     failures = Failures[str]()
-    names = tuple(_name(view, environment, name, marks, failures) for name, marks in sorted(listed.items()))
+    names = tuple(
+        _name(view, environment, name, marks, failures, (rules or {}).get(name), (lineages or {}).get(name))
+        for name, marks in sorted(listed.items())
+    )
     accounts = {account.id: account.name for account in environment.accounts.values()}
     return Site(
         title,
@@ -157,7 +179,13 @@ def gather(
 
 
 def _name(
-    view: Catalog, environment: Environment, name: str, marks: Mapping[str, ListedRelease], failures: Failures[str]
+    view: Catalog,
+    environment: Environment,
+    name: str,
+    marks: Mapping[str, ListedRelease],
+    failures: Failures[str],
+    rules: Rules | None,
+    lineage: str | None,
 ) -> NameFacts:
     versions = tuple(one for one in view.versions(name) if one in marks)
     channels = tuple(sorted(view.channels(name), key=lambda one: one.channel))
@@ -178,7 +206,21 @@ def _name(
         versions,
         tuple(reversed(history_of(view, Reference.parse(name)))),
         snippets,
+        _lifetimes(marks, channels, rules) if rules is not None else {},
+        lineage,
     )
+
+
+def _lifetimes(marks: Mapping[str, ListedRelease], channels: Collection[Channel], rules: Rules) -> dict[str, Lifetime]:
+    pointed: dict[str, set[str]] = {}
+    for channel in channels:
+        for move in channel.history:
+            pointed.setdefault(move.version, set()).add(channel.channel)
+    return {
+        version: lifetime(datetime.fromisoformat(one.entry.created), pointed.get(version, ()), rules)
+        for version, one in marks.items()
+        if one.retired is None
+    }
 
 
 def _snippets(
@@ -188,12 +230,13 @@ def _snippets(
     reference = Reference.parse(f"{name}@{channel.channel}")
     with failures.of(f"snippets of {reference}"):
         facts = exports.gather(view, environment, reference, environment.home_place.account)
-        for form in _SNIPPETS:
-            yield Snippet(form, exports.FORMATS[form](facts))
+        for form, title in _SNIPPETS.items():
+            yield Snippet(title, exports.FORMATS[form](facts))
 
 
-def data_of(manifest: ImageManifest) -> dict[str, Any]:
-    """Return what the comparison of any two releases needs, as small JSON."""
+def data_of(manifest: ImageManifest, inventories: Mapping[Architecture, Inventory]) -> dict[str, Any]:
+    """Return what the comparison of any two releases needs, as small JSON. ``components``: what the package manager of
+    the system does not know, of the images whose inventories are given."""
     return {
         "version": manifest.version,
         "created": manifest.created,
@@ -203,7 +246,18 @@ def data_of(manifest: ImageManifest) -> dict[str, Any]:
             }
             for architecture, every in manifest.packages.items()
         },
+        "components": {architecture: _components(one) for architecture, one in inventories.items()},
         "base": {architecture: f"{base.image_id} {base.name}" for architecture, base in manifest.base.items()},
         "inputs": {label: value[:12] for label, value in manifest.inputs.items()},
         "variables": {name: str(value) for name, value in manifest.variables.items()},
     }
+
+
+def _components(inventory: Inventory) -> dict[str, str]:
+    """Return the versions of each component: a module of npm is often there in several."""
+    found: dict[str, set[str]] = {}
+    for one in inventory.components:
+        if one.type not in SYSTEM_TYPES:
+            name = f"{one.group}:{one.name}" if one.group else one.name
+            found.setdefault(f"{one.type} {name}", set()).add(one.version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}

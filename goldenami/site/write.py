@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,8 +28,9 @@ from goldenami.nextstep import command
 from goldenami.release import history_picture
 from goldenami.release.attest import PROVENANCE
 from goldenami.release.catalog import Move
+from goldenami.release.retention import Lifetime
 from goldenami.site import chart
-from goldenami.site.gather import NameFacts, ReleaseFacts, Site, data_of
+from goldenami.site.gather import NEWEST, NameFacts, ReleaseFacts, Site, data_of
 
 MARK: Final = ".goldenami-site"  # of a folder that this program wrote, and may replace
 CATALOG_SCHEMA: Final = "goldenami.site/1"
@@ -54,6 +55,7 @@ class _Row:
     marks: Any
     changed: int | None
     instances: int | None
+    deprecated: datetime | None
 
 
 def write(site: Site, out: Path) -> Written:
@@ -157,16 +159,18 @@ class _Writer:
         listed: list[dict[str, Any]] = []
         self._search.append((f"{name.name} {name.description}".lower(), name.name, f"{folder}/index.html"))
         images: dict[str, list[ManifestImage]] = {channel.current: [] for channel in name.channels}
+        wanted = {*name.releases[:NEWEST], *(channel.current for channel in name.channels)}
         for release in self._site.read(name):
-            self._release(folder, release)
             manifest = release.manifest
+            inventories = self._inventories(manifest) if manifest.version in wanted else {}
+            self._release(folder, release, inventories)
             if manifest.version in images:
                 images[manifest.version] = _ordered(manifest)
             rows.append(_row(release))
             created = datetime.fromisoformat(manifest.created)
             points.append(chart.Point(manifest.version, created, release.packages, release.size_gib))
             listed.append(_form(release))
-            data = json.dumps(data_of(manifest), ensure_ascii=False, separators=(",", ":"))
+            data = json.dumps(data_of(manifest, inventories), ensure_ascii=False, separators=(",", ":"))
             self._write(f"{folder}/data/{manifest.version}.js", f'window.RELEASES["{manifest.version}"] = {data};\n')
             ids = " ".join(sorted({image.image_id for image in manifest.images}))
             link = f"{folder}/{manifest.version}.html"
@@ -177,9 +181,8 @@ class _Writer:
         past = history_picture.draw(list(reversed(name.history)), f"History of {name.name}")
         facts = {"name": name, "rows": rows, "chart": picture, "past": past, "images": images}
         self._page(f"{folder}/index.html", "name.html.j2", root="../../", **facts)
-        self._page(
-            f"{folder}/compare.html", "compare.html.j2", root="../../", name=name, versions=[r.version for r in rows]
-        )
+        facts = {"name": name, "versions": [row.version for row in rows], "newest": NEWEST}
+        self._page(f"{folder}/compare.html", "compare.html.j2", root="../../", **facts)
         for channel in name.channels:
             label = f"{name.name}@{channel.channel}"
             entries = [_entry(label, move) for move in reversed(channel.history)]
@@ -193,7 +196,7 @@ class _Writer:
             "releases": listed,
         }
 
-    def _release(self, folder: str, release: ReleaseFacts) -> None:
+    def _release(self, folder: str, release: ReleaseFacts, inventories: Mapping[Architecture, Inventory]) -> None:
         manifest = release.manifest
         # The bill of materials is the heaviest part of a page: only people who use a release need it.
         current = bool(release.marks.channels)
@@ -205,7 +208,7 @@ class _Writer:
             root="../../",
             release=release,
             rows=_ordered(manifest),
-            bills=self._bills(folder, manifest) if current else [],
+            bills=self._bills(folder, manifest, inventories) if current else [],
             keys=self._keys(manifest) if current else None,
             scans=self._site.scan.images.get(manifest.label) if self._site.scan is not None else None,
             controls=controls,
@@ -213,21 +216,29 @@ class _Writer:
             controls_odd=[one for one in controls if one.outcome != "passed"],
         )
 
-    def _bills(self, folder: str, manifest: ImageManifest) -> list[_Bill]:
-        """Write the bills of materials of a release as files, and return them for its page."""
-        found = []
+    def _inventories(self, manifest: ImageManifest) -> dict[Architecture, Inventory]:
+        """Return what is in the images of a release, as far as it can be read."""
+        found: dict[Architecture, Inventory] = {}
         for architecture in manifest.inventories:
             with self._site.failures.of(f"inventory of {manifest.label} {architecture}"):
                 text = self._site.catalog.inventory(manifest, architecture)
-                inventory = packages.loads(text, source=f"inventory of {manifest.label}")
-                created, about = manifest.created, manifest.description
-                subject = sbom.Subject(manifest.recipe, manifest.version, architecture, created, about)
-                files = []
-                for form, write in sbom.FORMATS.items():
-                    link = f"sbom/{manifest.version}-{architecture}.{form}.json"
-                    self._write(f"{folder}/{link}", write(inventory, subject))
-                    files.append((form, link))
-                found.append(_Bill(architecture, inventory, tuple(files)))
+                found[architecture] = packages.loads(text, source=f"inventory of {manifest.label}")
+        return found
+
+    def _bills(
+        self, folder: str, manifest: ImageManifest, inventories: Mapping[Architecture, Inventory]
+    ) -> list[_Bill]:
+        """Write the bills of materials of a release as files, and return them for its page."""
+        found = []
+        for architecture, inventory in inventories.items():
+            created, about = manifest.created, manifest.description
+            subject = sbom.Subject(manifest.recipe, manifest.version, architecture, created, about)
+            files = []
+            for form, write in sbom.FORMATS.items():
+                link = f"sbom/{manifest.version}-{architecture}.{form}.json"
+                self._write(f"{folder}/{link}", write(inventory, subject))
+                files.append((form, link))
+            found.append(_Bill(architecture, inventory, tuple(files)))
         return found
 
     def _keys(self, manifest: ImageManifest) -> list[str] | None:
@@ -270,19 +281,25 @@ class _Cell:
 
     version: str
     created: str
+    deprecated: datetime | None
     unusable: str | None
 
 
 def _cells(name: NameFacts, channels: Sequence[str]) -> list[_Cell | None]:
     """Return what a recipe has in each of these channels; None where it does not have the channel."""
-    own = {one.channel: _Cell(one.current, one.created or one.history[-1].moved, one.unusable) for one in name.channels}
+    own: dict[str, _Cell] = {}
+    for one in name.channels:
+        life = name.lifetimes.get(one.current)
+        deprecated = life.deprecated if life is not None else None
+        own[one.channel] = _Cell(one.current, one.created or one.history[-1].moved, deprecated, one.unusable)
     return [own.get(channel) for channel in channels]
 
 
 def _row(release: ReleaseFacts) -> _Row:
     changed = sum(map(len, release.changes.packages.values())) if release.changes is not None else None
     used = release.used.instances if release.used is not None else None
-    return _Row(release.manifest.version, release.manifest.created, release.marks, changed, used)
+    deprecated = release.lifetime.deprecated if release.lifetime is not None else None
+    return _Row(release.manifest.version, release.manifest.created, release.marks, changed, used, deprecated)
 
 
 def _ordered(manifest: ImageManifest) -> list[ManifestImage]:
@@ -296,11 +313,18 @@ def _form(release: ReleaseFacts) -> dict[str, Any]:
         "created": manifest.created,
         "channels": list(release.marks.channels),
         "states": list(release.marks.states),
+        **_dates(release.lifetime),
         "images": [
             {"account": i.account, "region": i.region, "architecture": i.architecture, "image_id": i.image_id}
             for i in manifest.images
         ],
     }
+
+
+def _dates(life: Lifetime | None) -> dict[str, str | None]:
+    times = (life.deprecated, life.disabled, life.deleted) if life is not None else (None, None, None)
+    texts = (timestamp(time) if time is not None else None for time in times)
+    return dict(zip(("deprecated", "disabled", "deleted"), texts, strict=True))
 
 
 def _entry(label: str, move: Move) -> dict[str, str]:

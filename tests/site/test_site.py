@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from goldenami.cli.main import main
 from goldenami.release.attest import PROVENANCE
 from goldenami.release.catalog import Catalog
+from goldenami.site.gather import NEWEST
 from goldenami.site.scan import read_scan
 from goldenami.site.write import MARK
 from tests.site import world
@@ -89,6 +91,10 @@ def test_no_text_becomes_markup(project: Path) -> None:
         # site.js is the only script of each page
         assert page.elements.count("script") == 1, path
         assert "\u202e" not in path.name
+        # A text that turns the direction does so for itself alone: it ends an element that browsers isolate.
+        turned = re.findall(r"\u202e(.{0,20})", re.sub(r'="[^"]*"', "", path.read_text("utf-8")), re.DOTALL)
+        open_ended = [rest for rest in turned if not re.match(r"\s*</(bdi|p|li|td|dd|code|text|title)>", rest)]
+        assert open_ended == [], path
     assert world.BAD in Page(out / "images/image-0/index.html").text
     for file in out.rglob("*.js"):
         if file.name != "site.js":
@@ -97,22 +103,7 @@ def test_no_text_becomes_markup(project: Path) -> None:
 
 def test_what_people_look_for(project: Path) -> None:
     """The board, the ids of a channel, what changed, why it was rebuilt, is it still good, who uses it."""
-    (project / "fleet.json").write_text(
-        json.dumps(
-            {
-                "schema": "goldenami.fleet/1",
-                "releases": [
-                    {
-                        "name": "image-0",
-                        "version": "1.0.20261104.1",
-                        "instances": 7,
-                        "running": 5,
-                        "places": [{"account": world.APPS, "region": "eu-west-1", "instances": 7}],
-                    }
-                ],
-            }
-        )
-    )
+    (project / "fleet.json").write_text(json.dumps(world.FLEET))
     out = build("--fleet", "fleet.json", "--title", "Images of Acme")
     board = Page(out / "index.html").text
     assert "Images of Acme" in board
@@ -138,27 +129,6 @@ def test_what_people_look_for(project: Path) -> None:
     assert data["images"][0]["releases"][0]["version"] == "1.0.20261104.1"
 
 
-SCAN = {
-    "schema": "goldenami.scan/1",
-    "ok": False,
-    "feeds": [{"address": "feeds/debian.json", "updated": "2001-01-02T03:04:00+00:00", "problem": None}],
-    "releases": [
-        {
-            "name": "image-0",
-            "version": "1.0.20261104.1",
-            "architecture": "x86_64",
-            "unknown": [],
-            "remarks": [],
-            "failing": [
-                {"id": "CVE-2026-1", "severity": "high", "package": "openssl", "version": "3.0.2", "fixed": "3.0.3"}
-            ],
-            "waived": [],
-            "accepted": [],
-        }
-    ],
-}
-
-
 def words(path: Path) -> str:
     return " ".join(Page(path).text.split())
 
@@ -166,21 +136,21 @@ def words(path: Path) -> str:
 def test_vulnerabilities_have_the_date_of_their_feed_and_none_is_never_guessed(project: Path) -> None:
     newest, stable = "images/image-0/1.0.20261104.1.html", "images/image-0/1.0.20261103.1.html"
     assert "Unknown: this site was built without a report" in words(build() / newest)
-    (project / "scan.json").write_text(json.dumps(SCAN))
+    (project / "scan.json").write_text(json.dumps(world.SCAN))
     out = build("--scan", "scan.json")
     shown = words(out / newest)
     assert "CVE-2026-1 high openssl 3.0.2 3.0.3 not accepted" in shown
     assert "2001-01-02 03:04 UTC proves nothing" in shown
     assert "has nothing about this release" in words(out / stable)
-    empty = {**SCAN, "releases": [{**SCAN["releases"][0], "failing": []}]}  # type: ignore[index]
+    empty = {**world.SCAN, "releases": [{**world.SCAN["releases"][0], "failing": []}]}
     (project / "scan.json").write_text(json.dumps(empty))
     shown = words(build("--scan", "scan.json") / newest)
     assert "but it does not prove that there is none" in shown, "the feed is too old"
-    feed = {**SCAN["feeds"][0], "updated": f"{datetime.now(UTC):%Y-%m-%d}T00:00:00+00:00"}  # type: ignore[index]
+    feed = {**world.SCAN["feeds"][0], "updated": f"{datetime.now(UTC):%Y-%m-%d}T00:00:00+00:00"}
     (project / "scan.json").write_text(json.dumps({**empty, "feeds": [feed]}))
     assert "x86_64: the report lists no vulnerability." in words(build("--scan", "scan.json") / newest)
     remark = "no usable feed covers 120 packages of the type pypi"
-    partly = {**empty, "feeds": [feed], "releases": [{**empty["releases"][0], "remarks": [remark]}]}  # type: ignore[index]
+    partly = {**empty, "feeds": [feed], "releases": [{**empty["releases"][0], "remarks": [remark]}]}
     (project / "scan.json").write_text(json.dumps(partly))
     shown = words(build("--scan", "scan.json") / newest)
     assert f"not covered x86_64: {remark}" in shown
@@ -204,10 +174,69 @@ def test_releases_in_channels_have_a_bill_of_materials_and_their_signature(proje
     assert "No channel points to this release" in old
 
 
+def test_the_support_of_a_release_is_what_its_recipe_declares(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = build()
+    board = words(out / "index.html")
+    assert "1.0.20261104.1 2026-11-04 deprecated from 2027-02-02" in board
+    assert "deprecated from 2027-02-01" in words(out / "images/image-0/index.html")
+    shown = words(out / "images/image-0/1.0.20261104.1.html")
+    assert "deprecated from 2027-02-02, as its recipe declares" in shown
+    assert "Nobody can launch it from 2027-03-04 on (disabled). It is deleted from 2027-05-03 on." in shown
+    assert "This needs 2 newer releases" in shown
+    assert "Unknown: the project of this site has no recipe image-1" in words(
+        out / "images/image-1/1.0.20261104.1.html"
+    )
+    listed = json.loads((out / "catalog.json").read_text())["images"]
+    assert listed[0]["releases"][0]["deprecated"] == "2027-02-02T03:00:00Z"
+    assert listed[1]["releases"][0]["deprecated"] is None
+    assert capsys.readouterr().err == ""
+    (project / "recipes/image-0.yaml").write_text("name: 1\n")
+    assert "has no recipe image-0 that can be read" in words(build() / "images/image-0/1.0.20261104.1.html")
+    assert "left out: dates of image-0: " in capsys.readouterr().err
+
+
+def test_a_name_has_its_snapshots_in_all_places(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = world.report_of_snapshots()
+    (project / "lineage.json").write_text(json.dumps(report))
+    shown = words(build("--lineage", "lineage.json") / "images/image-0/index.html")
+    for place in ("111111111111/eu-central-1", "111111111111/eu-west-1", "222222222222/eu-west-1"):
+        assert f"{place}: 4 snapshots: 2.29 GiB stored, full copies would be 8 GiB, 0.1238 USD a month" in shown
+    assert "Snapshots of" not in words(Path("public/images/image-1/index.html"))
+    for wrong in ({**report, "subject": "vol-1"}, {**report, "lineages": [{}]}, {**report, "lineages": []}):
+        (project / "lineage.json").write_text(json.dumps(wrong))
+        assert main(["site", "build", "--lineage", "lineage.json"]) == 2
+        assert "lineage.json:1:1" in capsys.readouterr().err
+
+
+def test_any_two_bills_of_materials_can_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of releases in channels and the newest: the data of the page has what no package manager of the system knows."""
+    world.fill(tmp_path, names=1, releases=NEWEST + 1, packages=1)
+    monkeypatch.chdir(tmp_path)
+    out = build()
+
+    def components(number: int) -> Any:
+        version = world.release("image-0", number).version
+        text = (out / f"images/image-0/data/{version}.js").read_text()
+        return json.loads(text.partition(" = ")[2].removesuffix(";\n"))["components"]
+
+    assert components(NEWEST) == {"x86_64": {"npm minimist": f"0.{NEWEST}.0, 1.2.8", "pypi requests": f"2.31.{NEWEST}"}}
+    assert components(1)["x86_64"]["pypi requests"] == "2.31.1"
+    assert components(0) == {}, "older than the newest five"
+
+
+def test_a_release_has_the_timeline_of_its_build(project: Path) -> None:
+    world.record_build(project, "image-0", 3)
+    shown = words(build() / "images/image-0/1.0.20261104.1.html")
+    assert "launch (x86_64)" in shown
+    assert "Timeline" not in (project / "public/images/image-0/1.0.20261103.1.html").read_text()
+
+
 def test_the_age_of_a_feed_is_judged_by_its_own_limit() -> None:
     now = datetime(2026, 11, 4, 12, tzinfo=UTC)
     feed = {"address": "feeds/debian.json", "updated": "2026-11-03T09:00:00+00:00", "problem": None}
-    data = json.dumps({**SCAN, "feeds": [feed]}).encode()
+    data = json.dumps({**world.SCAN, "feeds": [feed]}).encode()
     long, short = timedelta(days=3), timedelta(hours=12)
     (found,) = read_scan(Path("scan.json"), data, now, long).feeds
     assert found.problem == ""

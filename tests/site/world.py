@@ -6,9 +6,12 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from goldenami.events import Event
 from goldenami.evidence import signing
 from goldenami.evidence.packages import Component, Inventory, dumps
+from goldenami.journal import Storage
 from goldenami.model import (
     MANIFEST_SCHEMA,
     BaseImage,
@@ -19,6 +22,7 @@ from goldenami.model import (
     Package,
     TestReport,
 )
+from goldenami.recipe import environment, load_project
 from goldenami.release.attest import PROVENANCE
 from goldenami.release.catalog import Catalog
 
@@ -34,6 +38,17 @@ environments:
       - {{account: home, regions: [eu-central-1, eu-west-1], kms_key: alias/golden-ami}}
       - {{account: apps, regions: [eu-west-1], kms_key: alias/golden-ami}}
     catalog: catalog
+"""
+
+
+# The recipe of image-0: the others have none in the project.
+RECIPE = """\
+name: image-0
+version: "1.0"
+description: An image
+owner: platform
+base: {filter: "debian-12-amd64-*", owners: ["136693071363"]}
+retention: {keep: 2, deprecate_after: 90d, disable_after: 120d, delete_after: 180d}
 """
 
 
@@ -90,15 +105,106 @@ def release(name: str, number: int, *, parent: str | None = None, packages: int 
     )
 
 
-INVENTORY = Inventory(
-    "debian",
-    "12",
-    "bookworm",
-    (
-        Component("deb", "libssl3", "3.0.2-1", "amd64", source="openssl", source_version="3.0.2", licences=("MIT",)),
-        Component("pypi", "requests", "2.31.0", licences=(BAD,), path="/opt/app"),
-    ),
-)
+def inventory(number: int) -> Inventory:
+    """Return what is in the ``number``-th release of each recipe."""
+    ssl = Component("deb", "libssl3", "3.0.2-1", "amd64", source="openssl", source_version="3.0.2", licences=("MIT",))
+    modules = (
+        Component("npm", "minimist", "1.2.8", path="/opt/app"),
+        Component("npm", "minimist", f"0.{number}.0", path="/opt/old"),
+        Component("pypi", "requests", f"2.31.{number}", licences=(BAD,), path="/opt/app"),
+    )
+    return Inventory("debian", "12", "bookworm", (ssl, *modules))
+
+
+def report_of_snapshots() -> dict[str, Any]:
+    """Return what `goldenami snapshot lineage image-0@stable --json` prints."""
+    members: list[dict[str, Any]] = []
+    for number in range(4):
+        members.append(
+            {
+                "snapshot_id": f"snap-{number:017x}",
+                "name": f"image-0-1.0.2026110{number + 1}.1",
+                "volume_id": "vol-ffffffff",
+                "started": f"2026-11-0{number + 1}T03:00:00Z",
+                "tier": "standard",
+                "encrypted": True,
+                "parent": members[-1]["snapshot_id"] if members else None,
+                "not_comparable": None,
+                "full_bytes": 2 << 30,
+                "stored_bytes": 100 << 20 if members else 2 << 30,
+                "refers": {members[0]["snapshot_id"]: 1948 << 20} if members else {},
+                "freed_bytes": 50 << 20,
+            }
+        )
+    cost = {"amount": 0.125, "currency": "USD", "certain": True}
+    rate = {"standard": 0.054, "archive": 0.0135}
+    places = ((HOME, "eu-central-1"), (HOME, "eu-west-1"), (APPS, "eu-west-1"))
+    rows = [
+        {"account": account, "region": region, "monthly_cost": cost, "rate": rate, "snapshots": members}
+        for account, region in places
+    ]
+    return {"schema": "goldenami.lineage/1", "subject": "image-0@stable", "lineages": rows}
+
+
+SCAN: dict[str, Any] = {
+    "schema": "goldenami.scan/1",
+    "ok": False,
+    "feeds": [{"address": "feeds/debian.json", "updated": "2001-01-02T03:04:00+00:00", "problem": None}],
+    "releases": [
+        {
+            "name": "image-0",
+            "version": "1.0.20261104.1",
+            "architecture": "x86_64",
+            "unknown": [],
+            "remarks": [],
+            "failing": [
+                {"id": "CVE-2026-1", "severity": "high", "package": "openssl", "version": "3.0.2", "fixed": "3.0.3"}
+            ],
+            "waived": [],
+            "accepted": [],
+        }
+    ],
+}
+FLEET: dict[str, Any] = {
+    "schema": "goldenami.fleet/1",
+    "releases": [
+        {
+            "name": "image-0",
+            "version": "1.0.20261104.1",
+            "instances": 7,
+            "running": 5,
+            "places": [{"account": APPS, "region": "eu-west-1", "instances": 7}],
+        }
+    ],
+}
+
+
+def reports(folder: Path) -> list[str]:
+    """Write all reports that a site can have, and return the options that name them."""
+    options = []
+    for option, document in (("fleet", FLEET), ("scan", SCAN), ("lineage", report_of_snapshots())):
+        (folder / f"{option}.json").write_text(json.dumps(document), encoding="utf-8")
+        options += [f"--{option}", f"{option}.json"]
+    return options
+
+
+def record_build(folder: Path, name: str, number: int) -> None:
+    """Write the log of the build of a release."""
+    found = environment(load_project(folder), "production")
+    now = FIRST + timedelta(days=number)
+    storage = Storage.in_directory(Path(found.builds), now=lambda: now)
+    with storage.events(release(name, number).build_id).recording(lambda _: None) as emit:
+        for stage in (
+            "launch",
+            "provision",
+            "validate",
+            "capture",
+            "distribute to a place with a very long name",
+            "verify",
+        ):
+            emit(Event("stage.started", {"stage": stage, "architecture": "x86_64"}))
+            now += timedelta(seconds=40)
+            emit(Event("stage.finished", {"stage": stage, "architecture": "x86_64", "status": "ok"}))
 
 
 def sign(catalog: Catalog, name: str, version: str) -> None:
@@ -114,6 +220,8 @@ def hash_of(name: str) -> int:
 def fill(folder: Path, *, names: int = 2, releases: int = 4, packages: int = 30) -> Catalog:
     """Write goldenami.yaml and a catalog: recipes image-0 (in two channels) and others that are built on it."""
     (folder / "goldenami.yaml").write_text(PROJECT, encoding="utf-8")
+    (folder / "recipes").mkdir()
+    (folder / "recipes/image-0.yaml").write_text(RECIPE, encoding="utf-8")
     catalog = Catalog(folder / "catalog")
     with catalog.writing_many():
         for at in range(names):
@@ -121,7 +229,8 @@ def fill(folder: Path, *, names: int = 2, releases: int = 4, packages: int = 30)
             for number in range(releases):
                 parent = release("image-0", number).label if at else None
                 made = release(name, number, parent=parent, packages=packages)
-                made = replace(made, inventories={"x86_64": catalog.keep_inventory(dumps(INVENTORY))})
+                kept = catalog.keep_inventory(dumps(inventory(number)))
+                made = replace(made, inventories={"x86_64": kept})
                 catalog.add(made)
                 catalog.move(
                     name, "candidate", made.version, now=FIRST + timedelta(days=number), build_id=made.build_id
@@ -136,6 +245,3 @@ def fill(folder: Path, *, names: int = 2, releases: int = 4, packages: int = 30)
 def damage(folder: Path, name: str, version: str) -> None:
     (path,) = (folder / "catalog").rglob(f"{name}/{version}.json")
     path.write_text(path.read_text()[:-30])
-
-
-__all__ = ["APPS", "BAD", "HOME", "damage", "fill", "release", "sign"]

@@ -140,12 +140,20 @@
       count += rows.length;
       section(output, "Packages " + one, rows);
     });
+    const bills = [before, after].map((one) => Object.keys(one.components));
+    bills[1].filter((one) => bills[0].includes(one)).forEach((one) => {
+      const rows = differences(before.components[one], after.components[one]);
+      count += rows.length;
+      section(output, "Other components " + one, rows);
+    });
     [["Base images", "base"], ["Inputs", "inputs"], ["Variables", "variables"]].forEach(([title, key]) => {
       const rows = differences(before[key], after[key]);
       count += rows.length;
       section(output, title, rows);
     });
     if (!count) output.append(element("p", "Nothing differs."));
+    [before, after].filter((one, number) => !bills[number].length).forEach((one) => output.append(element("p",
+      "This site has no bill of materials of " + one.version + ", so what pip, npm, Go and Java installed is not compared.", { class: "quiet" })));
     if (status) status.textContent = count + " differences";
     history.replaceState(null, "", "#" + before.version + ".." + after.version);
   }
