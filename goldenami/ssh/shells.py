@@ -28,6 +28,7 @@ from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_termin
 
 _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept, as Connection.run does
 _CHUNK = 256 << 10
+_BEHIND = 4  # new commands that count as much as one that a shell still has to answer, which may be slow
 _SIGNALS = 128  # a shell reports a signal as an exit status above this number
 
 # sshd accepts no input for a channel before its program runs, so the first commands are part of the program, up to this
@@ -108,8 +109,12 @@ class Shells:
             commands = self._open(commands)
         for of_root, group in self._shells.items():
             shells = group or self._shells[False]
-            for number, shell in enumerate(shells):
-                mine = commands[of_root][number :: len(shells)]
+            waiting = [_BEHIND * shell.waiting for shell in shells]
+            shares: list[list[_Asked]] = [[] for _ in shells]
+            for asked in commands[of_root] if shells else ():  # a shell that is behind, by a slow command, gets fewer
+                least = min(range(len(shells)), key=lambda number: waiting[number] + len(shares[number]))
+                shares[least].append(asked)
+            for shell, mine in zip(shells, shares, strict=True):
                 shell.ask(mine if group else [self._as_user(asked.text, on_answer) for asked in mine])
             if not shells:
                 for asked in commands[of_root]:
@@ -198,6 +203,12 @@ class _Shell:
         for is_stderr in (False, True):
             arguments = (is_stderr, Head(login_mark), Frames(mark))
             threading.Thread(target=self._read, args=arguments, daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """How many commands have no answer yet."""
+        with self._lock:
+            return len(self._pending)
 
     def ask(self, commands: Sequence[_Asked]) -> None:
         """Send commands."""

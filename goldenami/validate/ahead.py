@@ -38,6 +38,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pytest
@@ -107,6 +108,8 @@ class Ahead:
         self._items: Sequence[pytest.Item] = ()
         self._numbers: dict[str, int] = {}
         self._shells: tuple[Connection, Shells] | None = None
+        self._opened_at = 0.0
+        self._early: _Early | None = None
         self._copy: _Copy | None = None
         self._current = -1
         self._is_alone = True  # each command of the current test has its own channel
@@ -141,6 +144,14 @@ class Ahead:
         self._asked_at = 0.0
         self._silent_since: float | None = None  # while the copy computes: since its last sign of life
         self._rehearsed = -1  # a copy has been started for the tests up to this number
+
+    def open_early(self, connection: Connection) -> None:
+        """Open the shells and ask the facts, while the tests are collected. Another thread calls this, before the first
+        command; what fails here fails then, and is told."""
+        shells = Shells(connection, count=_SHELLS)
+        early = _Early(connection, shells, self._events, self._clock())
+        shells.ask(_FACTS, [], self._on_answer())
+        self._early = early
 
     # --- the course of the tests --------------------------------------------------------------------------------------
 
@@ -397,18 +408,40 @@ class Ahead:
 
     def _submit(self, texts: Sequence[str]) -> None:
         """Send commands. Their answers come as events."""
-        connection = self._backend.connection
-        if self._shells is None or self._shells[0] is not connection:
-            self._shells = (connection, Shells(connection, count=_SHELLS))
-        events = self._events
+        shells = self._open_shells()
         self._outstanding.update(texts)
         inside = {text: self._backend.inside_sudo(text) for text in texts}
-        self._shells[1].ask(
+        shells.ask(
             [text for text in texts if inside[text] is None],
             [(text, command) for text, command in inside.items() if command is not None],
-            # The time is that of the answer, not that of the moment when a test wants it.
-            lambda text, answer: events.put((text, answer, self._clock() - (answer.seconds if answer else 0.0))),
+            self._on_answer(),
         )
+
+    def _on_answer(self) -> Callable[[str, ShellAnswer | None], None]:
+        events = self._events
+        # The time is that of the answer, not that of the moment when a test wants it.
+        return lambda text, answer: events.put((text, answer, self._clock() - (answer.seconds if answer else 0.0)))
+
+    def _open_shells(self) -> Shells:
+        """Return the shells of the connection: those that are there, or were opened early, or new ones."""
+        connection = self._backend.connection
+        if self._shells is None or self._shells[0] is not connection:
+            early = self._early
+            if early is not None and early.connection is connection:
+                self._shells, self._opened_at = (connection, early.shells), early.at
+            else:
+                self._shells, self._opened_at = (connection, Shells(connection, count=_SHELLS)), self._clock()
+        return self._shells[1]
+
+    def _ask_facts(self) -> None:
+        """Ask the facts, unless that was done early, just now."""
+        shells, early = self._open_shells(), self._early
+        is_asked = early is not None and early.shells is shells and early.events is self._events
+        if is_asked and early is not None and self._clock() - early.at < _FRESH_SECONDS / 2:
+            self._outstanding.update(text for text in _FACTS if text not in self._answers)
+        else:
+            self._submit(_FACTS)
+        self._early = None
 
     def _submit_gathered(self, texts: Sequence[str]) -> None:
         """Send commands, of which some run as one (``gathering``)."""
@@ -423,6 +456,9 @@ class Ahead:
         if self._shells is not None:
             self._shells[1].close()
             self._shells = None
+        if self._early is not None:
+            self._early.shells.close()
+            self._early = None
 
     def _pump(self) -> None:
         """Wait for the next message of the copy or the next answer of the host, and pass it on."""
@@ -478,7 +514,7 @@ class Ahead:
 
     def _look_at_the_clock(self) -> None:
         if self._shells is not None and self._outstanding:
-            waited = self._clock() - self._asked_at
+            waited = self._clock() - self._opened_at
             if waited > _START_SECONDS and not self._shells[1].has_answered:
                 self._close_shells()  # a login shell that does not start; a channel of its own tells why
         if self._asked - self._outstanding and self._clock() - self._asked_at > _PARTIAL_SECONDS:
@@ -494,7 +530,7 @@ class Ahead:
         """Start the copy, with the tests from the current one on that promise to read."""
         facts = () if self._has_facts else _FACTS
         if facts:
-            self._submit(facts)
+            self._ask_facts()
         end = self._end_of_reading()
         self._rehearsed = end - 1
         arguments = (self._items[:end], self._current, self._backend)
@@ -555,6 +591,16 @@ class Ahead:
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """Shells that were opened before the first test, where the facts are asked."""
+
+    connection: Connection
+    shells: Shells
+    events: queue.SimpleQueue[Any]  # of the answers
+    at: float
 
 
 class _Copy:

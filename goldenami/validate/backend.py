@@ -10,12 +10,12 @@ import shlex
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 
-from goldenami.errors import ConnectionLost
+from goldenami.errors import ConnectionLost, GoldenAmiError
 from goldenami.ssh import Completed, Connection, with_terminal
 from goldenami.validate.ahead import Ahead
 from goldenami.validate.rehearsal import Result as Rehearsed
@@ -68,12 +68,16 @@ class ConnectionBackend(BaseBackend):
         return self._connection
 
     def connect_early(self) -> None:
-        """Begin to connect in another thread. The first command waits for it, and raises its error."""
+        """Begin to connect in another thread, and ask what nearly all tests need. The first command waits for it, and
+        raises its error."""
         early: Future[Connection] = Future()
 
         def connect() -> None:
             try:
                 connection = self._connect()
+                if self.ahead is not None:
+                    with suppress(GoldenAmiError):
+                        self.ahead.open_early(connection)
             except BaseException as error:
                 early.set_exception(error)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import queue
 import socket
 import threading
 import time
@@ -50,6 +51,25 @@ def connection(endpoint: SshEndpoint) -> Iterator[ssh.Connection]:
 def test_a_command_ends_with_its_status_output_and_errors(connection: ssh.Connection) -> None:
     done = connection.run("cat; echo oops >&2; exit 3", stdin=b"hello")
     assert (done.status, done.stdout, done.stderr) == (3, b"hello", b"oops\n")
+
+
+def test_a_shell_with_a_slow_command_gets_fewer_of_the_next_ones(connection: ssh.Connection, tmp_path: Path) -> None:
+    """The slow command waits for the last one of the next batch, so none of that may come after it."""
+    shells = ssh.Shells(connection, count=2)
+    answers: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+
+    def take(text: str, answer: ssh.ShellAnswer | None) -> None:
+        answers.put((text, None if answer is None else answer.done.text))
+
+    shells.ask(["echo first", "echo second"], [], take)
+    assert {answers.get(timeout=30) for _ in range(2)} == {("echo first", "first"), ("echo second", "second")}
+    slow = f"until test -e {tmp_path}/end; do sleep 0.02; done"
+    shells.ask([slow], [], take)
+    last = f"touch {tmp_path}/end"
+    shells.ask(["echo one", "echo two", last], [], take)
+    found = [answers.get(timeout=30)[0] for _ in range(4)]
+    assert set(found) == {slow, "echo one", "echo two", last}
+    shells.close()
 
 
 def test_without_input_a_command_reads_the_end_at_once(connection: ssh.Connection) -> None:

@@ -68,6 +68,34 @@ def test_many_checks_take_as_many_turns_as_the_longest_of_them(bench: Bench) -> 
     assert without - to_compare < 60, without
 
 
+def test_the_host_is_asked_for_its_facts_while_the_tests_are_collected(bench: Bench) -> None:
+    """The file of tests waits until the host has run one of the commands, and no test runs before."""
+    asked = bench.folder / "asked"
+    program = bench.sshd.programs / "uname"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{asked}\nexec /usr/bin/uname "$@"\n')
+    program.chmod(0o755)
+    path = bench.write(
+        f"""
+import time
+from pathlib import Path
+
+until = time.monotonic() + 30
+while not Path("{asked}").exists() and time.monotonic() < until:
+    time.sleep(0.01)
+was_asked = Path("{asked}").exists()
+
+def test_early(host):
+    assert was_asked
+    assert host.system_info.type == "linux"
+
+def test_another(host):
+    assert host.user("root").uid == 0
+"""
+    )
+    require(bench.run(path))
+    assert sorted(asked.read_text().split()) == ["-m", "-s"], "each fact is asked once"
+
+
 def test_a_test_that_changes_the_host_runs_alone_and_in_its_order(bench: Bench) -> None:
     path = bench.write(
         """

@@ -81,11 +81,11 @@ dpkg-query -W -f '${{db:Status-Abbrev}} ${{Package}}\\n' | sed -n 's/^hi */ /p'"
         "/var/lib/dpkg/*-old",
     )
     proofs = Proofs(
+        # It only reads, so it need not wait for a lock that apt's own timers may hold after a boot. apt refuses it with
+        # the words of `apt-get check` if a dependency of any package is broken.
         plan="apt-get -o Debug::NoLocking=true -s install dpkg",
         unpack_folder="eval $(apt-config shell f APT::ExtractTemplates::TempDir); echo ${f:-/tmp}",
         audit="dpkg --audit",
-        # It only reads, so it need not wait for a lock that apt's own timers may hold after a boot.
-        whole="apt-get -o Debug::NoLocking=true check -qq",
         # --print-uris downloads nothing. `apt-get indextargets` would need the package lists.
         sources="""apt-get update --print-uris | sed -n "s/^'\\([^']*\\)'.*/\\1/p\"""",
         proxy="apt-config dump Acquire::http::Proxy Acquire::https::Proxy | grep Proxy",

@@ -80,16 +80,15 @@ class RepositoryText:
 class Proofs:
     """Shell code with which the suite ``base`` proves that packages can be installed. It does not change the host.
 
-    ``plan``: simulates an installation, as root; ends with 0 on success. ``unpack_folder``: prints the directory in
-    which the manager unpacks programs that it runs. ``audit``: prints the packages that are half installed. ``whole``:
-    as root; ends with 0 if no dependency is broken. ``sources``: prints the URIs of the package sources, one per line.
-    ``proxy``: prints text if the sources are used through a proxy.
+    ``plan``: simulates an installation, as root; ends with 0 if it is possible, and no dependency is broken.
+    ``unpack_folder``: prints the directory in which the manager unpacks programs that it runs. ``audit``: prints the
+    packages that are half installed. ``sources``: prints the URIs of the package sources, one per line. ``proxy``:
+    prints text if the sources are used through a proxy.
     """
 
     plan: str
     unpack_folder: str
     audit: str
-    whole: str
     sources: str
     proxy: str
 
