@@ -28,6 +28,7 @@ _NAME = click.option(
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 _YES = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+_LITTLE = 3 * 2**30  # bytes; with less room, `up` warns
 PENDING_KINDS = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter", "tier")
 
 
@@ -157,6 +158,7 @@ def up(
             f"--account: the sandbox {name!r} is already running without the account {missing[0]}",
             hint=f"Stop it with `{PROGRAM} down{_flag(name)}`, then start it again.",
         )
+    _warn_of_little_room(info)
     if as_json:
         _print_json({"name": info.name, "endpoint": info.endpoint, "pid": info.pid, "directory": str(info.directory)})
         return
@@ -166,6 +168,15 @@ def up(
         else f"sandbox {name!r} started in {time.monotonic() - before:.1f} s"
     )
     _print_message(f'its endpoint is {info.endpoint}; configure clients with: eval "$({_program()} env{_flag(name)})"')
+
+
+def _warn_of_little_room(info: SandboxInfo) -> None:
+    free = info.status()["storage"]["free_bytes"]
+    if free < _LITTLE:
+        _print_message(
+            f"warning: {_bytes(free)} are left for volumes and snapshots; the build of an image takes about 1 GiB. "
+            f"Delete what nothing uses with `{_program()} gc`, delete images, or raise storage_gib if it is set."
+        )
 
 
 @sandbox.command()
@@ -181,7 +192,7 @@ def down(name: str) -> None:
 @_NAME
 @_JSON
 def status(name: str, as_json: bool) -> None:
-    """Show the endpoint, and the instances, images and snapshots of all accounts.
+    """Show the endpoint, what the disk holds, and the instances, images and snapshots of all accounts.
 
     Exits with 3 if the sandbox is not running.
     """
@@ -189,13 +200,16 @@ def status(name: str, as_json: bool) -> None:
 
     facts = control.require(name).status()
     if as_json:
+        facts["storage"]["kinds"] = _disk(facts)
         _print_json(facts)
         return
     click.echo(f"sandbox    {facts['name']}  ({facts['endpoint']}, up for {_duration(facts['uptime_seconds'])})")
     click.echo(f"directory  {facts['directory']}")
     click.echo(f"instances  {facts['instances_run']}")
     storage = facts["storage"]
-    click.echo(f"storage    {_bytes(storage['used_bytes'])} used, {_bytes(storage['free_bytes'])} free")
+    allowed = f" of {_bytes(storage['limit_bytes'])} (storage_gib)" if storage["limit_bytes"] is not None else ""
+    click.echo(f"storage    {_bytes(storage['used_bytes'])} used{allowed}, {_bytes(storage['free_bytes'])} free")
+    click.echo("disk       " + ", ".join(f"{kind} {_bytes(size)}" for kind, size in _disk(facts).items()))
     for account, number in facts["accounts"].items():
         click.echo(f"account    {account:<10} {number}")
     _table("instances", facts["instances"], ("instance_id", "account", "region", "state", "address", "name"))
@@ -204,6 +218,48 @@ def status(name: str, as_json: bool) -> None:
         {**row, "stored": _bytes(row["stored_bytes"]), "full": _bytes(row["full_bytes"])} for row in facts["snapshots"]
     ]
     _table("snapshots", rows, ("snapshot_id", "account", "region", "encrypted", "full", "stored"))
+
+
+@sandbox.command()
+@_NAME
+@click.option("--dry-run", is_flag=True, help="Delete nothing, and show what would be deleted.")
+@_JSON
+def gc(name: str, dry_run: bool, as_json: bool) -> None:
+    """Delete what nothing uses any more: base images of older versions, unfinished and old files, sandboxes of tests
+    that were killed, and contents without a record in the running sandbox.
+
+    Images, snapshots, volumes and instances of any sandbox are kept.
+    """
+    import tempfile
+
+    from goldenami_sandbox import control, garbage, state
+
+    found = garbage.find(state.default_home(), state.default_cache(), Path(tempfile.gettempdir()))
+    rows: list[dict[str, Any]] = [
+        {"kind": one.kind, "what": str(one.path), "bytes": one.size, "failure": None} for one in found
+    ]
+    for one, row in zip(found, rows, strict=True) if not dry_run else ():
+        try:
+            garbage.remove(one)
+        except OSError as error:
+            row["failure"] = f"cannot be deleted: {error.strerror or error}"
+    info = control.find(name)
+    if info is not None:
+        lost = info.collect(dry_run=dry_run)
+        ids = [*lost["volumes"], *lost["snapshots"]]
+        if ids:
+            kind = "contents without a record"
+            rows.append({"kind": kind, "what": " ".join(ids), "bytes": lost["bytes"], "failure": None})
+    freed = sum(row["bytes"] for row in rows if row["failure"] is None)
+    if as_json:
+        _print_json({"dry_run": dry_run, "freed_bytes": freed, "found": rows})
+    else:
+        for row in rows:
+            failure = f"  {row['failure']}" if row["failure"] else ""
+            click.echo(f"{row['kind']:<36} {_bytes(row['bytes']):>9}  {row['what']}{failure}")
+        _print_message(f"{_bytes(freed)} {'would be' if dry_run else 'are'} free")
+    if any(row["failure"] for row in rows):
+        raise SandboxError("not everything could be deleted", hint="Run it as the user that these files belong to.")
 
 
 @sandbox.command()
@@ -441,6 +497,17 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "encrypted" if value else "plain"
     return "" if value is None else str(value)
+
+
+def _disk(facts: dict[str, Any]) -> dict[str, int]:
+    """Return the bytes on the disk by kind, with the logs of the sandbox and the caches of all sandboxes."""
+    from goldenami_sandbox import state
+    from goldenami_sandbox.node import usage
+
+    root = Path(facts["directory"])
+    logs = sum(usage.of_tree(path) for path in (*root.glob("*.log*"), *root.glob("*.jsonl*")))
+    caches = sum(usage.of_tree(path) for path in state.default_cache().glob("*.ext4"))
+    return {**facts["storage"]["kinds"], "logs": logs, "caches of all sandboxes": caches}
 
 
 def _bytes(count: int) -> str:

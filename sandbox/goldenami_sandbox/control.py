@@ -115,6 +115,12 @@ class SandboxInfo:
         """
         self.request("POST", "reclaim", {"instance": instance, "notice": notice})
 
+    def collect(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Delete volumes and snapshots that no record has. Returns ``volumes`` and ``snapshots`` (ids), and ``bytes``:
+        what they occupied alone. With ``dry_run`` nothing is deleted."""
+        result: dict[str, Any] = json.loads(self.request("POST", "gc", {"dry_run": dry_run}))
+        return result
+
     def status(self) -> dict[str, Any]:
         """Return the output of ``goldenami-sandbox status --json``."""
         result: dict[str, Any] = json.loads(self.request("GET", "status"))

@@ -5,6 +5,7 @@
     GET  /_sandbox/calls              the last calls, as in the call log
     GET  /_sandbox/console/<id>       the console output of an instance, as bytes
     POST /_sandbox/reclaim            {instance, notice}: interrupt a spot instance; notice is in seconds
+    POST /_sandbox/gc                 {dry_run}: delete contents that no record has
     POST /_sandbox/export             {image, output, form}: write an image's contents
 
 They act as root on the host's files. So each request must have the token of process.json, which only the owner of the
@@ -81,6 +82,8 @@ class ControlPoint:
                 body = _body(request)
                 self._cloud.ec2.reclaim(str(body["instance"]), float(body.get("notice", 120)))
                 return _json({})
+            case "POST", ["gc"]:
+                return _json(self._collect(dry_run=bool(_body(request).get("dry_run"))))
             case "POST", ["export"]:
                 body = _body(request)
                 contents.export(self._cloud, self._node, str(body["image"]), Path(str(body["output"])), body["form"])
@@ -89,14 +92,27 @@ class ControlPoint:
 
     def _status(self) -> dict[str, Any]:
         space = self._node.space()
+        limit = self._cloud.settings.storage_gib
         return {
             "name": self._name,
             "uptime_seconds": round(self._clock() - self._started, 1),
             "accounts": self._cloud.accounts,
             "settings": self._cloud.settings.to_json(),
-            "storage": {"used_bytes": space.used, "free_bytes": space.free},
+            "storage": {
+                "used_bytes": space.used,
+                "free_bytes": space.free,
+                "limit_bytes": None if limit is None else int(limit * 2**30),
+                "kinds": {kind: size for kind, size in self._node.usage().items() if kind != "unreachable"},
+            },
             **contents.inventory(self._cloud),
         }
+
+    def _collect(self, *, dry_run: bool) -> dict[str, Any]:
+        """Delete volumes and snapshots that nothing reaches, and return them, with the bytes that they alone have."""
+        ec2 = self._cloud.ec2
+        lost = ec2.unreachable()
+        size = self._node.usage([id for ids in lost.values() for id in ids])["unreachable"]
+        return {**(lost if dry_run else ec2.remove_unreachable()), "bytes": size}
 
 
 def _body(request: Request) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.controlpoint import ControlPoint
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.http import Server
-from goldenami_sandbox.node.api import Node
+from goldenami_sandbox.node.api import BASE, Node
 from goldenami_sandbox.ways import Way
 
 _log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _start(
             accounts = {**known[0]["accounts"], **accounts}
     if way.has_instances:
         starter.progress("starting the storage and the network of instances")
-    node = way.node(files.root, default_cache())
+    node = way.node(files.root, state.default_cache())
     cleanup.callback(node.close)
     node.start()
     state.write_atomically(files.instances, way.name.encode())
@@ -197,15 +197,10 @@ def _clear_orphans(node: Node, ec2: Mapping[str, Any]) -> None:
     for volume in volumes - set(ec2["volumes"]):
         _log.info("deleting the volume %s, which is not in the saved state", volume)
         node.delete_volume(volume)
-    for snapshot in snapshots - set(ec2["snapshots"]):
-        if not snapshot.startswith("base-"):
+    for snapshot in snapshots - {*ec2["snapshots"], *ec2.get("binned_snapshots", ())}:
+        if not snapshot.startswith(BASE):
             _log.info("deleting the snapshot %s, which is not in the saved state", snapshot)
             node.delete_snapshot(snapshot)
-
-
-def default_cache() -> Path:
-    """Return the directory of base images, for all sandboxes of a user: goldenami in $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami"
 
 
 def _reap() -> None:

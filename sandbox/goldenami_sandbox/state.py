@@ -75,6 +75,11 @@ def default_home() -> Path:
     return Path(data).absolute() / "goldenami" / "sandbox"
 
 
+def default_cache() -> Path:
+    """Return the directory of base images, for all sandboxes of a user: goldenami in $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami"
+
+
 @dataclass(frozen=True)
 class Files:
     """The paths of a sandbox, under ``root``."""

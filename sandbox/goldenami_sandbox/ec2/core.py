@@ -285,6 +285,11 @@ class Ec2Cloud:
                     self._to_delete.discard(snapshot_id)
                     self._drop(snapshot_id)
 
+    def known_contents(self) -> set[str]:
+        """Return the ids of volumes and snapshots whose contents are needed. Call it with the lock held."""
+        kept = self.store
+        return {*kept.volumes, *kept.snapshots, *kept.binned_snapshots, *self._readers, *self._to_delete}
+
     def drop_contents(self, snapshot_id: str) -> None:
         """Delete a snapshot's contents as soon as no task reads them."""
         with self.lock:

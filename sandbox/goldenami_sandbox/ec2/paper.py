@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,9 @@ class PaperNode:
 
     def space(self) -> Space:
         return Space(0, self.room)
+
+    def usage(self, unreachable: Collection[str] = ()) -> Mapping[str, int]:
+        return dict.fromkeys(("bases", "snapshots", "volumes", "unreachable", "filesystem", "instances"), 0)
 
     def limit_storage(self, size: int | None) -> None:
         self.room = 1 << 50 if size is None else size

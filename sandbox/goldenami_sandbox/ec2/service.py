@@ -53,7 +53,8 @@ from goldenami_sandbox.ec2.context import Ctx, Ec2Error, Found
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud, Reply
 from goldenami_sandbox.ec2.hooks import Hooks
 from goldenami_sandbox.ec2.records import BinRule, Image, Snapshot
-from goldenami_sandbox.node.api import ExitReason, Node
+from goldenami_sandbox.errors import VolumeInUse
+from goldenami_sandbox.node.api import BASE, ExitReason, Node
 from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.settings import Settings
 
@@ -331,6 +332,26 @@ class Ec2:
         if store.binned_images or store.binned_snapshots:
             with self._cloud.lock:
                 recycle_bin.empty(self._cloud)
+
+    def unreachable(self) -> Mapping[str, list[str]]:
+        """Return the ids of volumes and snapshots on the node that no record and no running task has, by kind."""
+        with self._cloud.lock:  # nobody makes a record meanwhile
+            volumes, snapshots = self._cloud.node.stored()
+            known = self._cloud.known_contents()
+        lost = {one for one in snapshots if not one.startswith(BASE)} - known
+        return {"volumes": sorted(volumes - known), "snapshots": sorted(lost)}
+
+    def remove_unreachable(self) -> Mapping[str, list[str]]:
+        """Delete these contents, and return what was deleted. A volume that an instance still uses stays."""
+        found = self.unreachable()
+        deleted = []
+        for volume in found["volumes"]:
+            with contextlib.suppress(VolumeInUse):
+                self._cloud.node.delete_volume(volume)
+                deleted.append(volume)
+        for snapshot in found["snapshots"]:
+            self._cloud.node.delete_snapshot(snapshot)
+        return {**found, "volumes": deleted}
 
     def settle(self, timeout: float = 60.0) -> bool:
         """Wait until no work is in progress. Returns False after ``timeout`` seconds."""

@@ -15,12 +15,13 @@ only, once ``store_snapshot`` has returned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 BLOCK_SIZE = 512 * 1024  # bytes; as in the EBS direct APIs
+BASE = "base-"  # the ids of the snapshots of base images begin so
 
 ExitReason = Literal["poweroff", "crashed"]
 InstanceState = Literal["running", "stopped"]
@@ -110,6 +111,11 @@ class Node(Protocol):
 
     def space(self) -> Space:
         """Return what volumes and snapshots use, and can use in addition. It follows the free space of the disk."""
+
+    def usage(self, unreachable: Collection[str] = ()) -> Mapping[str, int]:
+        """Return the bytes on this machine's disk by kind: bases, snapshots, volumes, unreachable, filesystem and
+        instances. A block that several have is counted once, for the first of these kinds. ``unreachable``: ids of
+        volumes and snapshots that are counted as such."""
 
     def limit_storage(self, size: int | None) -> None:
         """Let volumes and snapshots use at most ``size`` bytes, from now on. None: what the disk has."""

@@ -26,6 +26,7 @@ _EXTENT_LAST = 0x1
 # Unknown, delalloc, encoded, encrypted, not aligned, inline, tail, unwritten: the physical place is no evidence of the
 # contents.
 _EXTENT_DOUBTFUL = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
+_EXTENT_UNWRITTEN = 0x800  # it has a place, and no contents yet
 _EXTENTS_PER_CALL = 1024
 _KEEP_SIZE_PUNCH_HOLE = 0x1 | 0x2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -109,6 +110,14 @@ def physically_equal(one: int, other: int) -> set[int]:
         for i in mine.keys() & others.keys()
         if mine[i] is not None and mine[i] == others[i] and (i + 1) * BLOCK_SIZE <= size
     }
+
+
+def places(file: int) -> list[tuple[int, int | None, int]]:
+    """Return the extents of a file: offset, physical place (None where it is not certain), and length."""
+    return [
+        (logical, None if flags & _EXTENT_DOUBTFUL & ~_EXTENT_UNWRITTEN else physical, length)
+        for logical, physical, length, flags in _extents(file)
+    ]
 
 
 def _layout(file: int) -> dict[int, list[tuple[int, int, int]] | None]:

@@ -34,13 +34,15 @@ class Pool:
         self.file = file
         self.root = root
         self._limit: int | None = None
+        self._overhead = 0  # bytes that the empty filesystem takes for itself
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_settled, name="pool", daemon=True)
 
     def open(self) -> None:
         """Mount the pool. The first call creates it: it can grow to the size of the disk, and occupies almost none."""
-        if not self.file.exists():
+        new = not self.file.exists()
+        if new:
             self._make()
         self.root.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "xfs", "-o", "loop,noatime,discard", str(self.file), str(self.root))
@@ -48,6 +50,9 @@ class Pool:
             directory.mkdir(exist_ok=True)
         for path in self.scratch.iterdir():  # of an interrupted predecessor
             path.unlink()
+        if new:
+            self._overhead_file.write_text(str(self._occupied()))
+        self._overhead = int(self._overhead_file.read_text()) if self._overhead_file.exists() else 0
         self.settle()
         self._thread.start()
 
@@ -82,7 +87,7 @@ class Pool:
         self.settle()
         with self._lock:
             facts = os.statvfs(self.root)
-            used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize - self._ballast_size()
+            used = max(0, self._occupied() - self._overhead - self._ballast_size())
             return Space(used, max(0, facts.f_bavail * facts.f_frsize - _SPARE))
 
     def require(self, size: int) -> None:
@@ -103,7 +108,7 @@ class Pool:
             disk = shutil.disk_usage(self.file.parent)
             allowed = disk.free - _reserve(disk.total)
             if self._limit is not None:
-                used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize - ballast
+                used = self._occupied() - self._overhead - ballast
                 allowed = min(allowed, self._limit - used)
             wanted = max(0, ballast + free - max(0, allowed))
             if abs(wanted - ballast) < _STEP:
@@ -122,6 +127,14 @@ class Pool:
                         chunk //= 2
             finally:
                 os.close(handle)
+
+    def _occupied(self) -> int:
+        facts = os.statvfs(self.root)
+        return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+
+    @property
+    def _overhead_file(self) -> Path:
+        return self.root / "overhead"
 
     @property
     def _ballast(self) -> Path:

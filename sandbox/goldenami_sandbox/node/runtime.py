@@ -17,15 +17,16 @@ import os
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from goldenami_sandbox.errors import PROGRAM, NoRoom, SandboxError, StateError
-from goldenami_sandbox.node import baseimage, export, network, preflight
+from goldenami_sandbox.node import baseimage, export, network, preflight, usage
 from goldenami_sandbox.node.api import (
+    BASE,
     DataKey,
     ExitReason,
     ExportForm,
@@ -120,13 +121,29 @@ class RealNode:
     def space(self) -> Space:
         return self._pool.space()
 
+    def usage(self, unreachable: Collection[str] = ()) -> Mapping[str, int]:
+        snapshots = sorted(self._pool.snapshots.iterdir())
+        volumes = [*self._pool.volumes.iterdir(), *self._pool.scratch.iterdir()]
+        lost = [one for one in (*snapshots, *volumes) if one.name in unreachable]
+        kinds = {
+            "bases": [one for one in snapshots if one.name.startswith(BASE)],
+            "snapshots": [one for one in snapshots if not one.name.startswith(BASE) and one not in lost],
+            "volumes": [one for one in volumes if one not in lost],
+            "unreachable": lost,
+        }
+        files = {k: [f for p in paths for f in (p.iterdir() if p.is_dir() else [p])] for k, paths in kinds.items()}
+        found = usage.by_kind(files)
+        # Its own records, and freed blocks whose place the disk does not have back yet.
+        found["filesystem"] = max(0, usage.of_tree(self._pool.file) - sum(found.values()))
+        return {**found, "instances": usage.of_tree(self._instances)}
+
     def limit_storage(self, size: int | None) -> None:
         self._pool.limit(size)
 
     # --- base images, volumes, snapshots -----------------------------------------------------------------------------
 
     def base(self, release: str) -> str:
-        snapshot = f"base-{release}"
+        snapshot = f"{BASE}{release}"
         with self._base_locks[release]:
             if not self._snapshots.exists(snapshot):
                 with _disk():

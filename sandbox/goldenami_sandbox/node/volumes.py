@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from goldenami_sandbox.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError, VolumeInUse
 from goldenami_sandbox.node.command import attempt, run
 from goldenami_sandbox.node.pool import Pool, clone_file
 
@@ -59,7 +59,7 @@ class Volumes:
 
     def delete(self, volume: str) -> None:
         if volume in self._mounted:
-            raise SandboxError(f"volume {volume} is in use")
+            raise VolumeInUse(f"volume {volume} is in use")
         discard(self.path(volume))
 
     def clone(self, volume: str, target: Path) -> None:
