@@ -13,6 +13,9 @@ BIN   := $(VENV)/bin
 ROOT  := $(filter 0,$(shell id -u))
 SUDO  := $(if $(ROOT),,$(shell command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; } && echo sudo))
 ROOTLESS := $(if $(ROOT)$(SUDO),,yes)
+# Without root, instances have no systemd, so no web server runs that the tests of the second image could call.
+DEMO         := $(if $(ROOTLESS),debian-12-base,debian-12-web)
+DEMO_CHANNEL := $(if $(ROOTLESS),stable,candidate)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Dependencies have the versions and hashes of the lock files. With `make LOCK= …`, pip uses the versions that pyproject.toml allows.
 LOCK  ?= .ci/lock.txt
@@ -24,7 +27,7 @@ PYTEST = $(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cac
 
 SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables openssh-client procps python3 python3-venv \
 	systemd-container util-linux xfsprogs
-TEST_PACKAGES    := createrepo-c git gpg gpg-agent openssh-server openssl rpm unzip
+TEST_PACKAGES    := createrepo-c git gpg gpg-agent openssh-server openssl rpm uidmap unzip
 # Clients that the sandbox is tested with. If the distribution has no such package, its tests are skipped with a message.
 PEER_PACKAGES    := packer awscli rsync fish sudo tcsh zsh
 
@@ -35,11 +38,11 @@ help: ## Show this list
 .PHONY: demo
 demo: setup ## Build, test, encrypt and distribute a golden image for real, in the sandbox on this machine
 	$(SUDO) $(BIN)/goldenami sandbox up
-	$(SUDO) $(BIN)/goldenami build recipes/debian-12-web.yaml $(ARGS)
-	$(SUDO) $(BIN)/goldenami images show debian-12-web
+	$(SUDO) $(BIN)/goldenami build recipes/$(DEMO).yaml $(ARGS)
+	$(SUDO) $(BIN)/goldenami images show $(DEMO)
 	@echo 'What to do next: "Find your task" in README.md. For example:'
-	@echo '  $(SUDO) $(BIN)/goldenami resolve debian-12-web@candidate --region eu-west-1'
-	@echo '  $(SUDO) $(BIN)/goldenami promote debian-12-web@candidate --to stable'
+	@echo '  $(SUDO) $(BIN)/goldenami resolve $(DEMO)@$(DEMO_CHANNEL) --region eu-west-1'
+	@$(if $(ROOTLESS),:,echo '  $(SUDO) $(BIN)/goldenami promote debian-12-web@candidate --to stable')
 	@echo '  $(SUDO) $(BIN)/goldenami site build      # the catalog as pages: public/index.html'
 	@echo '  $(SUDO) $(BIN)/goldenami sandbox down    # stop the sandbox; its state is kept'
 

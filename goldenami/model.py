@@ -663,6 +663,9 @@ class SshEndpoint:
     are offered in this order. ``agent_keys``: public keys of the SSH agent that are offered first; then ``private_key``
     may be empty. ``host_key``: the only host key that is accepted, "ssh-ed25519 AAAA…"; or several, one in a line.
     ``transport``: opens each connection, and may need ``instance_id`` and ``region``. None: TCP to the address.
+    ``in_user_namespace``: the instance is known to run in a user namespace of a sandbox, without systemd and without a
+    network of its own: what needs them is not executed, and reported so. Never set for a host outside of a sandbox,
+    where a missing systemd is a failure.
     """
 
     address: str
@@ -674,6 +677,7 @@ class SshEndpoint:
     transport: Transport | None = field(default=None, repr=False, compare=False)
     instance_id: str = ""
     region: str = ""
+    in_user_namespace: bool = False
 
     @property
     def private_keys(self) -> tuple[str, ...]:

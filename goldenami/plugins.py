@@ -7,6 +7,7 @@ The only entry point is ``sandbox``, of the distribution goldenami-sandbox. It i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -51,9 +52,10 @@ class SandboxPlugin(Protocol):
         """Return the directory for files that must live and end with a sandbox of this machine: of the default one, or
         of the one at an endpoint. None if no sandbox of this machine has that endpoint. Creates and starts nothing."""
 
-    def instances(self, endpoint_url: str) -> tuple[str, str, str] | None:
-        """Return how instances run in the running sandbox of this machine that has an endpoint ("systemd", "none"),
-        what this machine lacks for a better way, and what to do about it. None if no such sandbox has it."""
+    def instances(self, endpoint_url: str) -> tuple[str, str, str, tuple[str, ...]] | None:
+        """Return how instances run in the running sandbox of this machine that has an endpoint ("systemd", "namespace",
+        "none"), what this machine lacks for a better way, what to do about it, and the program whose standard input and
+        output is the connection to an instance, less the id (empty: TCP). None if no such sandbox has the endpoint."""
 
     def variables(self, region: str, progress: Callable[[str], None]) -> Mapping[str, str]:
         """Start the sandbox if it does not run, and return the environment variables that direct an AWS client to it.
@@ -95,10 +97,21 @@ def sandbox_directory(endpoint_url: str | None, find: Find = installed) -> Path 
     return plugin.directory(endpoint_url or None) if plugin is not None else None
 
 
-def require_instances(endpoint_url: str | None, find: Find = installed) -> None:
-    """Raises SandboxError if the endpoint is a sandbox of this machine to whose instances nothing can connect.
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How the instances at an endpoint are reached. ``program``: its standard input and output is the connection, and
+    the id of the instance is its last argument; empty: TCP. ``in_user_namespace``: instances have neither systemd nor a
+    network of their own."""
 
-    Does nothing for AWS, for any other cloud, and without an endpoint.
+    program: tuple[str, ...] = ()
+    in_user_namespace: bool = False
+
+
+def reach(endpoint_url: str | None, find: Find = installed) -> Reach:
+    """Return how instances are reached. For AWS, for any other cloud, and without an endpoint, always by TCP, with
+    systemd: only a running sandbox of this machine can say something else.
+
+    Raises SandboxError if nothing can connect to the instances of that sandbox.
     """
     plugin = _sandbox(find) if endpoint_url else None
     found = plugin.instances(endpoint_url) if plugin is not None and endpoint_url else None
@@ -107,6 +120,7 @@ def require_instances(endpoint_url: str | None, find: Find = installed) -> None:
             f"no instance can be reached: this sandbox serves the APIs only ({found[1]})",
             hint=f"{found[2]} Then start it again with real instances: {step('sandbox reset', '--yes')}".strip(),
         )
+    return Reach() if found is None else Reach(found[3], in_user_namespace=found[0] == "namespace")
 
 
 def sandbox_variables(region: str, progress: Callable[[str], None], find: Find = installed) -> dict[str, str]:

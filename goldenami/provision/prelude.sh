@@ -1,7 +1,8 @@
 # The start of every program. It needs POSIX sh and coreutils, and no Python. Operations can need more programs.
 # Arguments: the working directory, the word that marks event lines, "apply" or "check", and the first operation to run. If
-# the host lost an earlier run: the operations that changed something then, and those that must not run again.
-work=$1 mark=$2 mode=$3 first=$4 changed=$5 spared=$6
+# the host lost an earlier run: the operations that changed something then, and those that must not run again. The last one is
+# "without-systemd" for an instance that is known to have none.
+work=$1 mark=$2 mode=$3 first=$4 changed=$5 spared=$6 without=${7-}
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C.UTF-8
@@ -64,6 +65,23 @@ die() {
 read -r boot </proc/sys/kernel/random/boot_id
 event begin "$boot"
 
+# Without systemd, an operation that calls it is not executed, which is its result. $work/unbooted: systemctl has said so.
+[ -z "$without" ] || systemctl() {
+  _called=0
+  command systemctl "$@" 2>"$work/said" || _called=$?
+  cat "$work/said" >&2
+  ! grep -q 'not been booted with systemd' "$work/said" || : >"$work/unbooted"
+  return $_called
+}
+
+# not_executed N: ends operation N if systemctl has said that there is no systemd.
+not_executed() {
+  [ -n "$without" ] && [ -e "$work/unbooted" ] || return 1
+  rm -f "$work/unbooted"
+  detail='not executed: this instance has no systemd'
+  finish "$1" skipped 0
+}
+
 # --- the cycle of one operation ---------------------------------------------------------------------------------------
 
 # Ends with 0 if the operation changed something, 1 if not. A failure ends the program.
@@ -78,6 +96,12 @@ operation() {
   event start "$1" "$now"
   "check_$1" >"$work/check" 2>&1
   status=$?
+  if [ -n "$without" ] && [ -e "$work/unbooted" ]; then
+    # What it can do without systemd is done: a unit is enabled for a later boot.
+    [ "$mode" = check ] || (set -e; "apply_$1") 2>&1 3>&- || :
+    not_executed "$1"
+    return 1
+  fi
   if [ "$status" -eq 0 ]; then
     case $together in *" $1 "*) state=changed detail=${detail:-"installed together with another package"} ;; esac
     finish "$1" "${state:-ok}" 0
@@ -113,6 +137,7 @@ operation() {
       : >"$work/detail"
     done
     if [ "$status" -ne 0 ]; then
+      if not_executed "$1"; then return 1; fi
       out_of_memory
       finish "$1" failed "$status"
       end failed
@@ -122,6 +147,7 @@ operation() {
   "verify_$1" >"$work/check" 2>&1
   status=$?
   if [ "$status" -ne 0 ]; then
+    if not_executed "$1"; then return 1; fi
     cat "$work/check"
     printf 'The operation ended without an error, but its check still fails%s\n' "${detail:+: $detail}"
     finish "$1" failed "$status"

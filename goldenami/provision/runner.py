@@ -153,6 +153,16 @@ class _Run:
             raise
         self._progress.leave(None)
         progress = self._progress
+        without = [
+            result.title
+            for stage in progress.stages
+            for result in stage.operations
+            if result.status == "skipped" and result.detail.startswith("not executed")
+        ]
+        if without:
+            shown = f"{', '.join(without[:3])}{', …' if without[3:] else ''}"
+            text = f"not executed, because this instance has no systemd: {len(without)} of the operations ({shown})"
+            progress.say(text, "warning")
         return RunResult(progress.stages, progress.facts, time.monotonic() - start, progress.drift)
 
     def _to_the_end(self) -> None:
@@ -248,7 +258,8 @@ class _Run:
         changed = [i for i, status in ended.items() if i >= first - 1 and status == "changed"]
         spared = [i for i in ended if i >= first and self._program.steps[i].once]
         words = ["".join(f" {i}" for i in sorted(group)) + " " for group in (changed, spared)]
-        return f"{self._mode} {first} '{words[0]}' '{words[1]}'"
+        without = "without-systemd" if self._connection.endpoint.in_user_namespace else ""
+        return f"{self._mode} {first} '{words[0]}' '{words[1]}' {without}".rstrip()
 
     def _attach(self, work: str, follower: Follower) -> bool:
         """Connect again and continue to read the program's log. Returns False if the host lost the run."""

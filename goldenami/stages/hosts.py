@@ -109,6 +109,7 @@ def launch(
         transport=build.transport.opener,
         instance_id=instance_id,
         region=there.region,
+        in_user_namespace=build.transport.reach.in_user_namespace,
     )
     return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there)
 

@@ -153,7 +153,7 @@ def ssh_command(login: Login, directory: Path, environment: Environment, project
     if new := [line for line in openssh.known_lines(login.endpoint, alias) if line not in before]:
         openssh.write_private(known, before + "".join(new))
     options = openssh.options(known, alias)
-    if environment.network.transport != DIRECT:
+    if environment.network.transport != DIRECT or login.endpoint.transport is not None:
         program = [sys.executable, "-m", "goldenami.cli.main", "-C", str(project)]
         user = ["--user", login.endpoint.user]
         proxy = [*program, "ssh", "-e", environment.name, *user, "--host", login.key, "--proxy", login.build_id]

@@ -41,6 +41,7 @@ class HostTransport:
     """The transport ``direct``, and the base class of the others. ``opener``: opens a connection; None: TCP."""
 
     opener: Transport | None = None
+    reach = plugins.Reach()
 
     def __init__(self, environment: Environment, cloud: Cloud, place: Place) -> None:
         """``place``: the account and region of the instances."""
@@ -61,6 +62,20 @@ class HostTransport:
     def _given_source(self) -> Source | None:
         given = self.environment.network.source_cidrs
         return Source(given) if given else None
+
+
+class SandboxTransport(HostTransport):
+    """To instances of a sandbox of this machine that have no address: through a program of the sandbox."""
+
+    def __init__(self, environment: Environment, cloud: Cloud, place: Place, reach: plugins.Reach) -> None:
+        super().__init__(environment, cloud, place)
+        self.reach = reach
+        self.opener = self._open
+
+    def _open(self, endpoint: SshEndpoint, patience: float) -> socket.socket:
+        from goldenami import ssh
+
+        return ssh.open_process([*self.reach.program, endpoint.instance_id])
 
 
 class PackageTransport(HostTransport):
@@ -197,10 +212,14 @@ def make_transport(environment: Environment, cloud: Cloud, place: Place | None =
 
     Raises InvalidInput or NotFound for a secret that is missing, SandboxError for a sandbox without instances.
     """
-    plugins.require_instances(environment.connection.endpoint_url or os.environ.get("AWS_ENDPOINT_URL"))
+    reach = plugins.reach(environment.connection.endpoint_url or os.environ.get("AWS_ENDPOINT_URL"))
     name, place = environment.network.transport, place or environment.home_place
     if name == DIRECT:
-        return HostTransport(environment, cloud, place)
+        return (
+            SandboxTransport(environment, cloud, place, reach)
+            if reach.program
+            else HostTransport(environment, cloud, place)
+        )
     model = options_model(name)
     options = model.model_validate(environment.network.options)
     kind = _KINDS.get(model, PackageTransport)

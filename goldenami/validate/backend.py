@@ -6,6 +6,7 @@ current state of the host.
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from typing import Any
 
+import pytest
 from testinfra.backend.base import BaseBackend, CommandResult
 
 from goldenami.errors import ConnectionLost, GoldenAmiError
@@ -20,7 +22,11 @@ from goldenami.ssh import Completed, Connection, with_terminal
 from goldenami.validate.ahead import Ahead
 from goldenami.validate.rehearsal import Result as Rehearsed
 from goldenami.validate.rehearsal import StopRehearsalError
+from goldenami.validate.settings import NOT_EXECUTED
 
+# What testinfra runs for host.service, host.sysctl and host.socket.
+_OF_SERVICES = re.compile(rb"test -d /run/systemd/system")
+_OF_NETWORK = re.compile(rb"(/\S*/)?(sysctl -n '?net\.|ss |netstat )")
 _LONGEST_SECONDS = 3600.0  # for the first connection, which has its own limit
 _SUDO = "sudo -n /bin/sh -c "  # before the quoted command that runs as root
 
@@ -49,8 +55,13 @@ class ConnectionBackend(BaseBackend):
 
     NAME = "goldenami"
 
-    def __init__(self, address: str, user: str, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self, address: str, user: str, connect: Callable[[], Connection], *, in_user_namespace: bool = False
+    ) -> None:
+        """``in_user_namespace``: the host is known to have neither systemd nor a network of its own, so tests that need
+        them are skipped, as not executed."""
         super().__init__(address)
+        self.in_user_namespace = in_user_namespace
         self._user = user
         self._connect = connect
         self._connection: Connection | None = None
@@ -98,6 +109,18 @@ class ConnectionBackend(BaseBackend):
             connection.close()
 
     def run(self, command: str, *args: str, **_: Any) -> CommandResult:
+        """Run a command. On a host that is known to have no systemd, a command that needs it skips the test."""
+        result = self._result(command, *args)
+        if self.in_user_namespace:
+            if "not been booted with systemd" in f"{result.stderr}{result.stdout}" or _OF_SERVICES.match(
+                result.command
+            ):
+                pytest.skip(f"{NOT_EXECUTED}: this instance has no systemd")
+            if _OF_NETWORK.match(result.command):
+                pytest.skip(f"{NOT_EXECUTED}: this instance has no network of its own")
+        return result
+
+    def _result(self, command: str, *args: str) -> Result:
         text = self.get_command(command, *args)
         if self.ask_rehearsal is not None:
             answer = self.ask_rehearsal(text)

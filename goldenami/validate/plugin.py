@@ -150,7 +150,9 @@ class TestRun:
         self._budget = settings.retry_budget
         self._fatal: GoldenAmiError | None = None
         endpoint = settings.endpoint
-        self.backend = ConnectionBackend(endpoint.address, endpoint.user, self._connect)
+        self.backend = ConnectionBackend(
+            endpoint.address, endpoint.user, self._connect, in_user_namespace=endpoint.in_user_namespace
+        )
         self.backend.ahead = self._ahead = Ahead(self.backend, on_copy, kept_open)
         sys.addaudithook(self._ahead.watch)
         self.backend.connect_early()

@@ -38,7 +38,7 @@ from goldenami.errors import (
 )
 from goldenami.events import Emit, ignore_events, mask
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
-from goldenami.validate.settings import TestPath, TestSettings
+from goldenami.validate.settings import NOT_EXECUTED, TestPath, TestSettings
 from goldenami.validate.traces import Traces
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ class _Results:
     running: str = ""
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("passed", "failed", "skipped", "flaky"), 0))
     failures: list[TestFailure] = field(default_factory=list)
+    not_executed: int = 0  # of those that were skipped
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -241,6 +242,7 @@ class _Results:
     def _finished(self, answer: Mapping[str, Any]) -> None:
         name, outcome, message, place = (answer[key] for key in ("name", "outcome", "message", "place"))
         self.counts[outcome] += 1
+        self.not_executed += outcome == "skipped" and str(message).startswith(NOT_EXECUTED)
         if outcome == "failed":
             self.failures.append(TestFailure(name, message, place))
         self._emit(
@@ -290,6 +292,10 @@ class _Results:
 
     def report(self, seconds: float, junit: Path) -> TestReport:
         self._emit("tests.finished", seconds=round(seconds, 3), **self.counts)
+        if self.not_executed:
+            text = f"{self.not_executed} of the tests at gate {self.gate}"
+            message = f"not executed, because this instance runs in a user namespace: {text}"
+            events.emit(self.emit, "note", message=message, level="warning")
         return TestReport(
             gate=self.gate,
             architecture=self.architecture,

@@ -32,6 +32,7 @@ from goldenami.model import Architecture, SshEndpoint
 from goldenami.validate.traces import Traces
 
 VARIABLE = "GOLDENAMI_VALIDATE"
+NOT_EXECUTED = "NOT EXECUTED"  # the begin of the reason for which a test was skipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def main() -> None:
 )
 @click.option(
     "--instances",
-    type=click.Choice(("auto", "systemd", "none")),
+    type=click.Choice(("auto", "systemd", "namespace", "none")),
     default="auto",
     show_default=True,
     help="How instances run: as containers with systemd, or not at all. auto: the best that this machine can do.",

@@ -133,11 +133,7 @@ def shell_argv(info: SandboxInfo, instance: str, command: Sequence[str] = ()) ->
 
     Raises SandboxError if the instance is not running.
     """
-    from goldenami_sandbox.node import namespaces
-
-    if info.instances == "none":
-        raise SandboxError(f"{instance} does not run: this sandbox has no instances", hint=info.hint or None)
-    return namespaces.guest_argv(namespaces.sandbox_id(info.directory), instance, tuple(command) or ("/bin/bash", "-l"))
+    return ways.WAYS[info.instances].shell(info.directory, instance, tuple(command) or ("/bin/bash", "-l"))
 
 
 def variables(endpoint: str, key: AccessKey, region: str) -> dict[str, str]:
@@ -264,7 +260,10 @@ def reset(name: str = "default", *, home: Path | None = None) -> None:
     root = _root(name, home)
     if not root.is_dir():
         return
-    with state.locked(state.Files(root).up_lock, wait=True):
+    files = state.Files(root)
+    with state.locked(files.up_lock, wait=True):
+        if (way := ways.kept_by(files)) is not None:
+            way.clear(root)
         for entry in root.iterdir():
             if entry.name in ("up.lock", "port"):
                 continue

@@ -48,14 +48,19 @@ def directory(endpoint_url: str | None) -> Path | None:
     return state.clients_directory(endpoint_url)
 
 
-def instances(endpoint_url: str) -> tuple[str, str, str] | None:
-    """Return how instances run in the running sandbox of this machine that has an endpoint ("systemd", "none"), what
-    this machine lacks for a better way, and what to do about it. None if no such sandbox has the endpoint.
+def instances(endpoint_url: str) -> tuple[str, str, str, tuple[str, ...]] | None:
+    """Return how instances run in the running sandbox of this machine that has an endpoint ("systemd", "namespace",
+    "none"), what this machine lacks for a better way, what to do about it, and the program whose standard input and
+    output is the connection to the SSH server of an instance (without the id, its last argument; empty: TCP to its
+    address). None if no such sandbox has the endpoint.
     """
-    from goldenami_sandbox import control
+    from goldenami_sandbox import control, ways
 
     found = control.at_endpoint(endpoint_url)
-    return None if found is None else (found.instances, found.lacks, called(found.hint, _CALLED_AS))
+    if found is None:
+        return None
+    program = ways.WAYS[found.instances].connection(found.directory)
+    return found.instances, found.lacks, called(found.hint, _CALLED_AS), tuple(program)
 
 
 def variables(region: str, progress: Callable[[str], None]) -> dict[str, str]:

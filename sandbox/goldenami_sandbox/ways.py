@@ -1,7 +1,8 @@
 """The ways in which a sandbox runs instances on this machine, the best first.
 
-    systemd   containers that boot the systemd of their image (``node.runtime``); needs root
-    none      no instances: the APIs alone (``ec2.noguests``); needs nothing
+    systemd     containers that boot the systemd of their image (``node.runtime``); needs root
+    namespace   user namespaces, without systemd, devices and a network of their own (``node.rootless``)
+    none        no instances: the APIs alone (``ec2.noguests``); needs nothing
 
 ``choose`` takes the first that this machine can do. A sandbox keeps its way, because the files of its volumes belong to
 it: the file ``instances`` of its directory has the name. To add a way, write a class as ``Way`` describes it, whose
@@ -11,13 +12,14 @@ node implements ``node.api.Node``, and add it to ``WAYS``.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from goldenami_sandbox.errors import PROGRAM, SandboxUnsupported, StateError, UsageError
+from goldenami_sandbox.errors import PROGRAM, SandboxError, SandboxUnsupported, StateError, UsageError
 
 if TYPE_CHECKING:
     from goldenami_sandbox.node.api import Node
@@ -45,8 +47,19 @@ class Way(Protocol):
     def node(self, root: Path, cache: Path) -> Node:
         """Return the node, not started."""
 
+    def connection(self, root: Path) -> list[str]:
+        """Return the program, without the id of an instance, whose standard input and output is the connection to its
+        SSH server. Empty: TCP to its address."""
+
+    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str]:
+        """Return the command that runs ``argv`` as root in a running instance. Raises SandboxError if it does not
+        run."""
+
     def sweep(self, root: Path) -> None:
         """Remove what the kernel keeps of a sandbox that has ended."""
+
+    def clear(self, root: Path) -> None:
+        """Delete those files of a stopped sandbox that its user cannot delete."""
 
 
 class Systemd:
@@ -75,6 +88,14 @@ class Systemd:
 
         return RealNode(root, cache)
 
+    def connection(self, root: Path) -> list[str]:
+        return []
+
+    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str]:
+        from goldenami_sandbox.node import namespaces
+
+        return namespaces.guest_argv(namespaces.sandbox_id(root), instance, argv)
+
     def sweep(self, root: Path) -> None:
         """Remove an empty cgroup, and the nft table of a sandbox that was killed."""
         from goldenami_sandbox.node import namespaces, network
@@ -87,6 +108,53 @@ class Systemd:
                 namespaces.remove_cgroup(cgroup)
                 time.sleep(0.01)
         network.clear(sandbox)
+
+    def clear(self, root: Path) -> None:
+        """All of them belong to root."""
+
+
+class Namespaces:
+    """Instances in user namespaces: an ordinary user can run them. They have no systemd."""
+
+    name = "namespace"
+    has_instances = True
+
+    def check(self) -> None:
+        from goldenami_sandbox.node import rootless
+
+        rootless.check()
+
+    def command(self, root: Path, argv: Sequence[str]) -> list[str]:
+        from goldenami_sandbox.node import namespaces, rootless
+
+        return rootless.enclosed_argv(namespaces.sandbox_id(root), argv)
+
+    def enter(self) -> None:
+        """The command has mounted /proc. Nothing else is needed."""
+
+    def node(self, root: Path, cache: Path) -> Node:
+        from goldenami_sandbox.node.rootless import RootlessNode
+
+        return RootlessNode(root, cache)
+
+    def connection(self, root: Path) -> list[str]:
+        from goldenami_sandbox import connect
+
+        return [sys.executable, "-I", "-S", connect.__file__, str(root / "node/ssh.sock")]
+
+    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str]:
+        from goldenami_sandbox.node import rootless
+
+        return rootless.guest_argv(root, instance, argv)
+
+    def sweep(self, root: Path) -> None:
+        """The kernel keeps nothing."""
+
+    def clear(self, root: Path) -> None:
+        """Delete the files of guests, which have owners that exist in the user namespace only."""
+        from goldenami_sandbox.node import rootless
+
+        rootless.delete(root / "node")
 
 
 class NoInstances:
@@ -109,11 +177,20 @@ class NoInstances:
 
         return NoGuestsNode(root / "node")
 
+    def connection(self, root: Path) -> list[str]:
+        return []
+
+    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str]:
+        raise SandboxError(f"{instance} does not run: this sandbox has no instances")
+
     def sweep(self, root: Path) -> None:
         """The kernel keeps nothing."""
 
+    def clear(self, root: Path) -> None:
+        """All of them belong to the user."""
 
-WAYS: Final[Mapping[str, Way]] = {way.name: way for way in (Systemd(), NoInstances())}
+
+WAYS: Final[Mapping[str, Way]] = {way.name: way for way in (Systemd(), Namespaces(), NoInstances())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +246,23 @@ def kept_by(files: Files) -> Way | None:
 
 
 def _reason(chosen: Way) -> tuple[str, str]:
-    best = next(iter(WAYS.values()))
-    if chosen is best:
-        return "", ""
-    try:
-        best.check()
-    except SandboxUnsupported as error:
-        return error.message, error.hint or ""
-    return f"it was made with --instances {chosen.name}", f"To have instances, delete its state: `{PROGRAM} reset`."
+    """Return what this machine lacks for each better way, and what to do about it."""
+    lacks: list[str] = []
+    hints: list[str] = []
+    for way in WAYS.values():
+        if way is chosen:
+            break
+        try:
+            way.check()
+        except SandboxUnsupported as error:
+            lacks.append(error.message)
+            if error.hint:
+                hints.append(f"Or for instances in user namespaces: {error.hint}" if hints else error.hint)
+        else:
+            lacks.append(f"it was made with --instances {chosen.name}")
+            hints.append(f"For better ones, delete its state: `{PROGRAM} reset`.")
+            break
+    return "; ".join(lacks), " ".join(hints)
 
 
 def tell(choice: Choice, say: Callable[[str], None]) -> None:
@@ -185,7 +271,11 @@ def tell(choice: Choice, say: Callable[[str], None]) -> None:
         "none": (
             "NO INSTANCES: this sandbox serves the APIs only. RunInstances answers, but nothing can connect to an",
             "instance, so builds and tests of images stop before they launch one.",
-        )
+        ),
+        "namespace": (
+            "WITHOUT ROOT: instances run in user namespaces, without systemd. What needs systemd is not executed, and",
+            "reports say so. Instances have no data volumes, no metadata service, and no ports below 1024.",
+        ),
     }.get(choice.way.name)
     if lines is None:
         return

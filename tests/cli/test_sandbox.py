@@ -81,9 +81,11 @@ class _Reach:
     def __init__(self, way: str) -> None:
         self._way = way
 
-    def instances(self, endpoint_url: str) -> tuple[str, str, str] | None:
+    def instances(self, endpoint_url: str) -> tuple[str, str, str, tuple[str, ...]] | None:
         return (
-            (self._way, "this machine lacks root", "Run it as root.") if endpoint_url == "http://127.0.0.1:1" else None
+            (self._way, "this machine lacks root", "Run it as root.", ())
+            if endpoint_url == "http://127.0.0.1:1"
+            else None
         )
 
 
@@ -94,7 +96,7 @@ def test_instances_that_can_be_reached_are_not_refused(
     endpoint: str | None, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugins, "_sandbox", lambda _: _Reach(way))
-    plugins.require_instances(endpoint)
+    plugins.reach(endpoint)
 
 
 @pytest.mark.parametrize("through", ["the environment", "the variables"])

@@ -42,9 +42,17 @@ def run_here(
     shell: str = "sh",
     path: str = "",
     network: BuildNetwork | None = None,
+    in_user_namespace: bool = False,
 ) -> Here:
     """``path``: directories whose programs go before the system's."""
-    return run_items_here([Stage("here", operations)], mode=mode, shell=shell, path=path, network=network)
+    return run_items_here(
+        [Stage("here", operations)],
+        mode=mode,
+        shell=shell,
+        path=path,
+        network=network,
+        in_user_namespace=in_user_namespace,
+    )
 
 
 def run_items_here(
@@ -54,6 +62,7 @@ def run_items_here(
     shell: str = "sh",
     path: str = "",
     network: BuildNetwork | None = None,
+    in_user_namespace: bool = False,
 ) -> Here:
     program = compile_program(items, network)
     here = Here()
@@ -69,7 +78,10 @@ def run_items_here(
             text = text.replace("\nPATH=", f"\nPATH={path}:", 1)
         file.write_text(text)
         done = subprocess.run(
-            [shell, f"{work}/program", work, MARK, mode, "0"],
+            [
+                *(shell, f"{work}/program", work, MARK, mode, "0"),
+                *(("", "", "without-systemd") if in_user_namespace else ()),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

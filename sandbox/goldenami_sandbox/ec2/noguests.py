@@ -41,7 +41,7 @@ class NoGuestsNode(PaperNode):
             ) from error
         super().start()
 
-    # --- changes, each written at once --------------------------------------------------------------------------------
+    # --- changes, each written at once -------------------------------------------------------------------------------
 
     def base(self, release: str) -> str:
         known = f"base-{release}" in self.snapshots
@@ -109,7 +109,7 @@ class NoGuestsNode(PaperNode):
         super().console(instance)  # it must exist
         return b"This sandbox has no instances: nothing has booted.\n"
 
-    # --- the file -----------------------------------------------------------------------------------------------------
+    # --- the file ----------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
         with self._lock:

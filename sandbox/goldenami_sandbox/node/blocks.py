@@ -29,6 +29,7 @@ _EXTENT_DOUBTFUL = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
 _EXTENT_UNWRITTEN = 0x800  # it has a place, and no contents yet
 _EXTENTS_PER_CALL = 1024
 _KEEP_SIZE_PUNCH_HOLE = 0x1 | 0x2
+_CANNOT_SHARE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.EXDEV}
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
@@ -53,10 +54,25 @@ def clone(source: int, target: int) -> None:
         raise SandboxError(f"the pool's filesystem cannot clone files: {e.strerror}") from e
 
 
+def copy(source: int, target: int) -> None:
+    """Copy the data of a sparse file to an empty one."""
+    size = os.fstat(source).st_size
+    os.ftruncate(target, size)
+    for index in allocated(source):
+        at, end = index * BLOCK_SIZE, min(size, (index + 1) * BLOCK_SIZE)
+        while at < end:
+            at += os.copy_file_range(source, target, end - at, at, at)
+
+
 def share(source: int, target: int, index: int, count: int = 1) -> None:
-    """Let block ``index`` (and the following ones) of ``target`` share the extents of ``source``, without copying."""
+    """Let equal blocks, ``index`` and the following ones, of ``target`` share the extents of ``source``, without
+    copying. Where the filesystem cannot do that, they stay apart."""
     offset = index * BLOCK_SIZE
-    fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, offset, count * BLOCK_SIZE, offset))
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, offset, count * BLOCK_SIZE, offset))
+    except OSError as e:
+        if e.errno not in _CANNOT_SHARE:
+            raise
 
 
 def punch(file: int, index: int) -> None:
@@ -103,7 +119,12 @@ def physically_equal(one: int, other: int) -> set[int]:
     """Return indices of blocks that have the same physical place, or none, in both files: a subset of the
     equal blocks.
     """
-    mine, others = _layout(one), _layout(other)
+    try:
+        mine, others = _layout(one), _layout(other)
+    except OSError as e:
+        if e.errno not in _CANNOT_SHARE:
+            raise
+        return set()  # a filesystem in memory, for example, tells no places
     size = min(os.fstat(one).st_size, os.fstat(other).st_size)
     return {
         i

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import confine
@@ -31,7 +31,7 @@ from goldenami_sandbox.node.syscalls import Calls
 
 CONSOLE_BYTES = 64 * 1024  # as GetConsoleOutput returns at most
 _CONSOLE_FILE_BYTES = 4 * 2**20
-_REBOOT_STATUS = 133
+REBOOT_STATUS = 133
 _SHUTDOWN_PATIENCE = 20.0  # seconds until a guest that shuts down is killed
 _INIT_PATIENCE = 10.0
 # What the kernel refuses in a user namespace, or should: these calls have had many errors, and no image needs them.
@@ -97,10 +97,7 @@ class Guest:
         self._await_boot(boots + 1)
 
     def exec(self, argv: Sequence[str], stdin: bytes | None) -> tuple[int, bytes, bytes]:
-        leader = guest_leader(self.cgroup)
-        if leader is None:
-            raise SandboxError(f"instance {self.instance} is not running")
-        done = subprocess.run(nsenter_argv(leader, argv), input=stdin or b"", capture_output=True, check=False)
+        done = subprocess.run(self.entering(argv), input=stdin or b"", capture_output=True, check=False)
         return done.returncode, done.stdout, done.stderr
 
     @contextlib.contextmanager
@@ -122,10 +119,23 @@ class Guest:
 
     def leader(self) -> int:
         """Return the process id of the guest's PID 1. Raises SandboxError if there is none."""
-        leader = guest_leader(self.cgroup)
+        leader = self._find_leader()
         if leader is None:
             raise SandboxError(f"instance {self.instance} is not running")
         return leader
+
+    def entering(self, argv: Sequence[str]) -> list[str]:
+        """Return the command that runs ``argv`` as root in the guest. Raises SandboxError if it does not run."""
+        return nsenter_argv(self.leader(), argv)
+
+    # --- what another way to run guests replaces ---------------------------------------------------------------------
+
+    def _find_leader(self) -> int | None:
+        return guest_leader(self.cgroup)
+
+    def _has_booted(self) -> bool:
+        """Whether the guest's init runs."""
+        return self._find_leader() is not None
 
     # --- its thread --------------------------------------------------------------------------------------------------
 
@@ -134,10 +144,9 @@ class Guest:
         try:
             while True:
                 self.prepare()
-                self.cgroup.mkdir(exist_ok=True)
                 status = self._boot_once()
                 self._clear_cgroup()
-                if status == _REBOOT_STATUS and self.wish != "down":
+                if status == REBOOT_STATUS and self.wish != "down":
                     self.wish = "run"
                     continue
                 if self.wish == "reboot":  # its shutdown hung, and it was killed
@@ -157,6 +166,8 @@ class Guest:
                     self.booted.notify_all()
 
     def _boot_once(self) -> int:
+        """Boot, and return the status at the end: 0 after a power-off, 133 before a reboot."""
+        self.cgroup.mkdir(exist_ok=True)
         argv = [
             "systemd-nspawn",
             "--quiet",
@@ -178,9 +189,7 @@ class Guest:
             *_INIT_OPTIONS,
         ]
         ours, theirs = socket.socketpair()
-        with self.console.open("ab") as log, ours, theirs:
-            if log.tell() > _CONSOLE_FILE_BYTES:
-                log.truncate(0)
+        with self._log() as log, ours, theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", confine.__file__, str(self.cgroup), str(theirs.fileno()), *argv],
                 stdin=subprocess.DEVNULL,
@@ -200,15 +209,23 @@ class Guest:
             _, handles, _, _ = socket.recv_fds(ours, 1, 1)
         if handles:  # else the console says why it ended
             root = self.root.stat().st_dev
-            calls = Calls(handles[0], lambda: guest_leader(self.cgroup), root, self.devices, self._connect)
+            calls = Calls(handles[0], self._find_leader, root, self.devices, self._connect)
             threading.Thread(target=calls.serve, name=f"calls-{self.instance}", daemon=True).start()
-        process = self.process
+        return self._await_end(self.process)
+
+    def _log(self) -> BinaryIO:
+        log = self.console.open("ab")
+        if log.tell() > _CONSOLE_FILE_BYTES:
+            log.truncate(0)
+        return log
+
+    def _await_end(self, process: subprocess.Popen[bytes]) -> int:
         threading.Thread(target=self._watch_boot, args=(process,), daemon=True).start()
         return process.wait()
 
     def _watch_boot(self, process: subprocess.Popen[bytes]) -> None:
         while process.poll() is None:
-            if guest_leader(self.cgroup) is not None:
+            if self._has_booted():
                 with self.booted:
                     self.boots += 1
                     self.booted.notify_all()
@@ -224,7 +241,7 @@ class Guest:
             raise SandboxError(f"instance {self.instance} did not boot: {tail}")
 
     def _signal_init(self, offset: int) -> None:
-        leader = guest_leader(self.cgroup)
+        leader = self._find_leader()
         if leader is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(leader, 34 + offset)  # glibc's SIGRTMIN

@@ -28,7 +28,7 @@ from goldenami_sandbox.errors import SandboxError
 RUN = Path("/run/goldenami")  # a tmpfs of the enclosure: mount points of guests' roots
 CGROUP = Path("/sys/fs/cgroup")  # inside: a fresh cgroup2 whose root is the sandbox's subtree
 NETNS = Path("/run/netns")
-_MARK = "GOLDENAMI_SANDBOX_ENCLOSURE"
+MARK = "GOLDENAMI_SANDBOX_ENCLOSURE"
 _CLONE_NEWNET, _CLONE_NEWNS, _CLONE_FS = 0x40000000, 0x20000, 0x200
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def enclosed_argv(sandbox: str, argv: Sequence[str]) -> list[str]:
     if root is None:
         raise SandboxError("no cgroup2 hierarchy is mounted", hint="Mount it: mount -t cgroup2 none /sys/fs/cgroup")
     directory = root / cgroup_name(sandbox)
-    return ["sh", "-c", _LAUNCH, "goldenami-enclose", str(directory), "env", f"{_MARK}={sandbox}", *argv]
+    return ["sh", "-c", _LAUNCH, "goldenami-enclose", str(directory), "env", f"{MARK}={sandbox}", *argv]
 
 
 def enter() -> None:
@@ -98,7 +98,7 @@ def enter() -> None:
 
 def enclosure() -> str | None:
     """Return the id of the sandbox whose enclosure this process runs in."""
-    return os.environ.get(_MARK)
+    return os.environ.get(MARK)
 
 
 def _mount(kind: str, directory: Path, *options: str) -> None:

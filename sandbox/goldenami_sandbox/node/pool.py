@@ -172,11 +172,45 @@ def _reserve(total: int) -> int:
     return min(_RESERVE, total // 10)
 
 
+class PlainPool(Pool):
+    """A pool in a directory, for users who cannot mount. Where its filesystem cannot clone files, they are copied."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root.with_suffix(".none"), root)
+
+    def open(self) -> None:
+        for directory in (self.volumes, self.snapshots, self.scratch):
+            directory.mkdir(parents=True, exist_ok=True)
+        for path in self.scratch.iterdir():
+            path.unlink()
+
+    def close(self) -> None:
+        """Nothing is mounted."""
+
+    def settle(self) -> None:
+        """A write that the disk does not take fails at once, so nothing has to be reserved."""
+
+    def space(self) -> Space:
+        used = sum(path.stat().st_blocks * 512 for path in self.root.rglob("*") if path.is_file())
+        disk = shutil.disk_usage(self.root)
+        free = disk.free - _reserve(disk.total) - _SPARE
+        if self._limit is not None:
+            free = min(free, self._limit - used)
+        return Space(used, max(0, free))
+
+    def limit(self, size: int | None) -> None:
+        self._limit = size
+
+
 def clone_file(source: Path, target: Path) -> None:
-    """Create a file that shares all extents of ``source``. It takes milliseconds for any size."""
+    """Create a file that shares all extents of ``source``. It takes milliseconds for any size, except where the
+    filesystem cannot clone files: there its data is copied."""
     try:
         with source.open("rb") as old, target.open("xb") as new:
-            blocks.clone(old.fileno(), new.fileno())
+            try:
+                blocks.clone(old.fileno(), new.fileno())
+            except SandboxError:
+                blocks.copy(old.fileno(), new.fileno())
     except FileExistsError:
         raise SandboxError(f"{target.name} exists already") from None
 

@@ -59,12 +59,10 @@ class RealNode:
     def __init__(self, state: Path, cache: Path) -> None:
         self._home = state / "node"
         self._cache = cache
-        self._pool = Pool(self._home / "pool.xfs", RUN / "pool")
-        self._volumes = Volumes(self._pool)
+        self._pool, self._volumes, self._devices = self._storage()
         self._snapshots = Snapshots(self._pool, self._volumes)
-        self._devices = DataVolumes(self._volumes)
         self._host_keys = HostKeys()
-        self._imds = MetadataService(self._spec_of_address)
+        self._imds: MetadataService | None = None
         self._network: Network | None = None
         self._specs: dict[str, InstanceSpec] = {}
         self._numbers: dict[str, int] = {}  # host numbers in the range, by instance
@@ -73,12 +71,34 @@ class RealNode:
         self._lock = threading.RLock()
         self._base_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
+    # --- what another way to run instances replaces ------------------------------------------------------------------
+
+    def _storage(self) -> tuple[Pool, Volumes, DataVolumes]:
+        pool = Pool(self._home / "pool.xfs", RUN / "pool")
+        volumes = Volumes(pool)
+        return pool, volumes, DataVolumes(volumes)
+
+    def _base_image(self, release: str) -> Path:
+        return baseimage.image(release, self._cache)
+
+    def _check(self) -> None:
+        preflight.check()
+
+    def _services(self, sandbox: str) -> tuple[Network, MetadataService]:
+        return Network(sandbox), MetadataService(self._spec_of_address)
+
+    def _root_of(self, spec: InstanceSpec) -> Path:
+        """Return where the root of an instance is mounted while it runs."""
+        return RUN / "roots" / spec.instance
+
+    _guest: type[Guest] = Guest
+
     # --- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         if self._network is not None:
             return
-        preflight.check()
+        self._check()
         sandbox = enclosure()
         if sandbox is None:
             raise SandboxError(
@@ -90,7 +110,7 @@ class RealNode:
         self._home.chmod(0o700)
         self._pool.open()
         try:
-            here = Network(sandbox)
+            here, self._imds = self._services(sandbox)
             record = self._home / "network.json"
             here.start(_read(record, lambda text: str(json.loads(text)["range"])) if record.exists() else None)
             _write(record, json.dumps({"range": str(here.range.network)}))
@@ -113,7 +133,8 @@ class RealNode:
             thread.start()
         for thread in threads:
             thread.join()
-        self._imds.close()
+        if self._imds is not None:
+            self._imds.close()
         self._network.close()
         self._pool.close()
         self._network = None
@@ -147,7 +168,7 @@ class RealNode:
         with self._base_locks[release]:
             if not self._snapshots.exists(snapshot):
                 with _disk():
-                    self._snapshots.import_file(snapshot, baseimage.image(release, self._cache))
+                    self._snapshots.import_file(snapshot, self._base_image(release))
         return snapshot
 
     def create_volume(self, volume: str, size_gib: int, snapshot: str | None, key: DataKey | None) -> None:
@@ -259,9 +280,9 @@ class RealNode:
         with self._lock:
             if instance in self._guests:
                 return
-            root = RUN / "roots" / instance
+            root = self._root_of(spec)
             address = self.address(instance)
-            guest = Guest(
+            guest = self._guest(
                 instance=instance,
                 root=root,
                 hostname=spec.hostname,

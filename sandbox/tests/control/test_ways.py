@@ -27,14 +27,35 @@ def no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways.Systemd, "check", check)
 
 
+@pytest.fixture
+def no_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(_: object) -> None:
+        raise SandboxUnsupported("uidmap is missing", hint="Install it.")
+
+    monkeypatch.setattr(ways.Namespaces, "check", check)
+
+
 @pytest.mark.usefixtures("no_root")
+def test_without_root_instances_run_in_user_namespaces(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways.Namespaces, "check", lambda _: None)
+    choice = ways.choose(ways.AUTO, files)
+    said: list[str] = []
+    ways.tell(choice, said.append)
+    assert choice.way.name == "namespace"
+    assert said[0].startswith("WITHOUT ROOT")
+
+
+@pytest.mark.usefixtures("no_root", "no_namespaces")
 def test_the_best_way_of_this_machine_is_taken_and_what_is_missing_is_said(files: Files) -> None:
     choice = ways.choose(ways.AUTO, files)
     assert choice.way.name == "none"
     said: list[str] = []
     ways.tell(choice, said.append)
     assert said[0].startswith("NO INSTANCES")
-    assert said[-2:] == ["reason: this machine lacks root", "hint: Run it as root."]
+    assert said[-2:] == [
+        "reason: this machine lacks root; uidmap is missing",
+        "hint: Run it as root. Or for instances in user namespaces: Install it.",
+    ]
     with pytest.raises(SandboxUnsupported, match="lacks root"):
         ways.choose("systemd", files)
 

@@ -1,0 +1,204 @@
+"""Volumes as directories, for users who cannot mount: an ext4 image is unpacked, and changes are written back.
+
+    trees/<volume>/root         the files of a root volume, while an instance uses it, and after a kill
+    trees/<volume>/known.json   what each of them was when image and files were last the same
+
+debugfs(8) reads and writes the image. Only files that changed since are written back, so all other blocks of the image
+stay as they are, and a snapshot stores only what changed. Kept are contents, modes, owners, times, links and extended
+attributes. Two names of one changed file become two files. Sockets are left out, as they have no contents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from goldenami_sandbox.errors import SandboxError
+from goldenami_sandbox.node.command import attempt
+from goldenami_sandbox.node.pool import Pool, clone_file
+from goldenami_sandbox.node.volumes import Volumes, filesystem_size, grow
+
+_Known = dict[str, list[int]]  # by path in the tree: mode, size, change time in nanoseconds, inode
+_OWN = {"/lost+found"}
+
+
+class TreeVolumes(Volumes):
+    """Volumes that are unpacked while an instance uses them. ``trees``: the directory for them."""
+
+    def __init__(self, pool: Pool, trees: Path) -> None:
+        super().__init__(pool)
+        self._trees = trees
+        self._still: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+
+    def tree(self, volume: str) -> Path:
+        """Return the directory with the files of a volume that is in use."""
+        self.path(volume)  # refuses what is not an id
+        return self._trees / volume / "root"
+
+    def stand_still(self, volume: str, still: Callable[[], AbstractContextManager[None]]) -> None:
+        """Set what keeps the processes of a guest from writing while its files are read."""
+        self._still[volume] = still
+
+    def clone(self, volume: str, target: Path) -> None:
+        source = self.existing(volume)
+        still = self._still.get(volume)
+        if still is not None:
+            with still():
+                self._write_back(volume)
+                clone_file(source, target)
+        else:
+            self._write_back(volume)
+            clone_file(source, target)
+
+    def mount(self, volume: str, directory: Path) -> None:
+        """Unpack the filesystem, grown to the volume's size. Files that a killed predecessor left are used as they
+        are."""
+        path = self.existing(volume)
+        if not (directory.parent / "known.json").exists():
+            if filesystem_size(path) < path.stat().st_size:
+                grow(path)
+            shutil.rmtree(directory.parent, ignore_errors=True)
+            directory.mkdir(parents=True)
+            _debugfs(path, [f"rdump / {_quoted(str(directory))}"])
+            _restore_special_modes(path, directory)
+            _write_known(directory)
+        self._mounted[volume] = directory
+
+    def unmount(self, volume: str) -> None:
+        if self._mounted.pop(volume, None) is not None:
+            self._still.pop(volume, None)
+            self._write_back(volume)
+            shutil.rmtree(self._trees / volume)
+
+    def delete(self, volume: str) -> None:
+        super().delete(volume)
+        shutil.rmtree(self._trees / volume, ignore_errors=True)
+
+    def _write_back(self, volume: str) -> None:
+        root = self.tree(volume)
+        try:
+            known: _Known = json.loads((root.parent / "known.json").read_text())
+        except FileNotFoundError:  # not unpacked, or not completely
+            return
+        now = dict(_entries(root))
+        with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
+            commands = list(_changes(root, known, now, Path(scratch))) if now != known else []
+            if commands:
+                _debugfs(self.path(volume), commands, write=True)
+                attempt("e2fsck", "-f", "-p", str(self.path(volume)))  # status 1: counts of free blocks were corrected
+        _write_known(root, now)
+
+
+def _restore_special_modes(image: Path, root: Path) -> None:
+    """Set the modes with setuid, setgid and sticky bits, which rdump loses."""
+    directories = ["/", *(path for path, facts in _entries(root) if stat.S_ISDIR(facts[0]))]
+    answer = _debugfs(image, [f"ls -p {_quoted(path)}" for path in directories])
+    listed = iter(directories)
+    at = ""
+    for line in answer.splitlines():
+        if line.startswith("debugfs: ls "):
+            at = next(listed).rstrip("/")
+        elif line.startswith("/"):  # /inode/mode/uid/gid/name/size/
+            _, _, mode, _, _, name, *_ = line.split("/")
+            if name not in (".", "..") and int(mode, 8) & 0o7000:
+                Path(f"{root}{at}/{name}").chmod(int(mode, 8) & 0o7777)
+
+
+def _entries(root: Path) -> Iterator[tuple[str, list[int]]]:
+    """Yield every file of a tree, directories before what is in them."""
+    directories = [""]
+    while directories:
+        at = directories.pop()
+        with os.scandir(f"{root}{at}") as found:
+            for entry in sorted(found, key=lambda one: one.name):
+                path, facts = f"{at}/{entry.name}", entry.stat(follow_symlinks=False)
+                if path in _OWN:
+                    continue
+                yield path, [facts.st_mode, facts.st_size, facts.st_ctime_ns, facts.st_ino]
+                if stat.S_ISDIR(facts.st_mode):
+                    directories.append(path)
+
+
+def _changes(root: Path, known: _Known, now: _Known, scratch: Path) -> Iterator[str]:
+    """Yield the commands for debugfs that make an image with the files ``known`` one with the files ``now``."""
+
+    def kind(mode: int) -> int:
+        return stat.S_IFMT(mode)
+
+    replaced = {path for path, facts in known.items() if path not in now or kind(now[path][0]) != kind(facts[0])}
+    yield "cd /"
+    for path in sorted(replaced, key=lambda one: one.count("/"), reverse=True):
+        yield f"{'rmdir' if stat.S_ISDIR(known[path][0]) else 'rm'} {_quoted(path)}"
+    for path, facts in sorted(now.items(), key=lambda one: one[0].count("/")):
+        was = known.get(path) if path not in replaced else None
+        if was == facts:
+            continue
+        yield from _made(root, path, facts[0], scratch, exists=was is not None)
+
+
+def _made(root: Path, path: str, mode: int, scratch: Path, *, exists: bool) -> Iterator[str]:
+    inside, source = _quoted(path), f"{root}{path}"
+    folder, _, name = path.rpartition("/")
+    new = _quoted(name)  # mknod and others take a name in the current directory
+    yield f"cd {_quoted(folder or '/')}"
+    if stat.S_ISDIR(mode):
+        if not exists:
+            yield f"mkdir {new}"
+    elif stat.S_ISREG(mode):
+        if exists:
+            yield f"rm {inside}"
+        yield f"write {_quoted(source)} {new}"
+    elif stat.S_ISLNK(mode):
+        if exists:
+            yield f"rm {inside}"
+        yield f"symlink {new} {_quoted(str(Path(source).readlink()))}"
+    elif stat.S_ISFIFO(mode):
+        if not exists:
+            yield f"mknod {new} p"
+    else:
+        return
+    facts = os.lstat(source)
+    yield f"sif {inside} mode 0{mode:o}"
+    yield f"sif {inside} uid {facts.st_uid}"
+    yield f"sif {inside} gid {facts.st_gid}"
+    yield f"sif {inside} mtime @{int(facts.st_mtime)}"
+    for name in os.listxattr(source, follow_symlinks=False):
+        value = scratch / f"{len(list(scratch.iterdir()))}"
+        value.write_bytes(os.getxattr(source, name, follow_symlinks=False))
+        yield f"ea_set -f {_quoted(str(value))} {inside} {name}"
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for debugfs, which reads a line for each command."""
+    if "\n" in word:
+        raise SandboxError(f"a file name with a line break cannot be stored: {word!r}")
+    return '"' + word.replace('"', '""') + '"'
+
+
+def _debugfs(image: Path, commands: list[str], *, write: bool = False) -> str:
+    """Run commands on an image that is not mounted, and return their output, each after a line with the command. Raises
+    SandboxError for the first one that fails."""
+    with tempfile.NamedTemporaryFile("w", prefix="debugfs-") as script:
+        script.write("\n".join(commands) + "\n")
+        script.flush()
+        argv = ["debugfs", *(["-w"] if write else []), "-f", script.name, str(image)]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+    # debugfs ends with 0 also if a command failed. Its errors are lines on stderr, after that of its version.
+    errors = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("debugfs 1.")]
+    if done.returncode or errors:
+        reason = errors[0] if errors else "debugfs failed"
+        raise SandboxError(f"the files of a volume cannot be read or written: {reason}")
+    return done.stdout
+
+
+def _write_known(root: Path, now: _Known | None = None) -> None:
+    new = root.parent / "known.new"
+    new.write_text(json.dumps(dict(_entries(root)) if now is None else now))
+    new.rename(root.parent / "known.json")

@@ -1,0 +1,137 @@
+"""Volumes as directories: what is unpacked, what is written back, and which blocks of the image that changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from goldenami_sandbox.errors import SandboxError
+from goldenami_sandbox.node import blocks
+from goldenami_sandbox.node.api import BLOCK_SIZE
+from goldenami_sandbox.node.pool import PlainPool
+from goldenami_sandbox.node.snapshots import Snapshots
+from goldenami_sandbox.node.trees import TreeVolumes
+
+pytestmark = [
+    pytest.mark.root,  # files of an image have owners
+    pytest.mark.skipif(shutil.which("debugfs") is None, reason="needs debugfs of e2fsprogs"),
+]
+SIZE = 24 << 20
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> TreeVolumes:
+    pool = PlainPool(tmp_path / "pool")
+    pool.open()
+    volumes = TreeVolumes(pool, tmp_path / "trees")
+    files = tmp_path / "files"
+    (files / "etc").mkdir(parents=True)
+    (files / "etc/motd").write_text("hello")
+    (files / "etc/old").mkdir()
+    (files / "etc/old/file").write_text("old")
+    (files / "etc/link").symlink_to("motd")
+    for number in range(8):
+        (files / f"data{number}").write_bytes(os.urandom(1 << 20))
+    (files / "sudo").write_text("program")
+    os.chown(files / "sudo", 0, 7)
+    (files / "sudo").chmod(0o4755)
+    image = volumes.path("vol-1")
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(files), str(image)], check=True)
+    return volumes
+
+
+def unpacked(volumes: TreeVolumes, volume: str = "vol-1") -> Path:
+    root = volumes.tree(volume)
+    volumes.mount(volume, root)
+    return root
+
+
+def test_files_have_their_contents_owners_and_modes(volumes: TreeVolumes) -> None:
+    root = unpacked(volumes)
+    assert (root / "etc/motd").read_text() == "hello"
+    assert (root / "etc/link").readlink() == Path("motd")
+    facts = (root / "sudo").stat()
+    assert (facts.st_mode & 0o7777, facts.st_uid, facts.st_gid) == (0o4755, 0, 7)
+
+
+def test_changes_are_written_back_and_all_other_blocks_stay(volumes: TreeVolumes, tmp_path: Path) -> None:
+    snapshots = Snapshots(volumes._pool, volumes)
+    root = unpacked(volumes)
+    snapshots.freeze("snap-1", "vol-1")
+    snapshots.store("snap-1", None, None)
+
+    (root / "etc/motd").write_text("changed")
+    shutil.rmtree(root / "etc/old")
+    (root / "etc/old").write_text("now a file")
+    (root / "etc/link").unlink()
+    (root / "etc/link").symlink_to("somewhere else")
+    (root / 'a "new" one').mkdir(mode=0o700)
+    (root / 'a "new" one/file').write_text("new")
+    os.chown(root / 'a "new" one/file', 12, 34)
+    os.setxattr(root / 'a "new" one/file', "user.mark", b"\x00value")
+    os.mkfifo(root / "pipe")
+    (root / "sudo").chmod(0o755)
+    snapshots.freeze("snap-2", "vol-1")
+    facts = snapshots.store("snap-2", "snap-1", None)
+
+    whole = len(snapshots.index("snap-2").tokens)
+    assert 0 < facts.changed_blocks < whole / 2, "the blocks of files that did not change stay"
+    volumes.unmount("vol-1")
+    assert not volumes.tree("vol-1").exists()
+    volumes.adopt("vol-2", snapshots.restore("snap-2", None), SIZE)
+    checked = subprocess.run(
+        ["e2fsck", "-f", "-n", str(volumes.path("vol-2"))], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
+    again = unpacked(volumes, "vol-2")
+    assert (again / "etc/motd").read_text() == "changed"
+    assert (again / "etc/old").read_text() == "now a file"
+    assert (again / "etc/link").readlink() == Path("somewhere else")
+    new = (again / 'a "new" one/file').stat()
+    assert ((again / 'a "new" one/file').read_text(), new.st_uid, new.st_gid) == ("new", 12, 34)
+    assert stat.S_IMODE((again / 'a "new" one').stat().st_mode) == 0o700
+    names = subprocess.run(
+        ["debugfs", "-R", "ls -p /", str(volumes.path("vol-2"))], capture_output=True, text=True, check=True
+    ).stdout
+    modes = {line.split("/")[5]: line.split("/")[2] for line in names.splitlines() if line.startswith("/")}
+    assert modes["pipe"].startswith("010"), "a pipe, by its name and not by its path"
+    assert stat.S_IMODE((again / "sudo").stat().st_mode) == 0o755
+    shown = subprocess.run(
+        ["debugfs", "-R", 'ea_list "/a ""new"" one/file"', str(volumes.path("vol-2"))],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "user.mark (6)" in shown.stdout
+
+
+def test_files_that_a_killed_sandbox_left_are_used(volumes: TreeVolumes) -> None:
+    root = unpacked(volumes)
+    (root / "etc/motd").write_text("written before the kill")
+    successor = TreeVolumes(volumes._pool, root.parent.parent)
+    assert (unpacked(successor) / "etc/motd").read_text() == "written before the kill"
+    successor.unmount("vol-1")
+    assert (unpacked(successor) / "etc/motd").read_text() == "written before the kill"
+
+
+def test_a_name_that_cannot_be_stored_is_an_error(volumes: TreeVolumes, tmp_path: Path) -> None:
+    (unpacked(volumes) / "two\nlines").touch()
+    with pytest.raises(SandboxError, match="line break"):
+        volumes.clone("vol-1", tmp_path / "clone")
+
+
+def test_a_copied_file_keeps_its_holes(tmp_path: Path) -> None:
+    with (tmp_path / "one").open("w+b") as one, (tmp_path / "two").open("w+b") as two:
+        one.truncate(20 * BLOCK_SIZE + 5)
+        blocks.write(one.fileno(), 3, b"x" * BLOCK_SIZE)
+        one.seek(0, os.SEEK_END)
+        one.write(b"end")
+        one.flush()
+        blocks.copy(one.fileno(), two.fileno())
+        assert blocks.allocated(two.fileno()) == [3, 20]
+        assert [blocks.read(two.fileno(), i) for i in (3, 20)] == [blocks.read(one.fileno(), i) for i in (3, 20)]
+        assert os.fstat(two.fileno()).st_size == os.fstat(one.fileno()).st_size
