@@ -8,6 +8,7 @@ for by the signals of systemd, and from inside by halt, poweroff, reboot, shutdo
 /run/initctl (initreq.h of sysvinit) if there is no systemd.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -79,8 +80,9 @@ def run(script: Path) -> int:
 
 def end(status: int) -> None:
     """End all processes of the guest, and this one. The kernel ends what is left."""
-    for number in (signal.SIGTERM, signal.SIGCONT):
-        os.kill(-1, number)
+    with contextlib.suppress(ProcessLookupError):  # there is no other process
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            os.kill(-1, number)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         try:

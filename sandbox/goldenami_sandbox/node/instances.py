@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import confine
@@ -57,6 +57,7 @@ class Guest:
     wish: Wish = "run"
     process: subprocess.Popen[bytes] | None = None
     boots: int = 0
+    patience: ClassVar[float] = _INIT_PATIENCE  # seconds for the init to run, and for the end after a kill
     started: bool = False  # its thread runs, and will call ``ended``
     down: threading.Event = field(default_factory=threading.Event)
     booted: threading.Condition = field(default_factory=threading.Condition)
@@ -83,7 +84,7 @@ class Guest:
     def kill(self) -> None:
         self.wish = "down"
         self._kill_cgroup()
-        if not self.down.wait(_INIT_PATIENCE):
+        if not self.down.wait(self.patience):
             raise SandboxError(f"instance {self.instance} still runs after it was killed")
 
     def reboot(self) -> None:
@@ -234,7 +235,7 @@ class Guest:
 
     def _await_boot(self, boots: int) -> None:
         with self.booted:
-            self.booted.wait_for(lambda: self.boots >= boots or self.down.is_set(), _INIT_PATIENCE)
+            self.booted.wait_for(lambda: self.boots >= boots or self.down.is_set(), self.patience)
         if self.boots < boots:
             tail = tail_of(self.console, 400).decode(errors="replace").strip()
             self._kill_cgroup()

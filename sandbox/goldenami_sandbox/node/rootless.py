@@ -85,7 +85,9 @@ def delete(directory: Path) -> None:
 
 
 class RootlessGuest(Guest):
-    """A guest whose init is ``guestinit``."""
+    """A guest whose init is ``guestinit``. At its end, the files of its root volume are written back."""
+
+    patience = 120.0
 
     def entering(self, argv: Sequence[str]) -> list[str]:
         return entering(self.leader(), argv)

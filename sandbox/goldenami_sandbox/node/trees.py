@@ -119,7 +119,7 @@ def _entries(root: Path) -> Iterator[tuple[str, list[int]]]:
         with os.scandir(f"{root}{at}") as found:
             for entry in sorted(found, key=lambda one: one.name):
                 path, facts = f"{at}/{entry.name}", entry.stat(follow_symlinks=False)
-                if path in _OWN:
+                if path in _OWN or stat.S_ISSOCK(facts.st_mode):  # a socket has no contents, and is made again
                     continue
                 yield path, [facts.st_mode, facts.st_size, facts.st_ctime_ns, facts.st_ino]
                 if stat.S_ISDIR(facts.st_mode):
