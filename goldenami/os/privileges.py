@@ -10,5 +10,13 @@ WALK = rf"""find / {DISKS} -xdev \( -path /proc -o -path /sys -o -path /run -o -
 -prune -o"""
 """The begin of a search of all disks, without the files of containers. It runs as root."""
 
-SET_ID = rf"{WALK} -type f -perm /6000 -printf '%m %u:%g %p\n'"
+_SET_ID = "-type f -perm /6000 -printf"
+_FIELDS = r"%m %u:%g %p\n"
+
+SET_ID = f"{WALK} {_SET_ID} '{_FIELDS}'"
 """Shell code that prints mode, owner, group and path of all files with the set-user-ID or set-group-ID bit."""
+
+RIGHTS = rf"""{WALK} \( {_SET_ID} 'set-id {_FIELDS}' , -perm -0002 \( -type f -o -type d ! -perm -1000 \) \
+! -path /tmp ! -path '/tmp/*' ! -path /var/tmp ! -path '/var/tmp/*' -printf 'writable %p\n' \)"""
+"""Shell code that prints the same after the word set-id, and after the word writable the files to which every account
+may write, and such directories without the sticky bit, outside of the temporary ones. It walks the disks once."""

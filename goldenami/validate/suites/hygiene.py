@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from goldenami.os.privileges import SET_ID, WALK
+from goldenami.os.privileges import RIGHTS
 from goldenami.os.sshd import KEY_FILES
 from goldenami.validate.reading import WAIT_FOR_BOOT, in_range, listeners
 from goldenami.validate.settings import NOT_EXECUTED
@@ -27,11 +27,8 @@ _SECONDS = 120  # between the start of the system and the first file of an insta
 pytestmark = [pytest.mark.reads, pytest.mark.retry(0)]  # the facts are read once, after the boot
 
 _GATHER = rf"""section() {{ printf '\n=== %s\n' "$1"; }}
-section set-id
-{SET_ID}
-section writable
-{WALK} \( -path /tmp -o -path /var/tmp -o -path /dev \) -prune -o \
-  \( -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000 \) -print
+section rights
+{RIGHTS}
 section sticky
 find /tmp /var/tmp -maxdepth 0 -type d -perm -0002 ! -perm -1000 -print
 section private-keys
@@ -80,6 +77,8 @@ def facts(host: Host, declared: Mapping[str, Any]) -> Facts:
         elif line and found:
             found[next(reversed(found))].append(line)
     assert "end" in found, f"the facts of the host cannot be read: {done}"
+    for name in ("set-id", "writable"):
+        found[name] = [line.removeprefix(f"{name} ") for line in found["rights"] if line.startswith(f"{name} ")]
     return found
 
 
