@@ -200,7 +200,7 @@ def environments(ways: Sequence[str]) -> str:
     lines = ["environments:"]
     for name, more in (_RECIPES[way] for way in ways):
         lines += [f"  {name}:", f'    home: {{account: "{HOME}", region: {REGIONS[0]}}}', *more.splitlines()]
-        lines += [f"    catalog: catalog-{name}", "    accounts:"]
+        lines += [f"    catalog: catalog-{name}", f"    parameter_prefix: /bench/{name}", "    accounts:"]
         lines += [
             f'      {account}: {{id: "{id}", role: "arn:aws:iam::{id}:role/goldenami-publisher"}}'
             for account, id in SHARES.items()

@@ -81,6 +81,7 @@ _LATER: Final = 1.01  # looks are so much later than expected: the estimate may 
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
 _NEVER_LONGER: Final = 600.0  # seconds between two looks, however long the estimate is
 _AFTER_THE_FIRST: Final = 1.5  # first pauses of waits behind another one, which learns something for them meanwhile
+_AT_LEAST: Final = 0.9  # of the seconds until a resource was seen to be ready, it was probably pending
 _LONGEST_GUESS: Final = 60.0  # seconds of a pause that only the last wait of this kind gives
 
 
@@ -89,7 +90,8 @@ class Ahead:
 
     A progress gives the time that is left, if it has moved since the last look. Before the first one, the duration of
     the last wait of this kind counts, if there was one in this process: half of it, if there is a progress to learn
-    from then, and nine tenths of it otherwise. A progress leads to no pause longer than four times the wait so far,
+    from then, and nine tenths of it otherwise, or if none is told then. A progress leads to no pause longer than four
+    times the wait so far,
     and the last wait to none longer than a minute: this one may be of a smaller resource. Neither leads to more looks
     than the usual intervals. While a resource is missing, the usual intervals count: whether it stays missing is known
     only after several looks.
@@ -97,17 +99,21 @@ class Ahead:
 
     def __init__(self, expected: float | None, *, has_progress: bool) -> None:
         self._until = self._step = 0.0  # until when the last wait counts, and the pauses after it
+        self._without: float | None = None  # the last wait, if no progress is told after half of it
         if expected is not None and has_progress:
-            self._until = 0.5 * expected
+            self._until, self._without = 0.5 * expected, expected
         elif expected is not None:
-            self._until = min(0.9 * expected, _LONGEST_GUESS)
-            self._step = min(0.05 * expected, STANDARD.longest)
+            self._expect_no_progress(expected)
         self._usual = STANDARD.first
         self._percent: float | None = None
         self._moved = False
         self._missing = False
         self._begin = (0.0, 0.0)  # seconds and percent: a resource may have begun long before the wait
         self._forecast = 0.0  # until when the forecast of another wait counts
+
+    def _expect_no_progress(self, expected: float) -> None:
+        self._until = min(0.9 * expected, _LONGEST_GUESS)
+        self._step = min(0.05 * expected, STANDARD.longest)
 
     def seen(self, elapsed: float, percents: Iterable[float], *, missing: bool = False) -> None:
         """Take the progress of the resources that are not ready. ``missing``: one of them is not visible."""
@@ -149,6 +155,9 @@ class Ahead:
             return max(min(left * _LATER, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
         if self._forecast > elapsed:
             return max(min(self._forecast - elapsed, _NEVER_LONGER), usual)
+        if self._without is not None and self._until <= elapsed and self._percent is None:
+            expected, self._without = self._without, None
+            self._expect_no_progress(expected)
         if self._until > elapsed:
             return max(min(self._until - elapsed, _LONGEST_GUESS), usual)
         if self._step:
@@ -209,6 +218,7 @@ class Watch:
         self._ahead = Ahead(expected, has_progress=percent is not None)
         self._pauses = polling.pauses(interval, jitter or random.Random())
         self._began = cloud.clock()
+        self._looked = 0.0  # seconds of the wait at the last look that found something pending
         self._progress_only = _PROGRESS_ONLY if is_new else 0  # looks that may read the progress alone
         self.pause = 0.0
         self._forecast = forecast if is_new else None
@@ -247,8 +257,10 @@ class Watch:
             self._note(_seen(what, id, found.get(id), percentages.get(id), late))
         if all(seen.readiness != "pending" for seen in self.seen.values()):
             if elapsed > 0 and all(seen.ok for seen in self.seen.values()):
-                cloud.durations[what.kind] = elapsed
+                # It was ready between the last two looks; a look that a progress suggested is not much too late.
+                cloud.durations[what.kind] = max((self._looked + elapsed) / 2, _AT_LEAST * elapsed)
             return True
+        self._looked = elapsed
         return self._set_pause(elapsed)
 
     def _only_progresses(self, ids: Sequence[str], elapsed: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Journals, Wait
 from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
+from goldenami.stages import durations
 from goldenami.stages.build import HostWork
 from goldenami.stages.host_work import SshHostWork
 from goldenami.updates.fetch import Memory
@@ -62,8 +63,11 @@ def open_tools(
     def waiting(error: Busy) -> None:
         emit(emit_to, "note", message=f"waiting: {error.message}", level="warning")
 
-    with interrupts or Interrupts() as interrupts:
-        cloud = cloud or Cloud.of(environment, sleep=interrupts.sleep)
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(interrupts or Interrupts())
+        if cloud is None:
+            cloud = Cloud.of(environment, sleep=interrupts.sleep)
+            stack.enter_context(durations.kept(environment, cloud))
         yield Tools(
             cloud=cloud,
             catalog=Catalog.of(environment, cloud),

@@ -328,6 +328,15 @@ def test_a_forecast_counts_until_the_own_progress_is_known() -> None:
     assert (ahead.pause(7000.0) or 0.0) <= 600.0
 
 
+def test_a_wait_whose_progress_is_never_told_ends_soon_after_the_usual_time() -> None:
+    ahead, clock, number = waiters.Ahead(6.0, has_progress=True), 0.0, 0
+    while clock < 6.0:
+        ahead.seen(clock, [])
+        clock, number = clock + (ahead.pause(clock) or 15.0), number + 1
+    assert clock <= 6.5
+    assert number <= 4
+
+
 def test_waits_of_other_lengths_share_no_duration() -> None:
     assert waiters.DETACHED.kind != waiters.AVAILABLE.kind
 
