@@ -92,13 +92,19 @@ operation() {
     ;;
   esac
   detail='' state=''
+  [ -z "$without" ] || rm -f "$work/unbooted" # of an operation that was done all the same
   now
   event start "$1" "$now"
   "check_$1" >"$work/check" 2>&1
   status=$?
   if [ -n "$without" ] && [ -e "$work/unbooted" ]; then
     # What it can do without systemd is done: a unit is enabled for a later boot.
-    [ "$mode" = check ] || (set -e; "apply_$1") 2>&1 3>&- || :
+    if [ "$mode" != check ]; then
+      (
+        set -e
+        "apply_$1"
+      ) 2>&1 3>&-
+    fi
     not_executed "$1"
     return 1
   fi

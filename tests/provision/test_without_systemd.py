@@ -7,6 +7,10 @@ from typing import cast
 
 import pytest
 
+from goldenami.model import Mark
+from goldenami.provision import BoundOperation
+from goldenami.provision.seal import Trace
+from goldenami.provision.shell import Script
 from goldenami.ssh import Completed, Connection
 from goldenami.validate.backend import ConnectionBackend
 from tests.provision.examples import bind
@@ -35,6 +39,16 @@ def test_an_operation_that_needs_systemd_is_not_executed(programs: str, tmp_path
     done = run_here(*operations, mode=mode, path=programs, in_user_namespace=True)  # type: ignore[arg-type]
     assert done.statuses == ["skipped", "changed"]
     assert done.details[0] == "not executed: this instance has no systemd"
+
+
+def test_what_is_done_all_the_same_counts_and_so_does_the_next_operation(programs: str, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.touch()
+    find = Script(f"[ ! -e {there} ] || echo {there}")
+    stop = Trace(name="seed", what="the seed", find=find, remove=Script(f"systemctl stop seed || :\nrm -f {there}"))
+    operations = [BoundOperation(stop, Mark("", 0, 0)), bind("file", dest=str(tmp_path / "file"), content="x")]
+    assert run_here(*operations, path=programs, in_user_namespace=True).statuses == ["changed", "changed"]
+    assert not there.exists()
 
 
 def test_elsewhere_it_fails(programs: str) -> None:
