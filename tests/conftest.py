@@ -9,14 +9,17 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from goldenami_sandbox.testing import PaperCloud
+
     from tests.worlds.builds import World
 
 # A busy machine is no failure; and in CI, one commit has one verdict.
@@ -97,6 +100,21 @@ def no_sandbox_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iter
 def whole() -> bool:
     """Whether every case runs (``make test-all``), or a sample of them. The matrices have ``tests.worlds.matrix``."""
     return os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
+
+
+@pytest.fixture
+def paper_cloud(paper_cloud: Callable[..., PaperCloud]) -> Iterator[Callable[..., PaperCloud]]:
+    """The sandbox's own fixture, with clouds that the clients of this process call directly."""
+    from tests.worlds.inprocess import called_directly
+
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> PaperCloud:
+            paper = paper_cloud(**options)
+            stack.enter_context(called_directly(paper.endpoint, paper.cloud.serve))
+            return paper
+
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -55,8 +55,8 @@ class Direct:
         context: Mapping[str, Any],
         **_: Any,
     ) -> _Answer | None:
-        if context.get("auth_type") == "none":
-            return None
+        if context.get("auth_type") == "none" or request_signer._credentials is None:
+            return None  # without credentials, the client raises its error when it signs
         call = _call(params, request_signer)
         response = self._serve(call)
         if response.drop:
@@ -120,7 +120,11 @@ def _parsed(model: OperationModel, response: Response, request_id: str) -> dict[
         if model.has_streaming_output and response.status < 300:
             body = StreamingBody(io.BytesIO(body), len(body))
         raw = {"status_code": response.status, "headers": HeadersDict(headers), "body": body}
-        parsed = _parser(model.service_model.resolved_protocol)(raw, model.output_shape)
+        parse = _parser(model.service_model.resolved_protocol)
+        parsed = parse(raw, model.output_shape)
+        if response.status >= 300:  # the members that the model has for this error
+            shape = model.service_model.shape_for_error_code(parsed.get("Error", {}).get("Code"))
+            parsed |= {} if shape is None else parse(raw, shape)
     parsed["ResponseMetadata"] |= {"HTTPHeaders": headers, "RetryAttempts": 0}
     return parsed
 

@@ -22,6 +22,7 @@ from goldenami.cli.main import main
 from goldenami.preflight import Finding, access
 from goldenami.release.catalog import Catalog
 from goldenami.stages.checks import check_plans
+from tests.worlds.inprocess import called_directly
 
 HOME, APPS = "111111111111", "222222222222"
 DEBIAN = "136693071363"
@@ -77,7 +78,7 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company
     (tmp_path / "recipes").mkdir()
     (tmp_path / "goldenami.yaml").write_text(PROJECT)
     (tmp_path / "recipes" / "web.yaml").write_text(RECIPE)
-    with paper_cloud() as paper:
+    with paper_cloud() as paper, called_directly(paper.endpoint, paper.cloud.serve):
         for name, value in paper.variables().items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)

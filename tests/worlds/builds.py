@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -54,6 +54,7 @@ from goldenami.journal import Journals
 from goldenami.model import Environment, Place
 from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
+from tests.worlds.inprocess import called_directly
 from tests.worlds.paper import PaperHostWork as PaperHostWork
 
 # Seconds for an answer, real ones. Where it is over too early on a busy machine, that is one more fault to live with.
@@ -646,7 +647,8 @@ def open_world(
     server.serve_in_thread()
     world = kind(base, clock or Clock(), gate, server, wire)
     try:
-        yield world
+        with nullcontext() if wire else called_directly(f"http://127.0.0.1:{server.port}", gate.serve):
+            yield world
     finally:
         world.end()
         for saved in world._saved:

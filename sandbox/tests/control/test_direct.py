@@ -108,10 +108,12 @@ def test_answers_are_the_same(ends: Ends) -> None:
 
 
 def refusal(call: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return the kind of an error, and its members with the HTTP status."""
     with pytest.raises(ClientError) as caught:
         call()
-    response = caught.value.response
-    return type(caught.value).__name__, (response["Error"], response["ResponseMetadata"]["HTTPStatusCode"])
+    response: Any = dict(caught.value.response)
+    status = response.pop("ResponseMetadata")["HTTPStatusCode"]
+    return type(caught.value).__name__, (response, status)
 
 
 def test_refusals_are_the_same(ends: Ends) -> None:
@@ -122,6 +124,7 @@ def test_refusals_are_the_same(ends: Ends) -> None:
         ("ssm", "get_parameter", {"Name": "/none"}),
         ("kms", "describe_key", {"KeyId": "alias/none"}),
         ("sts", "assume_role", {"RoleArn": "arn:aws:iam::222222222222:role/none", "RoleSessionName": "test"}),
+        ("ebs", "list_snapshot_blocks", {"SnapshotId": "snap-00000000000000000"}),
     ):
         wire, direct = (refusal(lambda: getattr(client, name)(**request)) for client in ends.both(service))  # noqa: B023
         assert wire == direct, name
