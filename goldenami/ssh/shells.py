@@ -107,6 +107,7 @@ class Shells:
                 commands[True].append(_Asked(text, command, on_answer))
         if not any(self._shells.values()):
             commands = self._open(commands)
+        ready: list[tuple[_Shell, bytes]] = []
         for of_root, group in self._shells.items():
             shells = group or self._shells[False]
             waiting = [_BEHIND * shell.waiting for shell in shells]
@@ -115,10 +116,13 @@ class Shells:
                 least = min(range(len(shells)), key=lambda number: waiting[number] + len(shares[number]))
                 shares[least].append(asked)
             for shell, mine in zip(shells, shares, strict=True):
-                shell.ask(mine if group else [self._as_user(asked.text, on_answer) for asked in mine])
+                all_mine = mine if group else [self._as_user(asked.text, on_answer) for asked in mine]
+                ready.append((shell, shell.prepare(all_mine)))
             if not shells:
                 for asked in commands[of_root]:
                     on_answer(asked.text, None)
+        for shell, data in ready:  # at once: a host that is near answers the first before the last is sent
+            shell.send(data)
 
     def close(self) -> bool:
         """End all shells. Commands without an answer get None. Return whether there was a shell."""
@@ -210,8 +214,8 @@ class _Shell:
         with self._lock:
             return len(self._pending)
 
-    def ask(self, commands: Sequence[_Asked]) -> None:
-        """Send commands."""
+    def prepare(self, commands: Sequence[_Asked]) -> bytes:
+        """Expect the answers of commands, and return what is to be sent for them."""
         data = b""
         lost: list[_Asked] = []
         with self._lock:
@@ -223,6 +227,12 @@ class _Shell:
                 self._pending[self._number] = asked
                 encoded = asked.command.encode("utf-8", errors="surrogateescape")
                 data += f"{self._number} {encoded.count(10) + 1} {asked.kind}\n".encode() + encoded + b"\n"
+        for asked in lost:
+            asked.on_answer(asked.text, None)
+        return data
+
+    def send(self, data: bytes) -> None:
+        """Send commands that were prepared."""
         # Another thread sends if this one would wait: a shell reads nothing while a command runs, so its window may be
         # full.
         if len(data) <= self._channel.out_window_size and self._sending.acquire(blocking=False):
@@ -232,8 +242,6 @@ class _Shell:
                 self._sending.release()
         elif data:
             threading.Thread(target=self._send_later, args=(data,), daemon=True).start()
-        for asked in lost:
-            asked.on_answer(asked.text, None)
 
     def close(self) -> None:
         self._channel.close()
