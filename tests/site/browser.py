@@ -49,6 +49,8 @@ def main(folder: Path) -> list[str]:
                     where = f"{path.relative_to(folder)} ({scheme}, {width})"
                     page.goto(path.as_uri())
                     page.wait_for_load_state()
+                    # What is folded has no boxes.
+                    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
                     found += [f"{where}: {text}" for text in (*seen, *page.evaluate(TEXTS))]
                     if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                         found.append(f"{where}: wider than the window")

@@ -133,6 +133,41 @@ def words(path: Path) -> str:
     return " ".join(Page(path).text.split())
 
 
+NEWEST_PAGE = "images/image-0/1.0.20261104.1.html"
+ANSWERS = {  # what an application team asks -> the page with the answer, what it shows, and the clicks from the board
+    "which release is stable": ("index.html", "1.0.20261103.1", 0),
+    "is it still supported": ("index.html", "deprecated from 2027-02-01", 0),
+    "the stable image id in a region": ("images/image-0/index.html", "eu-west-1 ami-00260000000020001", 1),
+    "how to use it in Terraform": ("images/image-0/index.html", 'data "aws_ssm_parameter"', 1),
+    "which releases there were last week": ("images/image-0/index.html", "1.0.20261102.1 2026-11-02", 1),
+    "hear of a new release": ("images/image-0/stable.atom", "image-0@stable is 1.0.20261103.1", 2),
+    "what changed since the last release": (NEWEST_PAGE, "What changed since 1.0.20261103.1", 1),
+    "is it vulnerable": (NEWEST_PAGE, "CVE-2026-1 high openssl", 1),
+    "what is in it": (NEWEST_PAGE, "pypi/requests@2.31.3", 1),
+    "which tests it passed": (NEWEST_PAGE, "image x86_64 42", 1),
+    "who uses it": (NEWEST_PAGE, "7 instances, 5 running", 1),
+    "what it is built on": ("images/image-1/1.0.20261104.1.html", "Built on image-0 1.0.20261104.1", 1),
+    "compare it with any other release": ("images/image-0/compare.html", "1.0.20261101.1", 2),
+    "which image an instance is from": ("search.js", "ami-00260000000030001", 0),  # typed into the search of each page
+}
+
+
+def test_each_question_takes_two_clicks_at_most(project: Path) -> None:
+    out = build(*world.reports(project))
+    clicks = {Path("index.html"): 0}
+    for _ in range(2):
+        for page, before in list(clicks.items()):
+            if page.suffix == ".html":
+                for link in Page(out / page).links:
+                    target = (out / page.parent / link.partition("#")[0]).resolve()
+                    if target.is_file():
+                        clicks.setdefault(target.relative_to(out.resolve()), before + 1)
+    clicks[Path("search.js")] = 0
+    for question, (file, shown, most) in ANSWERS.items():
+        assert clicks[Path(file)] <= most, question
+        assert shown in words(out / file), question
+
+
 def test_vulnerabilities_have_the_date_of_their_feed_and_none_is_never_guessed(project: Path) -> None:
     newest, stable = "images/image-0/1.0.20261104.1.html", "images/image-0/1.0.20261103.1.html"
     assert "Unknown: this site was built without a report" in words(build() / newest)
