@@ -58,6 +58,12 @@ test: setup-test ## Run static checks, build the documentation, and run unit and
 test-all: setup-test $(GITLAB_VENV)/.done $(BROWSER_VENV)/.done $(ANSIBLE_VENV)/.done bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) $(ARGS)
 
+# A line for each test: with its number of all, it is the progress. The whole matrices take hours (test-all).
+.PHONY: test-crash
+test-crash: setup-test bytecode ## Kill builds at their calls and disturb them: twenty times the cases of `make test`, with progress
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_MATRIX_DENSITY=20 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
+	  -v -o console_output_style=count tests/crash $(ARGS)
+
 # The tests start goldenami hundreds of times, and write no bytecode: as root, they would leave files that only root can
 # delete. So the current user writes it before. Collecting writes that of the test files, with pytest's own assertions:
 # otherwise each worker compiles them all. If it fails, the tests tell why.

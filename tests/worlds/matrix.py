@@ -1,7 +1,8 @@
 """Matrices: what may be disturbed, times how. Each case is a test of its own, with a name that says the case.
 
 A run has a sample of the cases, the same ones each time. Every case is there with ``GOLDENAMI_WHOLE_MATRIX=1`` (``make
-test-all``), and where tests are picked: with ``-k``, or by a test's full name.
+test-all``), and where tests are picked: with ``-k``, or by a test's full name. ``GOLDENAMI_MATRIX_DENSITY=20`` (``make
+test-crash``) gives about 20 times as many as a sample.
 
 ``@pytest.mark.sample(every)`` does the same for the cases of ``@pytest.mark.parametrize``: one of ``every`` is run.
 """
@@ -35,6 +36,20 @@ def whole(config: pytest.Config) -> bool:
     return picked or os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
 
 
+def density() -> int:
+    """How many times as many cases as a sample the run has."""
+    return int(os.environ.get("GOLDENAMI_MATRIX_DENSITY") or 1)
+
+
+def stride(every: int, times: int) -> int:
+    """One case of how many is run where a sample has one of ``every``, for about ``times`` as many cases: a prime of at
+    least 3, so that all variations of a call come up here, too."""
+    if times == 1:
+        return every
+    least = max(3, -(-every // times))
+    return next(n for n in range(least, 2 * least + 2) if all(n % d for d in range(2, n)))
+
+
 def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """The cases of tests with the mark ``sample`` that a sample does not have."""
     seen: Counter[tuple[object, str]] = Counter()
@@ -57,7 +72,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
     names, cases, every, each_kind = mark.args
     arguments = [name.strip() for name in names.split(",")]
     numbered = [(*case, number) for number, case in enumerate(cases)]
-    chosen = numbered if whole(metafunc.config) else numbered[::every]
+    chosen = numbered if whole(metafunc.config) else numbered[:: stride(every, density())]
     if each_kind:
         seen = {_kind(case) for case in chosen}
         firsts = {_kind(case): case for case in reversed(numbered)}
