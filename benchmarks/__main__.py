@@ -43,7 +43,7 @@ def main() -> int:
             build(info, home)
         finally:
             control.down("bench", home=home)
-    for arguments in ([], ["--scale", "10,100"]):
+    for arguments in ([], ["--scale", "10,100,1000,6000"]):
         print(flush=True)
         subprocess.run([sys.executable, "-m", "benchmarks.distribution", *arguments], cwd=ROOT, check=True)
     return 0

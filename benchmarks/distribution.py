@@ -19,6 +19,7 @@ Beside the goal is what the reads and changes of a build need at least, if each 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import resource
 import tempfile
@@ -159,6 +160,7 @@ class Figures:
     cloud: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     threads: int = 0
     clients: int = 0
+    kinds: int = 0  # of clients, each with methods of its own
     memory: int = 0
 
     @property
@@ -308,6 +310,7 @@ def run_again(world: World) -> Figures:
 
 def measured(world: World) -> Figures:
     """Build the recipe of a world, and count what that takes."""
+    gc.set_threshold(50_000, 20, 50)  # as goldenami.cli.main does
     clock = world.clock
     assert isinstance(clock, events.EventClock)
     meter = Meter(clock)
@@ -319,7 +322,10 @@ def measured(world: World) -> Figures:
     finally:
         world.gate.stop()
     meter.figures.seconds = world.clock.now() - began
-    meter.figures.clients = len(world.cloud._clients)
+    clients = world.cloud._clients.values()
+    meter.figures.clients = len(clients)
+    every = {kind for client in clients for kind in type(client).__mro__ if "_PY_TO_OP_NAME" in vars(kind)}
+    meter.figures.kinds = len(every)
     meter.figures.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     return meter.figures
 

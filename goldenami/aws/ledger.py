@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -99,7 +100,7 @@ class Ledger:
         self.proofs = proofs
         self.tags = dict(tags or {})
         self._emit = emit
-        self._locks: dict[str, threading.RLock] = {}
+        self._locks: dict[str, tuple[threading.RLock, int]] = {}  # and how many calls hold it or wait for it
         self._mutex = threading.Lock()
         self.expires_at: datetime = max(journal.header.created, began or journal.header.created) + lifetime
         self._absent: set[tuple[Place, str]] = set()
@@ -529,9 +530,21 @@ class Ledger:
         place = intent.place
         emit(self._emit, "cloud.call", action=intent.operation, account=place.account, region=place.region, resource=id)
 
-    def _lock(self, key: str) -> threading.RLock:
+    @contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        """Let one thread work at a key. Nothing stays of a key that nobody works at: there can be very many."""
         with self._mutex:
-            return self._locks.setdefault(key, threading.RLock())
+            lock, users = self._locks.get(key, (None, 0))
+            lock = lock or threading.RLock()
+            self._locks[key] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._mutex:
+                lock, users = self._locks.pop(key)
+                if users > 1:
+                    self._locks[key] = lock, users - 1
 
 
 class _Pauses:

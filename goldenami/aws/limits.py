@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import deque
+from bisect import bisect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -131,9 +131,25 @@ def boot_clock() -> float:
 class Pace:
     """Limits the rate of calls of one account, region and kind (reads, mutations, a scarce action). Thread-safe.
 
-    ``bucket``: the limit of a scarce action, which applies before any throttling. ``shared``: the limit that applies if
-    several processes share it. Each has its part of both, but may always send one call at once.
+    There can be very many, so each is small. ``bucket``: the limit of a scarce action, which applies before any
+    throttling. ``shared``: the limit that applies if several processes share it. Each has its part of both, but may
+    always send one call at once.
     """
+
+    __slots__ = (
+        "_bucket",
+        "_clock",
+        "_filled",
+        "_gained",
+        "_mutex",
+        "_next",
+        "_rate",
+        "_sent",
+        "_shared",
+        "_shares",
+        "_sleep",
+        "_tokens",
+    )
 
     def __init__(
         self,
@@ -153,7 +169,7 @@ class Pace:
         self._tokens = full.burst if full is not None else 0.0  # below 0: waiting calls took tokens in advance
         self._filled = clock()
         self._mutex = threading.Lock()
-        self._sent: deque[float] = deque()
+        self._sent: list[float] = []
         self._rate: float | None = None  # None: never throttled, no limit
         self._next = 0.0  # when the next call may go
         self._gained = 0.0  # when the rate was last raised
@@ -162,8 +178,8 @@ class Pace:
         """Wait until this call may be sent."""
         with self._mutex:
             now = self._clock()
-            while self._sent and self._sent[0] < now - _WINDOW:
-                self._sent.popleft()
+            if self._sent and self._sent[0] < now - _WINDOW:
+                del self._sent[: bisect(self._sent, now - _WINDOW)]
             wait = 0.0
             if self._rate is not None:
                 self._regain(now)

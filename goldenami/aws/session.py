@@ -148,6 +148,7 @@ class Cloud:
         self._timeouts = timeouts
         self._connection = connection
         self._caller = caller or _caller_session(connection)
+        _Methods.share(self._caller)
         self._mutex = threading.RLock()
         self._heard = _Heard()
         self._roles = _Roles(connection, self._caller)
@@ -595,6 +596,27 @@ def _bare_session(kind: type[_S], connection: Connection, profile: str | None) -
     return session
 
 
+class _Methods:
+    """The classes of a session's first clients, by service. botocore makes a class with hundreds of methods for each
+    client; a later client of the same service inherits them, which takes a tenth of the memory."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, type] = {}
+
+    @classmethod
+    def share(cls, session: botocore.session.Session) -> None:
+        """Let the clients of a session share their methods. A second call for a session changes nothing."""
+        events = session.get_component("event_emitter")
+        events.register_last("creating-client-class", cls()._inherit, unique_id="goldenami-methods")
+
+    def _inherit(self, class_attributes: dict[str, Any], base_classes: list[type], event_name: str, **_: Any) -> None:
+        first = self._classes.get(event_name)
+        if first is None:
+            first = self._classes[event_name] = type("Client", tuple(base_classes), dict(class_attributes))
+        class_attributes.clear()
+        base_classes[:] = [first]
+
+
 class _Acting(Credentials):
     """The credentials of the role with which a thread calls. Clients that many accounts share sign with them."""
 
@@ -643,6 +665,7 @@ class _Roles:
             # The service descriptions are large. With a shared loader each one is read once.
             self._session.register_component("data_loader", self._caller.get_component("data_loader"))
             self._session.acting = self._acting
+            _Methods.share(self._session)
         return self._session
 
     def acting(self, credentials: DeferredRefreshableCredentials) -> contextlib.AbstractContextManager[None]:

@@ -7,7 +7,7 @@ import json
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,6 +22,7 @@ Action = Literal["create", "change", "delete"]
 Ending = Literal["released", "failed", "cleaned", "skipped", "done"]
 Json = dict[str, Any]
 _TAG: Final = {"Key", "Value"}
+_MOST_SHARED: Final = 1000
 
 
 def utc_now() -> datetime:
@@ -127,6 +128,7 @@ class State:
 
     def __init__(self) -> None:
         self._same: dict[tuple[str, str], Json] = {}
+        self._places: dict[Place, Place] = {}
         self.by_key: dict[str, list[Intent]] = {}
         self.by_token: dict[str, Intent] = {}
         self.by_place: dict[Place, list[Intent]] = {}
@@ -142,10 +144,13 @@ class State:
     def apply(self, record: Json) -> None:
         """Apply one record. Raises KeyError, TypeError or ValueError if the record is not of this schema."""
         what = record["record"]
+        if "token" in record:
+            known = self.by_token.get(record["token"])
+            record = {**record, "token": known.token if known is not None else record["token"]}  # one text for all
         if "token" in record and "at" in record:
             self.times[record["token"]] = datetime.fromisoformat(record["at"])
         if what == "intent":
-            intent = intent_from({**record, "request": self._shared(record["request"])})
+            intent = self._lean(record)
             if intent.token in self.by_token and intent.action != "delete":
                 raise ValueError(f"token {intent.token} is used twice")
             if intent.token not in self.by_token:
@@ -186,18 +191,28 @@ class State:
         else:
             raise ValueError(f"unknown record {what!r}")
 
-    def _shared(self, value: Any) -> Any:
-        """Return a request in which equal tags are one object: with thousands of targets they would take most of the
-        memory."""
-        if type(value) is str or not value:
-            return value
+    def _lean(self, record: Json) -> Intent:
+        """Return an intent that shares what it has in common with others: with thousands of targets, the texts would
+        take most of the memory."""
+        texts = {name: sys.intern(record[name]) for name in ("action", "kind", "service", "operation")}
+        own = {record["key"]: record["key"], record["token"]: record["token"]}  # they are values of tags, too
+        made = intent_from({**record, **texts, "request": self._shared(record["request"], own)})
+        return replace(made, place=self._places.setdefault(made.place, made.place))
+
+    def _shared(self, value: Any, own: Mapping[str, str]) -> Any:
+        """Return a request in which equal tags are one object, and texts of ``own`` are those."""
+        if type(value) is str:
+            return own.get(value, value)
         if type(value) is list:
-            return [self._shared(one) for one in value]
-        if type(value) is not dict:
+            return [self._shared(one, own) for one in value]
+        if type(value) is not dict or not value:
             return value
         if value.keys() == _TAG and type(value["Key"]) is type(value["Value"]) is str:
-            return self._same.setdefault((value["Key"], value["Value"]), value)
-        return {sys.intern(key): self._shared(one) for key, one in value.items()}
+            tag = value["Key"], value["Value"]
+            if tag not in self._same and len(self._same) < _MOST_SHARED:  # the common ones are among the first
+                self._same[tag] = value
+            return self._same.get(tag) or {"Key": sys.intern(tag[0]), "Value": own.get(tag[1], tag[1])}
+        return {sys.intern(key): self._shared(one, own) for key, one in value.items()}
 
     def spoiled_of(self, key: str) -> Resource | None:
         """Return the resource of a key that must not be used and is not deleted."""

@@ -497,8 +497,9 @@ class Distribution:
             images.deprecate(
                 ledger, f"deprecate/{architecture}/{target.label}", place, seen.id, self._order.deprecate_at
             )
-        with self._mutex:
-            self._items[seen.id] = seen.item
+        if self._order.users(target):  # otherwise nobody needs it, and there can be thousands
+            with self._mutex:
+                self._items[seen.id] = seen.item
         # The accounts of other targets are left to those targets, so that an error counts for them.
         others = set(self._order.users(target)) - self._order.borrowers(target)
         self._allow(target, architecture, seen.id, sorted(others))

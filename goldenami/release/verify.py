@@ -27,6 +27,8 @@ from goldenami.release.order import ReleaseOrder
 Item = Mapping[str, Any]
 NOT_COMPARED: Final = "any"  # a boot mode that is not known
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
+_ROW: Final = ("ImageId", "Name", "Architecture", "BlockDeviceMappings")  # of an image, for ``manifest_row``
+_SNAPSHOT_ROW: Final = ("VolumeSize", "Encrypted", "KmsKeyId")
 _MISSING, _NOT_VISIBLE = "missing", "not visible"  # a new resource may cause these values of a mismatch for a while
 
 
@@ -339,11 +341,21 @@ def _read_owner(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, _Owned]
         grantees = {key: grantees_of(kms.grants(cloud, owner, key)) for key in keys}
         for id, one in unclear.items():
             actual = replace(read[id], grantees=grantees.get(one.kms_key, frozenset()))
-            found[id] = _Owned(actual, tuple(_owner_differences(one, actual)))
+            found[id] = _Owned(_for_the_row(actual), tuple(_owner_differences(one, actual)))
         unclear = {id: one for id, one in unclear.items() if _may_be_late(found[id].differences)}
         if not unclear:
             break
     return found
+
+
+def _for_the_row(actual: Actual) -> Actual:
+    """Return an image with what a row of the manifest needs: thousands of whole descriptions would take most of the
+    memory."""
+    if actual.image is None:
+        return actual
+    image = {key: actual.image[key] for key in _ROW if key in actual.image}
+    behind = {id: {key: one[key] for key in _SNAPSHOT_ROW if key in one} for id, one in actual.snapshots.items()}
+    return replace(actual, image=image, snapshots=behind)
 
 
 def _may_be_late(differences: Sequence[_Difference]) -> bool:

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,19 @@ def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
         assert journal.attempts("image/c") == 0
 
 
+def test_equal_tags_and_places_are_kept_once(tmp_path: Path) -> None:
+    """With thousands of targets they would take most of the memory."""
+    journal = create(tmp_path)
+    every = [replace(intent(key), request={"Tags": [{"Key": "Name", "Value": "web"}], "No": []}) for key in "ab"]
+    for one in every:
+        journal.intend(one)
+    with reopen(journal) as journal:
+        found = [journal.intents(one.key)[0] for one in every]
+        assert found == every
+        assert found[0].place is found[1].place
+        assert found[0].request["Tags"][0] is found[1].request["Tags"][0]
+
+
 def test_deleted_spoiled_and_refused_resources(tmp_path: Path) -> None:
     with create(tmp_path) as journal:
         for key, id in (("a", "ami-1"), ("b", "ami-2"), ("c", "")):
@@ -94,6 +108,8 @@ def test_deleted_spoiled_and_refused_resources(tmp_path: Path) -> None:
         assert (journal.directory / FILE).stat().st_size == size, "said once is enough"
         journal.record_spoiled("image", HOME, "ami-2", "the key is disabled")
         assert [(r.id, r.spoiled) for r in journal.resources()] == [("ami-2", "the key is disabled")]
+        assert journal.spoiled("b") == journal.resources()[0]
+        assert journal.spoiled("a") is None
         assert journal.is_gone(HOME, "ami-1")
         assert not journal.is_gone(APPS, "ami-1"), "ids are those of a place"
         assert journal.unresolved() == ()

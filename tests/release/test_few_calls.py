@@ -37,5 +37,6 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
     assert again.count <= figures.count + CHANNEL * GRID.targets
     assert figures.count <= 1.2 * GRID.needed_calls
     assert figures.clients < 20, "the accounts of a region share their clients"
+    assert figures.kinds < figures.clients, "the clients of a service share their methods"
     assert figures.threads < shares, "targets that use an image of another one wait without a thread"
     assert figures.throttled == 0
