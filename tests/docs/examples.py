@@ -3,7 +3,7 @@
 A block of commands (``console``, ``sh``, ``bash``) is run on paper by ``tests/docs/test_commands.py``. A comment in the
 line before the block says what is different:
 
-- ``<!-- nightly: WHY -->``: it is run in a sandbox with real instances, at night;
+- ``<!-- nightly: WHY -->``: it is run in a sandbox with real instances, at night (``tests/e2e/test_documentation.py``);
 - ``<!-- parsed: WHY -->``: it cannot be run here. Its commands are parsed only;
 - ``<!-- tested: FILE -->``: this file runs it.
 
