@@ -51,6 +51,7 @@ class Control:
     exclusive: str = ""
     site: Mapping[str, object] = field(default_factory=dict)
     excludes: tuple[Excluded, ...] = ()
+    opens: Mapping[str, tuple[str, ...]] | None = None  # by "tcp" and "udp": the only ports that others can reach
 
 
 WAIVER_ENDS_SOON: Final = datetime.timedelta(days=14)  # it is told from then on

@@ -91,6 +91,34 @@ def check_base(
                 problems.add_once(one.mark, message, f"{hint} {base}: {_hint(other.control, '')}")
 
 
+def check_ports(problems: Problems, controls: Iterable[Control], wanted: Iterable[tuple[str, str, Mark]]) -> None:
+    """Report ports that other machines must reach, and that a firewall closes. ``wanted``: port ("80/tcp", or a range),
+    what needs it, and the place that says so.
+    """
+    firewalls = [(control, control.opens) for control in controls if control.opens is not None]
+    for port, what, mark in wanted:
+        number, _, protocol = port.partition("/")
+        for control, opens in firewalls:
+            if _is_open(number, opens[protocol]):
+                continue
+            names = [name for name, value in control.site.items() if value == list(opens[protocol])]
+            message = f"{what}: the control {control.id} ({control.mark}) drops the packets to port {port}"
+            instead = f"Add {number} to the variable {names[0]} under hardening.variables." if names else ""
+            problems.add_once(mark, message, _hint(control, instead))
+
+
+def _is_open(number: str, opens: Sequence[str]) -> bool:
+    """Return whether a port or a range is in one of the ranges that are open. A name of a service may be any port."""
+    first, _, last = number.partition("-")
+    for one in opens:
+        low, _, high = one.partition("-")
+        if not low.isdecimal() or not (high or low).isdecimal():
+            return True
+        if int(low) <= int(first) and int(last or first) <= int(high or low):
+            return True
+    return False
+
+
 def _now(bound: BoundOperation) -> list[str]:
     """Return the directories in which an operation starts programs during the build."""
     return [name.removeprefix(NOW) for name in bound.claims if name.startswith(NOW)]

@@ -91,6 +91,13 @@ class ExcludesSpec(Spec):
     )
 
 
+class OpensSpec(Spec):
+    """Ports that other machines can reach. Each value is a list of numbers and ranges, or an expression for one."""
+
+    tcp: list[str | int] | str = Field(default_factory=list, description="Ports of TCP.")
+    udp: list[str | int] | str = Field(default_factory=list, description="Ports of UDP.")
+
+
 class ControlSpec(Spec):
     """One control: its reason, its operations and its check."""
 
@@ -128,6 +135,9 @@ class ControlSpec(Spec):
     )
     excludes: tuple[ExcludesSpec, ...] = Field(
         (), description="Packages that cannot be used together with the control."
+    )
+    opens: OpensSpec | None = Field(
+        None, description="For a firewall: the ports that other machines can reach. It drops packets to all others."
     )
     exclusive: Name | None = Field(
         None, description="Name of an exclusive group, such as firewall. Exactly one control of the group is chosen."

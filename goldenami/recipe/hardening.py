@@ -287,7 +287,23 @@ def _bound(inner: Scope, written: Written, site: Namespace, os: OsId) -> Control
         exclusive=spec.exclusive or "",
         site={name: site[name] for name in spec.variables if name in site},
         excludes=excludes,
+        opens=_opens(inner, written, spec),
     )
+
+
+def _opens(scope: Scope, written: Written, spec: ControlSpec) -> dict[str, tuple[str, ...]] | None:
+    """Return the ports that a firewall opens; None for other controls, and after a problem."""
+    if spec.opens is None:
+        return None
+    found: dict[str, tuple[str, ...]] = {}
+    for protocol, given in (("tcp", spec.opens.tcp), ("udp", spec.opens.udp)):
+        at: NodePath = (*written.path, "opens", protocol)
+        ports = render_tree(scope, given, at)
+        if not isinstance(ports, list):
+            scope.problems.add(written.document.mark(at), f"{protocol}: expected a list of ports")
+            return None
+        found[protocol] = tuple(str(port) for port in ports)
+    return found
 
 
 def _excludes(scope: Scope, written: Written, spec: ControlSpec) -> tuple[Excluded, ...] | None:

@@ -202,6 +202,42 @@ def test_a_program_that_the_hardened_base_does_not_start(
     assert problem.line == 5
 
 
+PORTS = "hardening: {profiles: [debian-12-level-1], variables: {open_tcp_ports: [%s], open_udp_ports: [%s]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "tcp", "udp", "words"),
+    [
+        ("expect: {ports: [80]}\n", '"22"', "", "expect.ports: the control firewall-nftables ("),
+        ("expect: {ports: [8000-8010]}\n", '"22", "8005-9000"', "", "drops the packets to port 8000-8010/tcp"),
+        ('expect: {ports: ["53/udp"]}\n', '"22", "53"', "", "drops the packets to port 53/udp"),
+        ("image: {ssh_port: 2222}\n", '"22"', "", "the SSH server of the image: the control firewall-nftables ("),
+        ("builder: {ssh_port: 2222}\n", '"22"', "", "drops the packets to port 2222/tcp"),
+        ("", '"443"', "", "drops the packets to port 22/tcp"),
+        ("agents: [{name: node-exporter, params: {listen: ':9100'}}]\n", '"22"', "", ""),  # it may listen there
+        ("expect: {ports: [80, 8001, '53/udp']}\n", '"22", "80", "8000-8010"', '"53"', ""),
+        ("image: {ssh_port: 2222}\n", '"2222"', "", ""),
+        ("expect: {ports: [80]}\n", "ssh, http", "", ""),  # nft knows names
+    ],
+)
+@pytest.mark.parametrize("firewall", ["firewall-nftables", "firewall-ufw"])
+def test_a_port_that_the_firewall_closes(
+    write_project: Write, more: str, tcp: str, udp: str, words: str, firewall: str
+) -> None:
+    hardening = (PORTS % (tcp, udp)).replace("variables", f"choices: [{firewall}], variables")
+    project = recipe.load_project(write_project({"recipes/web.yaml": HEAD + hardening + more}))
+    if not words:
+        assert recipe.load(project, "web", recipe.environment(project)).name == "web"
+        return
+    with pytest.raises(InvalidInput) as caught:
+        recipe.load(project, "web", recipe.environment(project))
+    [problem] = caught.value.problems
+    assert words.replace("firewall-nftables", firewall) in problem.message
+    variable = "open_udp_ports" if "/udp" in problem.message else "open_tcp_ports"
+    assert f"to the variable {variable} under hardening.variables. Or: add `{firewall}:" in (problem.hint or "")
+    assert problem.line == (6 if more else 5)
+
+
 def test_a_unit_of_the_recipe_needs_no_package_of_its_name(write_project: Write) -> None:
     own = 'unit: {name: rsync, content: "[Service]\\nExecStart=/opt/rsync/bin/rsync\\n"}'
     assert load(write_project, "debian-12-level-1", f"{own}\n  - service: {{name: rsync, enabled: true}}").name == "web"
