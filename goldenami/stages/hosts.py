@@ -64,12 +64,7 @@ def launch(
     wanted, settings = build.recipe.builder[architecture], network.settings_in(build.environment, there)
     access = access or prepare(build, architecture, purpose, there)
     logins, host_keys, subnets, groups = access.logins, access.host_keys, access.subnets, access.groups
-    data = user_data(
-        host_keys,
-        lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
-        login_keys=[pair.public_key for pair in logins[1:]],
-        more=_more(build, architecture) if purpose == "builder" else "",
-    )
+    data = _user_data(build, architecture, purpose, logins, host_keys)
     # Instance profiles are of the home account.
     profile = wanted.instance_profile or build.environment.instance_profile
     spec = LaunchSpec(
@@ -133,6 +128,8 @@ def prepare(build: BuildContext, architecture: Architecture, purpose: str, place
     wanted, settings = build.recipe.builder[architecture], network.settings_in(build.environment, there)
     # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
     logins = _key_pairs(build, f"{name}-login-key")
+    host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
+    _user_data(build, architecture, purpose, logins, host_keys)  # refused before there is anything else
 
     def groups() -> tuple[tuple[network.Subnet, ...], tuple[str, ...]]:
         subnets = network.subnets(build.cloud, there, settings)
@@ -150,7 +147,6 @@ def prepare(build: BuildContext, architecture: Architecture, purpose: str, place
     works: tuple[tuple[str, Callable[[], object]], ...] = (("groups", groups), ("key_name", key_name))
     all_of(works, lambda one: found.update({one[0]: one[1]()}))
     subnets, chosen = found["groups"]
-    host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
     return Access(subnets, chosen, found["key_name"], logins, host_keys)
 
 
@@ -186,6 +182,22 @@ def key_of(purpose: str, architecture: Architecture) -> str:
 def dispose(build: BuildContext, host: Host) -> None:
     """Terminate a temporary instance. Does not wait until it is terminated."""
     build.ledger.delete_key(host.key)
+
+
+def _user_data(
+    build: BuildContext,
+    architecture: Architecture,
+    purpose: str,
+    logins: list[ssh.KeyPair],
+    host_keys: list[ssh.KeyPair],
+) -> str:
+    """Return the user data of an instance. Raises UsageError if it is too large."""
+    return user_data(
+        host_keys,
+        lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
+        login_keys=[pair.public_key for pair in logins[1:]],
+        more=_more(build, architecture) if purpose == "builder" else "",
+    )
 
 
 def _more(build: BuildContext, architecture: Architecture) -> str:
