@@ -21,7 +21,7 @@ from goldenami_sandbox.ways import Choice
 
 Progress = Callable[[str], None]
 _START_SECONDS = 900.0  # the first start installs a base from Debian's archive, maybe over a slow network
-_STOP_SECONDS = 45.0
+_STOP_SECONDS = 45.0  # where no way is known
 
 
 def running(files: state.Files) -> dict[str, Any] | None:
@@ -122,7 +122,8 @@ def stop(files: state.Files, pid: int) -> None:
     for child in _children(pid) or [pid]:  # the daemon is the child of what encloses it, if anything does
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGTERM)
-    if not _await_end(files, pid, _STOP_SECONDS):
+    way = ways.kept_by(files)
+    if not _await_end(files, pid, _STOP_SECONDS if way is None else way.stop_seconds):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         if not _await_end(files, pid, 10.0):

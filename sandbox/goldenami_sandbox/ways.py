@@ -30,10 +30,12 @@ _SWEEP_SECONDS = 5.0
 
 
 class Way(Protocol):
-    """How instances run. ``name``: as on the command line. ``has_instances``: something can connect to them."""
+    """How instances run. ``name``: as on the command line. ``has_instances``: something can connect to them.
+    ``stop_seconds``: how long the end of its daemon can take."""
 
     name: str
     has_instances: bool
+    stop_seconds: float
 
     def check(self) -> None:
         """Check what this machine lacks. Raises SandboxUnsupported with all of it, and how to get it."""
@@ -67,6 +69,7 @@ class Systemd:
 
     name = "systemd"
     has_instances = True
+    stop_seconds = 45.0
 
     def check(self) -> None:
         from goldenami_sandbox.node import preflight
@@ -118,6 +121,7 @@ class Namespaces:
 
     name = "namespace"
     has_instances = True
+    stop_seconds = 165.0  # the files of its guests are written back: ``RootlessGuest.patience``
 
     def check(self) -> None:
         from goldenami_sandbox.node import rootless
@@ -162,6 +166,7 @@ class NoInstances:
 
     name = "none"
     has_instances = False
+    stop_seconds = 45.0
 
     def check(self) -> None:
         """Every machine can do it."""

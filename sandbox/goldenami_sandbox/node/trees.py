@@ -75,6 +75,7 @@ class TreeVolumes(Volumes):
         if self._mounted.pop(volume, None) is not None:
             self._still.pop(volume, None)
             self._write_back(volume)
+            _forget(self._trees / volume)
             shutil.rmtree(self._trees / volume)
 
     def delete(self, volume: str) -> None:
@@ -202,3 +203,14 @@ def _write_known(root: Path, now: _Known | None = None) -> None:
     new = root.parent / "known.new"
     new.write_text(json.dumps(dict(_entries(root)) if now is None else now))
     new.rename(root.parent / "known.json")
+
+
+def _forget(directory: Path) -> None:
+    """Let ``mount`` unpack a tree again. It is called before files are deleted: what a kill leaves of them is not what
+    the volume has."""
+    (directory / "known.json").unlink()
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -7,14 +7,17 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.api import BLOCK_SIZE
 from goldenami_sandbox.node.pool import PlainPool
+from goldenami_sandbox.node.rootless import RootlessGuest
 from goldenami_sandbox.node.snapshots import Snapshots
 from goldenami_sandbox.node.trees import TreeVolumes
+from goldenami_sandbox.ways import WAYS
 
 pytestmark = [
     pytest.mark.root,  # files of an image have owners
@@ -116,6 +119,33 @@ def test_files_that_a_killed_sandbox_left_are_used(volumes: TreeVolumes) -> None
     assert (unpacked(successor) / "etc/motd").read_text() == "written before the kill"
     successor.unmount("vol-1")
     assert (unpacked(successor) / "etc/motd").read_text() == "written before the kill"
+
+
+def test_a_tree_that_was_half_deleted_at_a_kill_is_unpacked_again(
+    volumes: TreeVolumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = unpacked(volumes)
+    (root / "etc/motd").write_text("written before the kill")
+
+    rmtree = shutil.rmtree
+
+    def killed(directory: Path, **options: Any) -> None:
+        if directory != root.parent:
+            return rmtree(directory, **options)
+        (root / "sudo").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            volumes.unmount("vol-1")
+    successor = TreeVolumes(volumes._pool, root.parent.parent)
+    assert (unpacked(successor) / "sudo").read_text() == "program"
+    assert (root / "etc/motd").read_text() == "written before the kill"
+
+
+def test_a_sandbox_has_time_to_write_its_files_back_at_its_end() -> None:
+    assert WAYS["namespace"].stop_seconds > RootlessGuest.patience + 8 + 20, "after the shutdown, and with the rest"
 
 
 def test_a_name_that_cannot_be_stored_is_an_error(volumes: TreeVolumes, tmp_path: Path) -> None:
