@@ -180,11 +180,15 @@ def remove_cgroup(directory: Path) -> None:
         directory.rmdir()
 
 
+_NOT_YET_INIT = ("Name:\tsystemd-nspawn\n", "Name:\t(sd-")  # the begin of /proc/PID/status
+
+
 def guest_leader(instance_cgroup: Path) -> int | None:
     """Return the guest's PID 1, as a number of the caller's PID namespace.
 
     It is the process of the instance's cgroup whose innermost number is 1. A guest can make more PID namespaces, which
-    are deeper.
+    are deeper. A PID 1 that is still a part of systemd-nspawn does not count: until it becomes the guest's init, its
+    ids may have no numbers of the host, and its root may be another.
     """
     leader: int | None = None
     depth = sys.maxsize
@@ -195,7 +199,7 @@ def guest_leader(instance_cgroup: Path) -> int | None:
                     status = Path(f"/proc/{pid}/status").read_text()
                     found = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
                     numbers = found[1].split() if found else []
-                    if 1 < len(numbers) < depth and numbers[-1] == "1":
+                    if 1 < len(numbers) < depth and numbers[-1] == "1" and not status.startswith(_NOT_YET_INIT):
                         leader, depth = int(pid), len(numbers)
     return leader
 
