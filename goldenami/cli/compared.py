@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from goldenami.cli import notes
@@ -44,7 +44,7 @@ def text(found: Comparison, *, files: bool = False) -> list[str]:
             lines += [f"packages {architecture}: {_count(changed)}", *(f"  {_package(one)}" for one in changed)]
     for name, parts in _parts(found).items():
         if parts:
-            lines += [name, *(f"  {_line(one)}" for one in parts)]
+            lines += [name, *(f"  {_line(_in_words(name, one))}" for one in parts)]
     for architecture, some in found.files.items():
         if some:
             more = "" if files else " (--files lists them)"
@@ -62,7 +62,7 @@ def markdown(found: Comparison, *, files: bool = False) -> list[str]:
             lines += notes.folded(f"packages {architecture}: {_count(changed)}", map(_package_in_words, changed))
     for name, parts in _parts(found).items():
         if parts:
-            lines += notes.folded(f"{name}: {len(parts)}", map(_line_in_words, parts))
+            lines += notes.folded(f"{name}: {len(parts)}", (_line_in_words(_in_words(name, one)) for one in parts))
     for architecture, some in found.files.items():
         if some:
             title = f"files {architecture}: {_count_files(some)}"
@@ -119,6 +119,32 @@ def _line(one: Changed) -> str:
 
 def _line_in_words(one: Changed) -> str:
     return f"{_change(one)} {_values(one)}"
+
+
+def _in_words(part: str, one: Changed) -> Changed:
+    """Return a change with its fields named, for people. The JSON document has the values as they are."""
+    if part == "users":
+        # "group NAME ARCHITECTURE" or "NAME ARCHITECTURE"; a user can be called "group".
+        name = _group if one.what.count(" ") > 1 else _user
+        before, after = (None if side is None else name(side) for side in (one.before, one.after))
+        return replace(one, before=before, after=after)
+    if part == "measures" and one.what.startswith("files "):
+        return replace(one, what=f"number of {one.what}")  # told apart from the list of files
+    return one
+
+
+def _user(text: str) -> str:
+    """Name the fields of a user: "999 999 /srv /bin/sh"."""
+    number, _, rest = text.partition(" ")
+    group, _, rest = rest.partition(" ")
+    home, _, shell = rest.rpartition(" ")
+    return f"uid {number}, gid {group}, home {home}, shell {shell}"
+
+
+def _group(text: str) -> str:
+    """Name the fields of a group: "999 adm,www-data"."""
+    number, _, members = text.partition(" ")
+    return f"gid {number}{f', members {members}' if members else ''}"
 
 
 def _change(one: Changed) -> str:

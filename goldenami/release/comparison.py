@@ -256,26 +256,10 @@ def _of_hosts(states: States, architectures: Iterable[Architecture], part: str) 
     found: dict[str, str] = {}
     for architecture in architectures:
         state = states[architecture]
+        found |= {f"{name} {architecture}": value for name, value in getattr(state, part).items()}
         if part == "users":
-            found |= {f"{name} {architecture}": _user(value) for name, value in state.users.items()}
-            found |= {f"group {name} {architecture}": _group(value) for name, value in state.groups.items()}
-        else:
-            found |= {f"{name} {architecture}": value for name, value in getattr(state, part).items()}
+            found |= {f"group {name} {architecture}": value for name, value in state.groups.items()}
     return found
-
-
-def _user(text: str) -> str:
-    """Name the fields of a user: "999 999 /srv /bin/sh"."""
-    number, _, rest = text.partition(" ")
-    group, _, rest = rest.partition(" ")
-    home, _, shell = rest.rpartition(" ")
-    return f"uid {number}, gid {group}, home {home}, shell {shell}"
-
-
-def _group(text: str) -> str:
-    """Name the fields of a group: "999 adm,www-data"."""
-    number, _, members = text.partition(" ")
-    return f"gid {number}{f', members {members}' if members else ''}"
 
 
 def _measures(manifest: ImageManifest, states: States, architectures: Iterable[Architecture]) -> dict[str, str]:
@@ -283,7 +267,7 @@ def _measures(manifest: ImageManifest, states: States, architectures: Iterable[A
     for architecture in architectures:
         state = states[architecture]
         found[f"used disk {architecture}"] = f"{state.used / (1 << 20):.0f} MiB"
-        found[f"number of files {architecture}"] = str(len(state.files))
+        found[f"files {architecture}"] = str(len(state.files))
     for report in manifest.tests:
         measured = report.facts.get("performance")
         boot = measured.get("boot_seconds") if isinstance(measured, Mapping) else None

@@ -181,6 +181,7 @@ def test_images_diff_shows_the_hosts(catalog: Catalog, capsys: pytest.CaptureFix
         "  + tcp 0.0.0.0:80 x86_64",
         "  ~ kernel.panic x86_64: 0 → 10",
         "  ~ used disk x86_64: 100 MiB → 150 MiB",
+        "  ~ number of files x86_64: 3 → 2",
         "files x86_64: 1 removed, 1 changed; 1 of them not explained",
         "  ~ /usr/bin/app (mode)",
         "  - /var/log/a: a log",
@@ -196,11 +197,19 @@ def test_images_diff_shows_the_hosts(catalog: Catalog, capsys: pytest.CaptureFix
         "/usr/bin/app",
         "/var/log/a",
     ]
+    # The values as they are, without words for people.
+    assert [(one["what"], one["before"], one["after"]) for one in document["users"]] == [
+        ("app x86_64", "999 999 /srv /bin/sh", "999 999 /srv /bin/bash"),
+        ("group app x86_64", None, "999 "),
+    ]
+    assert {"what": "files x86_64", "before": "3", "after": "2"} in document["measures"]
     assert main(["images", "diff", second.recipe, "-e", "test", "--markdown", "--files"]) == 0
     noted = capsys.readouterr().out.splitlines()
     for line in (  # a sign would begin a list in the list
         "- removed nginx.service x86\\_64: enabled",
         "- added tcp 0.0.0.0:80 x86\\_64",
+        "- added group app x86\\_64: gid 999",
+        "- changed number of files x86\\_64: 3 → 2",
         "- changed /usr/bin/app (mode)",
         "<details><summary>files x86_64: 1 removed, 1 changed; 1 of them not explained</summary>",
     ):
