@@ -22,6 +22,10 @@ from goldenami.importing.values import MARKS, as_text, identifier
 _EXPRESSION: Final = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _CHAINED: Final = re.compile(r"(\w+)\.([\w-]+)\.inputs(?:\[(\d+)\])?\.(\w+)")
 _HINT: Final = "A component document has name, schemaVersion and phases."
+_BASH: Final = "#!/bin/bash\n"
+_EXIT_194: Final = re.compile(r"^(?![ \t]*#).*\bexit[ \t]+194\b", re.MULTILINE)
+_AGAIN: Final = "/var/lib/goldenami-run-again"  # survives the reboot; the second run deletes it
+_REBOOT: Final = "/run/reboot-required"  # the sign that `reboot: if-needed` looks for
 _WINDOWS: Final = ("ExecutePowerShell", "InstallMSI", "UninstallMSI", "SetRegistry", "WindowsUpdate")
 
 
@@ -231,7 +235,11 @@ def _translate(found: _Component, step: _Step) -> None:
     attempts = step.settings.get("maxAttempts")
     if any(_asks_for_a_reboot(one) for one in made):
         note(
-            "replaced", found.file, step.line, f"{where}: exit 194: the host reboots, and the script runs a second time"
+            "replaced",
+            found.file,
+            step.line,
+            f"{where}: exit 194: if it ends so, the host reboots and the script runs a second time; AWSTOE repeats "
+            "this, but here a second exit 194 ends the build",
         )
         made = [again for one in made for again in _with_reboot(one)]
     for one in made:
@@ -265,20 +273,31 @@ def _commands(given: Mapping[str, Any]) -> list[str]:
 
 def _bash(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     # AWSTOE runs the commands as one script of bash, as root; the status of the last one counts.
-    return [{"script": {"content": "#!/bin/bash\n" + "\n".join(_commands(given)).rstrip("\n") + "\n"}}]
+    return [{"script": {"content": _BASH + "\n".join(_commands(given)).rstrip("\n") + "\n"}}]
 
 
 def _asks_for_a_reboot(operation: Mapping[str, Any]) -> bool:
     """Return whether a script can end with the status after which AWSTOE reboots the host and runs the step again."""
-    return "script" in operation and re.search(r"\bexit\s+194\b", operation["script"]["content"]) is not None
+    return "script" in operation and _EXIT_194.search(operation["script"]["content"]) is not None
 
 
 def _with_reboot(operation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a script does for AWSTOE if it asks for a reboot: such a script can run twice."""
+    """Return what a script does for AWSTOE if it can ask for a reboot: only if it asked for one, the host reboots, and
+    the script runs a second time."""
     if not _asks_for_a_reboot(operation):
         return [dict(operation)]
-    first = {"script": {**operation["script"], "statuses": [0, 194], "reboots": True}}
-    return [first, {"reboot": "always"}, dict(operation)]
+    body = operation["script"]["content"].removeprefix(_BASH)
+    # The marker is there from the start, since the script may also reboot the host itself before it ends.
+    first = (
+        f"{_BASH}touch {_AGAIN}\n(\n{body})\nstatus=$?\n"
+        f"if [ $status = 194 ]; then touch {_REBOOT}; else rm -f {_AGAIN}; fi\nexit $status\n"
+    )
+    again = {"content": f"{_BASH}rm -f {_AGAIN}\n{body}", "only_if": f"test -e {_AGAIN}"}
+    return [
+        {"script": {"content": first, "statuses": [0, 194], "reboots": True}},
+        {"reboot": "if-needed"},
+        {"script": again},
+    ]
 
 
 def _binary(given: Mapping[str, Any]) -> list[dict[str, Any]]:

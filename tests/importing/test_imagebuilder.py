@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from goldenami import recipe
 from goldenami.cli.main import main
 from goldenami.errors import InvalidInput
 from goldenami.importing import draft_agent
+from goldenami.provision.command import ScriptFile
 from goldenami.recipe.scaffold import scaffold
 
 DOCUMENT = Path(__file__).parent / "templates/component.yaml"
@@ -98,9 +100,73 @@ phases:
     draft = draft_agent(path, ["rocky"])
     before, reboot, after = draft.recipe["operations"]["rocky"]
     assert (before["script"]["statuses"], before["script"]["reboots"]) == ([0, 194], True)
-    assert reboot["reboot"] == "always"
-    assert after["script"] == {"content": before["script"]["content"]}
-    assert [(note.line, "exit 194" in note.text) for note in draft.replaced] == [(7, True)]
+    assert reboot["reboot"] == "if-needed"
+    for one in (before, after):
+        ScriptFile(**one["script"])
+    assert [(note.line, "a second exit 194 ends the build" in note.text) for note in draft.replaced] == [(7, True)]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_only_a_script_that_asked_for_a_reboot_runs_again(tmp_path: Path, asks: bool) -> None:
+    done, old = tmp_path / "done", tmp_path / "old"
+    if asks:
+        old.touch()
+    path = tmp_path / "users.yaml"
+    path.write_text(
+        f"""
+name: Users
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Add
+        action: ExecuteBash
+        inputs:
+          commands:
+            - set -e
+            - if test -e {old}; then rm {old}; exit 194; fi
+            - echo useradd app >>{done}
+"""
+    )
+    first, reboot, second = draft_agent(path, ["debian"]).recipe["operations"]["debian"]
+    assert reboot["reboot"] == "if-needed"
+    # The same scripts, with the marker and the sign for a reboot in a directory of the test.
+    again, due = tmp_path / "again", tmp_path / "due"
+
+    def run(text: str) -> int:
+        here = text.replace("/var/lib/goldenami-run-again", str(again)).replace("/run/reboot-required", str(due))
+        return subprocess.run(["bash", "-c", here], check=False).returncode
+
+    assert run(first["script"]["content"]) == (194 if asks else 0)
+    assert due.exists() is asks
+    assert (run(second["script"]["only_if"]) == 0) is asks
+    if asks:
+        assert run(second["script"]["content"]) == 0
+    assert done.read_text() == "useradd app\n", "once in all"
+    assert not again.exists()
+
+
+def test_a_comment_asks_for_no_reboot(tmp_path: Path) -> None:
+    path = tmp_path / "comment.yaml"
+    path.write_text(
+        """
+name: Comment
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Add
+        action: ExecuteBash
+        inputs:
+          commands:
+            - "# no exit 194 here: the kernel stays"
+            - useradd app
+"""
+    )
+    draft = draft_agent(path, ["debian"])
+    (only,) = draft.recipe["operations"]["debian"]
+    assert only["script"]["content"].endswith("\nuseradd app\n")
+    assert not draft.replaced
 
 
 @pytest.mark.parametrize("text", ["a: [", "[]", "name: x", "- 1", ""])
