@@ -117,7 +117,8 @@ def main() -> None:
     type=click.Choice(("auto", "systemd", "namespace", "none")),
     default="auto",
     show_default=True,
-    help="How instances run: as containers with systemd, or not at all. auto: the best that this machine can do.",
+    help="How instances run: as containers with systemd (needs root), in user namespaces without systemd, or not at "
+    "all. auto: the best that this machine can do.",
 )
 @_JSON
 def up(
@@ -131,7 +132,8 @@ def up(
 ) -> None:
     """Start the sandbox, or change the settings of the running one.
 
-    Real instances need root. On a machine without it, the sandbox serves the APIs only, and says so.
+    Instances with systemd need root. Without it, instances run in user namespaces (the way `namespace`), without
+    systemd. Where those cannot run either, the sandbox serves the APIs only. It says what is missing.
 
     The first start downloads Debian from its archive (about 30 seconds) and caches it for all sandboxes. Later starts
     restore the state of the last stop and boot the instances that were running.

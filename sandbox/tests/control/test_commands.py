@@ -68,3 +68,10 @@ def test_messages_name_the_program_that_was_called(capsys: pytest.CaptureFixture
 
 def test_the_kinds_of_pending_times_are_those_of_the_settings() -> None:
     assert cli.PENDING_KINDS == settings.PENDING_KINDS
+
+
+def test_the_help_of_up_names_each_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "instances run in user namespaces (the way `namespace`)" in shown
+    assert "in user namespaces without systemd, or not at all" in shown
