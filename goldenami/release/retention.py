@@ -97,9 +97,11 @@ class RetentionDecision:
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """When the rules end the use of a release, if nothing keeps it: a channel, a pin or a use. None: not at a time.
+    """When the rules end the use of a release, at the earliest. None: not at a time.
 
-    ``deleted``: the earliest time. ``newer``: how many newer releases there must be then.
+    What keeps a release is not in these times: a channel, a pin, a use, a release that is built on it, and a month
+    whose first release it is. ``newer``: how many newer releases there must be. ``disabled``: None if it is deleted
+    then.
     """
 
     deprecated: datetime | None
@@ -114,14 +116,20 @@ def lifetime(created: datetime, channels: Collection[str], rules: Rules) -> Life
     EC2 deprecates an image at the recipe's own time, and `retire` at that of its channels: the first one counts.
     """
     deprecate, disable, delete = _ages(channels, rules)
-    first = min((age for age in (deprecate, rules.deprecate_after) if age is not None), default=None)
     if delete is None and disable is None:
         delete = rules.minimum_age
+    # `retire` changes no release that is younger than the minimum age.
+    deprecate, disable, delete = (
+        None if age is None else max(age, rules.minimum_age) for age in (deprecate, disable, delete)
+    )
+    first = min((age for age in (deprecate, rules.deprecate_after) if age is not None), default=None)
+    if disable is not None and delete is not None and delete <= disable:
+        disable = None
     keep = max((rules.keep, *(rules.channels[one].keep for one in channels if one in rules.channels)))
     return Lifetime(
         created + first if first is not None else None,
         created + disable if disable is not None else None,
-        created + max(delete, rules.minimum_age) if delete is not None else None,
+        created + delete if delete is not None else None,
         keep,
     )
 

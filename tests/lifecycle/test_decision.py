@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goldenami.model import MANIFEST_SCHEMA, Architecture, BaseImage, ImageManifest, ManifestImage
-from goldenami.release.retention import ChannelRules, ReleaseFacts, RetentionDecision, Rules, decide
+from goldenami.release.retention import ChannelRules, ReleaseFacts, RetentionDecision, Rules, decide, lifetime
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -210,3 +210,24 @@ def test_random_estates(estate: list[ReleaseFacts], first: Rules, second: Rules)
     left = [r for r in estate if r.label not in gone]
     again = decide([replace(r, children=r.children - gone) for r in left], rules, NOW)
     assert [v.release.label for v in again if v.fate == "delete"] == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "days"),
+    [
+        (Rules(minimum_age=40 * DAY, disable_after=30 * DAY, delete_after=90 * DAY), (None, 40, 90)),
+        (Rules(minimum_age=40 * DAY, disable_after=20 * DAY, delete_after=30 * DAY), (None, None, 40)),
+        (Rules(minimum_age=40 * DAY, deprecate_after=10 * DAY, disable_after=50 * DAY), (10, 50, None)),
+        (
+            Rules(minimum_age=40 * DAY, channels={"stable": ChannelRules(deprecate_after=20 * DAY)}),
+            (40, None, 40),
+        ),
+    ],
+    ids=["disabled", "deleted", "EC2-deprecates", "retire-deprecates"],
+)
+def test_no_date_of_a_lifetime_is_before_retire_acts(rules: Rules, days: tuple[int | None, ...]) -> None:
+    """EC2 alone deprecates before the minimum age: the recipe's own time is in the image."""
+    created = datetime(2026, 1, 1, tzinfo=UTC)
+    life = lifetime(created, {"stable"}, rules)
+    found = tuple(None if at is None else (at - created).days for at in (life.deprecated, life.disabled, life.deleted))
+    assert found == days
