@@ -32,11 +32,11 @@ _UNKNOWN: Final = svg.LINE
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A lineage in one place. ``place``: its label. ``rate``: the prices there."""
+    """A lineage in one place. ``place``: its label. ``rate``: the prices there; None if they are unknown."""
 
     place: str
     lineage: Lineage
-    rate: Rate
+    rate: Rate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,11 @@ def draw(sections: Sequence[Section], title: str, currency: str) -> str:
     parts = ["<defs>", *_patterns(max((len(one.lineage.members) for one in sections), default=0)), "</defs>"]
     y = 0.0
     for section in sections:
-        cost, certain = prices.total(section.lineage, section.rate)
-        money = f"{'' if certain else 'at most '}{cost:.4f} {currency} a month"
-        head = svg.wrapped(f"{section.place}: {summary(section.lineage)}, {money}", columns.width - 2 * svg.MARGIN)
+        title_of_place = f"{section.place}: {summary(section.lineage)}"
+        if section.rate is not None:
+            cost, certain = prices.total(section.lineage, section.rate)
+            title_of_place += f", {'' if certain else 'at most '}{cost:.4f} {currency} a month"
+        head = svg.wrapped(title_of_place, columns.width - 2 * svg.MARGIN)
         parts += svg.block(svg.MARGIN, y + 13, head)
         y += len(head) * svg.LEAD + 22
         parts += _heads(columns, y, currency)
@@ -115,8 +117,8 @@ def _money(currency: str) -> str:
     return f"{currency} a month"
 
 
-def _numbers(member: Member, rate: Rate) -> tuple[str, str, str]:
-    cost = prices.monthly(member, rate)
+def _numbers(member: Member, rate: Rate | None) -> tuple[str, str, str]:
+    cost = prices.monthly(member, rate) if rate is not None else None
     return (
         "unknown" if member.stored_bytes is None else size(member.stored_bytes),
         "unknown" if member.freed_bytes is None else size(member.freed_bytes),
@@ -154,7 +156,7 @@ def _axis(longest: int, top: float, bottom: float, left: float) -> Iterator[str]
 
 
 def _row(
-    member: Member, top: float, longest: int, numbers: dict[str, int], columns: _Columns, rate: Rate
+    member: Member, top: float, longest: int, numbers: dict[str, int], columns: _Columns, rate: Rate | None
 ) -> tuple[list[str], float]:
     """Return a row, and its height."""
     snapshot, own = member.snapshot, numbers[member.id]

@@ -218,7 +218,8 @@ def test_the_support_of_a_release_is_what_its_recipe_declares(
     assert "deprecated from 2027-02-01" in words(out / "images/image-0/index.html")
     shown = words(out / "images/image-0/1.0.20261104.1.html")
     assert "deprecated from 2027-02-02, as its recipe declares" in shown
-    assert "Nobody can launch it from 2027-03-04 on (disabled). It is deleted from 2027-05-03 on." in shown
+    assert "It is disabled on 2027-03-04 at the earliest: then nobody can launch it." in shown
+    assert "It is deleted on 2027-05-03 at the earliest." in shown
     assert "This needs 2 newer releases" in shown
     assert "Unknown: the project of this site has no recipe image-1" in words(
         out / "images/image-1/1.0.20261104.1.html"
@@ -239,7 +240,22 @@ def test_a_name_has_its_snapshots_in_all_places(project: Path, capsys: pytest.Ca
     for place in ("111111111111/eu-central-1", "111111111111/eu-west-1", "222222222222/eu-west-1"):
         assert f"{place}: 4 snapshots: 2.29 GiB stored, full copies would be 8 GiB, 0.1238 USD a month" in shown
     assert "Snapshots of" not in words(Path("public/images/image-1/index.html"))
-    for wrong in ({**report, "subject": "vol-1"}, {**report, "lineages": [{}]}, {**report, "lineages": []}):
+    places = [{key: value for key, value in one.items() if key != "rate"} for one in report["lineages"]]
+    (project / "lineage.json").write_text(json.dumps({**report, "lineages": places}))
+    old = words(build("--lineage", "lineage.json") / "images/image-0/index.html")
+    assert "111111111111/eu-west-1: 4 snapshots: 2.29 GiB stored, full copies would be 8 GiB" in old
+    assert "0.1238 USD" not in old, "a report of an earlier version has no prices"
+    first = report["lineages"][0]
+    for wrong in (
+        {**report, "subject": "vol-1"},
+        {**report, "lineages": [{}]},
+        {**report, "lineages": []},
+        {**report, "lineages": [{**first, "rate": {"standard": float("inf"), "archive": 1}}]},
+        *(
+            {**report, "lineages": [{**first, "snapshots": [{**first["snapshots"][0], "full_bytes": size}]}]}
+            for size in (float("inf"), float("nan"), -1, 10**400)
+        ),
+    ):
         (project / "lineage.json").write_text(json.dumps(wrong))
         assert main(["site", "build", "--lineage", "lineage.json"]) == 2
         assert "lineage.json:1:1" in capsys.readouterr().err
