@@ -86,6 +86,9 @@ def test_an_instance_without_root(run: Run) -> None:
     until(lambda: run("shell", instance, "cat", "/root/mark").stdout == b"made-by-user-data\n", "user data is executed")
     assert run("shell", instance, "stat", "-c", "%a %U", "/usr/bin/sudo").stdout == b"4755 root\n"
     assert run("shell", instance, "setpriv", "--reuid=33", "--clear-groups", "id", "-u").stdout == b"33\n"
+    shown = run("shell", instance, "sh", "-c", "ls -A /sys/fs/cgroup; mkdir /sys/fs/cgroup/group")
+    assert shown.stdout == b"", "it sees no cgroups"
+    assert b"Read-only file system" in shown.stderr
     from goldenami_sandbox import connect
 
     status = json.loads(run("status", "--json").stdout)
