@@ -245,6 +245,8 @@ def gc(name: str, dry_run: bool, as_json: bool) -> None:
             garbage.remove(one)
         except OSError as error:
             row["failure"] = f"cannot be deleted: {error.strerror or error}"
+        except SandboxError as error:
+            row["failure"] = f"cannot be deleted: {error.message}"
     info = control.find(name)
     if info is not None:
         lost = info.collect(dry_run=dry_run)

@@ -46,13 +46,30 @@ def find(home: Path, cache: Path, temporary: Path) -> list[Garbage]:
 
 
 def remove(one: Garbage) -> None:
-    """Delete it. What is gone already is no error. Raises OSError."""
-    if one.path.is_dir() and not one.path.is_symlink():
-        if (one.path / "node").exists():
-            ways.WAYS["systemd"].sweep(one.path)
-        shutil.rmtree(one.path)
-    else:
+    """Delete it. What is gone already is no error. Raises OSError and SandboxError."""
+    if one.path.is_symlink() or not one.path.is_dir():
         one.path.unlink(missing_ok=True)
+        return
+    if (one.path / "node").exists():
+        _clear(one.path)
+    try:
+        shutil.rmtree(one.path)
+    except PermissionError:  # a base image that an ordinary user made: its files have owners of the user's range
+        if os.geteuid() == 0:
+            raise
+        from goldenami_sandbox.node import rootless
+
+        rootless.delete(one.path)
+
+
+def _clear(root: Path) -> None:
+    """Remove what the kernel keeps of a sandbox, and the files that its user cannot delete."""
+    way = ways.kept_by(state.Files(root))
+    if way is None and os.geteuid() == 0:  # killed before it wrote down its way
+        way = ways.WAYS["systemd"]
+    if way is not None:
+        way.sweep(root)
+        way.clear(root)
 
 
 def current_base(release: str, cache: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami_sandbox import daemon, garbage
+from goldenami_sandbox import daemon, garbage, ways
 from goldenami_sandbox.cli import sandbox
 from goldenami_sandbox.controlpoint import ControlPoint
 from goldenami_sandbox.ec2.paper import PaperNode
@@ -100,6 +100,34 @@ def test_only_sandboxes_of_tests_that_ended_are_found(places: tuple[Path, Path, 
         assert found(places) == {}
     young.rename(killed.with_name("other"))
     assert len(found(places)["sandboxes of tests that were killed"]) == 1
+
+
+class Noted(ways.NoInstances):
+    """A way that notes what is removed."""
+
+    name = "noted"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Path]] = []
+
+    def sweep(self, root: Path) -> None:
+        self.calls.append(("sweep", root))
+
+    def clear(self, root: Path) -> None:
+        self.calls.append(("clear", root))
+
+
+def test_a_sandbox_is_removed_in_the_way_that_it_was_made(
+    places: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = Noted()
+    monkeypatch.setattr(ways, "WAYS", {"noted": noted})  # asking any other is an error
+    killed = of_a_sandbox(places[2] / "pytest-of-root/pytest-1/sandbox0")
+    (killed / "instances").write_text("noted")
+    (rubbish,) = garbage.find(*places)
+    garbage.remove(rubbish)
+    assert noted.calls == [("sweep", killed), ("clear", killed)]
+    assert not killed.exists()
 
 
 def test_a_dry_run_deletes_nothing(
