@@ -55,13 +55,13 @@ def clone(source: int, target: int) -> None:
 
 
 def copy(source: int, target: int) -> None:
-    """Copy the data of a sparse file to an empty one."""
+    """Copy the data of a sparse file to an empty one. Of a file that becomes shorter meanwhile, the rest is zeros."""
     size = os.fstat(source).st_size
     os.ftruncate(target, size)
     for index in allocated(source):
         at, end = index * BLOCK_SIZE, min(size, (index + 1) * BLOCK_SIZE)
-        while at < end:
-            at += os.copy_file_range(source, target, end - at, at, at)
+        while at < end and (copied := os.copy_file_range(source, target, end - at, at, at)):
+            at += copied
 
 
 def share(source: int, target: int, index: int, count: int = 1) -> None:

@@ -11,8 +11,10 @@ contents, and a thread adapts its size every second. So a full disk is a full po
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 
@@ -89,6 +91,9 @@ class Pool:
             facts = os.statvfs(self.root)
             used = max(0, self._occupied() - self._overhead - self._ballast_size())
             return Space(used, max(0, facts.f_bavail * facts.f_frsize - _SPARE))
+
+    def require_for_clone(self, source: Path) -> None:
+        """Raises NoRoom if the pool cannot take a clone of a file. Here it takes no room."""
 
     def require(self, size: int) -> None:
         """Raises NoRoom if the pool cannot take ``size`` more bytes."""
@@ -191,7 +196,7 @@ class PlainPool(Pool):
         """A write that the disk does not take fails at once, so nothing has to be reserved."""
 
     def space(self) -> Space:
-        used = sum(path.stat().st_blocks * 512 for path in self.root.rglob("*") if path.is_file())
+        used = sum(self._sizes().values())
         disk = shutil.disk_usage(self.root)
         free = disk.free - _reserve(disk.total) - _SPARE
         if self._limit is not None:
@@ -200,6 +205,31 @@ class PlainPool(Pool):
 
     def limit(self, size: int | None) -> None:
         self._limit = size
+
+    def require_for_clone(self, source: Path) -> None:
+        if not self._clones:
+            self.require(source.stat().st_blocks * 512)
+
+    @functools.cached_property
+    def _clones(self) -> bool:
+        """Whether the filesystem can clone files."""
+        with tempfile.TemporaryFile(dir=self.scratch) as one, tempfile.TemporaryFile(dir=self.scratch) as other:
+            blocks.write(one.fileno(), 0, b"data")
+            try:
+                blocks.clone(one.fileno(), other.fileno())
+            except SandboxError:
+                return False
+        return True
+
+    def _sizes(self) -> dict[int, int]:
+        """Return the bytes of each file, by its number: a file with two names is one. Others are deleted meanwhile."""
+        found: dict[int, int] = {}
+        for directory, _, names in os.walk(self.root):  # it takes what vanishes for empty
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    facts = os.lstat(f"{directory}/{name}")
+                    found[facts.st_ino] = facts.st_blocks * 512
+        return found
 
 
 def clone_file(source: Path, target: Path) -> None:
@@ -216,9 +246,18 @@ def clone_file(source: Path, target: Path) -> None:
 
 
 def same_file(source: Path, target: Path) -> None:
-    """Make ``target`` the same contents as a file that nobody changes any more."""
+    """Make ``target`` the same contents as a file that nobody changes any more: a clone, or another name of it where
+    the filesystem cannot clone files."""
+    with source.open("rb") as old, target.open("xb") as new:
+        try:
+            blocks.clone(old.fileno(), new.fileno())
+        except SandboxError:
+            target.unlink()
+        else:
+            return
     try:
-        clone_file(source, target)
-    except SandboxError:
-        target.unlink(missing_ok=True)  # a filesystem that cannot clone
         target.hardlink_to(source)
+    except FileNotFoundError:
+        raise
+    except OSError:  # no hard links either, or too many
+        clone_file(source, target)

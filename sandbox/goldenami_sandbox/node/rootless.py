@@ -27,7 +27,7 @@ from pathlib import Path
 
 from goldenami_sandbox.errors import SandboxError, SandboxUnsupported
 from goldenami_sandbox.node import baseimage, guestinit
-from goldenami_sandbox.node.api import InstanceSpec
+from goldenami_sandbox.node.api import DataKey, ExportForm, InstanceSpec
 from goldenami_sandbox.node.command import last_line, run
 from goldenami_sandbox.node.devices import DataVolumes
 from goldenami_sandbox.node.imds import MetadataService
@@ -81,7 +81,9 @@ def enclosed_argv(sandbox: str, argv: Sequence[str]) -> list[str]:
 
 def delete(directory: Path) -> None:
     """Delete a directory with files of guests, from outside of the sandbox's user namespace."""
-    run("unshare", "--user", "--map-root-user", "--map-auto", "--", "rm", "-rf", "--", str(directory))
+    # Root can delete them as it is, and may have no range of ids.
+    inside = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--map-auto", "--"]
+    run(*inside, "rm", "-rf", "--", str(directory))
 
 
 class RootlessGuest(Guest):
@@ -149,10 +151,11 @@ class RootlessGuest(Guest):
     def _kill_cgroup(self) -> None:
         """Kill the guest's init, with which the kernel ends all its processes."""
         leader = self._find_leader()
-        for process in (leader, self.process.pid if self.process and leader is None else None):
-            if process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            if leader is not None:
+                os.kill(leader, signal.SIGKILL)
+            elif self.process is not None:
+                self.process.kill()  # does nothing once it has ended: its number may be another process's by now
 
     def _clear_cgroup(self) -> None:
         """There is none."""
@@ -249,6 +252,14 @@ class RootlessNode(RealNode):
         if self._network is not None:
             self._doors.close()
         super().close()
+
+    def export(self, snapshot: str, key: DataKey | None, output: Path, form: ExportForm) -> None:
+        if form != "raw":
+            raise SandboxError(
+                "an image cannot be exported to a directory or a .tar file here: that needs a mount, and so root",
+                hint="Export it to a file whose name ends with .raw: debugfs(8) reads it, and root can mount it.",
+            )
+        super().export(snapshot, key, output, form)
 
     def start_instance(self, instance: str) -> None:
         spec = self._require_spec(instance)

@@ -152,8 +152,9 @@ class RealNode:
             "volumes": [one for one in volumes if one not in lost],
             "unreachable": lost,
         }
-        files = {k: [f for p in paths for f in (p.iterdir() if p.is_dir() else [p])] for k, paths in kinds.items()}
-        found = usage.by_kind(files)
+        found = usage.by_kind(
+            {kind: [file for path in paths for file in _files(path)] for kind, paths in kinds.items()}
+        )
         # Its own records, and freed blocks whose place the disk does not have back yet.
         found["filesystem"] = max(0, usage.of_tree(self._pool.file) - sum(found.values()))
         return {**found, "instances": usage.of_tree(self._instances)}
@@ -426,6 +427,14 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.rename(path)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a directory, or a file. None of a directory that was deleted meanwhile."""
+    try:
+        return list(path.iterdir()) if path.is_dir() else [path]
+    except FileNotFoundError:
+        return []
 
 
 @contextmanager

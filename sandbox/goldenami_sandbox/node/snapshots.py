@@ -96,6 +96,7 @@ class Snapshots:
         if directory.exists():
             raise SandboxError(f"snapshot {snapshot} exists already")
         self._pool.require(0)
+        self._pool.require_for_clone(self._volumes.existing(volume))
         directory.mkdir()
         try:
             self._volumes.clone(volume, directory / "frozen")
@@ -163,10 +164,11 @@ class Snapshots:
         index, plain = opened.index, opened.plain
         target = self._pool.scratch / uuid.uuid4().hex
         data = self._directory(snapshot) / "data"
-        if key is None:
-            clone_file(data, target)
-            return target
         try:
+            if key is None:
+                self._pool.require_for_clone(data)
+                clone_file(data, target)
+                return target
             there = self._start(target, plain, None, encrypted=False)
             missing = [i for i in index.tokens if plain[i] is None or there.get(i) != plain[i]]
             self._pool.require(len(missing) * BLOCK_SIZE)
@@ -355,7 +357,9 @@ class Snapshots:
                     found.append((equal, name == parent, name, tokens))
         for _, _, name, tokens in sorted(found, key=lambda one: one[:3], reverse=True):
             with contextlib.suppress(FileNotFoundError):
-                clone_file(self._directory(name) / "data", target)
+                data = self._directory(name) / "data"
+                self._pool.require_for_clone(data)
+                clone_file(data, target)
                 if self.exists(name):  # ``delete`` removes the index before the contents
                     return tokens
             discard(target)
@@ -367,8 +371,11 @@ class Snapshots:
             if self._learnt:
                 return
             self._learnt = True
-        indices = sorted(self._pool.snapshots.glob("*/index.json"), key=lambda one: one.stat().st_mtime_ns)
-        for path in indices:
+        written: dict[Path, int] = {}
+        for path in self._pool.snapshots.glob("*/index.json"):
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                written[path] = path.stat().st_mtime_ns
+        for path in sorted(written, key=written.__getitem__):
             with contextlib.suppress(SandboxError):
                 index = self.index(path.parent.name)
                 self._reuse.stored(path.parent.name, encrypted=index.key is not None)
