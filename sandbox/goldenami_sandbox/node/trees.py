@@ -16,8 +16,10 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from goldenami_sandbox.errors import SandboxError
@@ -36,6 +38,8 @@ class TreeVolumes(Volumes):
         super().__init__(pool)
         self._trees = trees
         self._still: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+        # By volume. A guest may end, in its own thread, while a snapshot of its volume is made.
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def tree(self, volume: str) -> Path:
         """Return the directory with the files of a volume that is in use."""
@@ -47,40 +51,38 @@ class TreeVolumes(Volumes):
         self._still[volume] = still
 
     def clone(self, volume: str, target: Path) -> None:
-        source = self.existing(volume)
-        still = self._still.get(volume)
-        if still is not None:
-            with still():
-                self._write_back(volume)
-                clone_file(source, target)
-        else:
+        with self._locks[volume], self._still.get(volume, nullcontext)():
+            source = self.existing(volume)
             self._write_back(volume)
             clone_file(source, target)
 
     def mount(self, volume: str, directory: Path) -> None:
         """Unpack the filesystem, grown to the volume's size. Files that a killed predecessor left are used as they
         are."""
-        path = self.existing(volume)
-        if not (directory.parent / "known.json").exists():
-            if filesystem_size(path) < path.stat().st_size:
-                grow(path)
-            shutil.rmtree(directory.parent, ignore_errors=True)
-            directory.mkdir(parents=True)
-            _debugfs(path, [f"rdump / {_quoted(str(directory))}"])
-            _restore_special_modes(path, directory)
-            _write_known(directory)
-        self._mounted[volume] = directory
+        with self._locks[volume]:
+            path = self.existing(volume)
+            if not (directory.parent / "known.json").exists():
+                if filesystem_size(path) < path.stat().st_size:
+                    grow(path)
+                shutil.rmtree(directory.parent, ignore_errors=True)
+                directory.mkdir(parents=True)
+                _debugfs(path, [f"rdump / {_quoted(str(directory))}"])
+                _restore_special_modes(path, directory)
+                _write_known(directory)
+            self._mounted[volume] = directory
 
     def unmount(self, volume: str) -> None:
-        if self._mounted.pop(volume, None) is not None:
-            self._still.pop(volume, None)
-            self._write_back(volume)
-            _forget(self._trees / volume)
-            shutil.rmtree(self._trees / volume)
+        with self._locks[volume]:
+            if self._mounted.pop(volume, None) is not None:
+                self._still.pop(volume, None)
+                self._write_back(volume)
+                _forget(self._trees / volume)
+                shutil.rmtree(self._trees / volume)
 
     def delete(self, volume: str) -> None:
-        super().delete(volume)
-        shutil.rmtree(self._trees / volume, ignore_errors=True)
+        with self._locks[volume]:
+            super().delete(volume)
+            shutil.rmtree(self._trees / volume, ignore_errors=True)
 
     def _write_back(self, volume: str) -> None:
         root = self.tree(volume)

@@ -6,6 +6,9 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +149,25 @@ def test_a_tree_that_was_half_deleted_at_a_kill_is_unpacked_again(
 
 def test_a_sandbox_has_time_to_write_its_files_back_at_its_end() -> None:
     assert WAYS["namespace"].stop_seconds > RootlessGuest.patience + 8 + 20, "after the shutdown, and with the rest"
+
+
+def test_an_instance_that_ends_during_a_snapshot_waits_for_it(volumes: TreeVolumes, tmp_path: Path) -> None:
+    root = unpacked(volumes)
+    (root / "etc/motd").write_text("changed")
+    end = threading.Thread(target=volumes.unmount, args=("vol-1",))
+
+    @contextmanager
+    def still() -> Iterator[None]:
+        end.start()
+        end.join(0.2)  # long enough for one that does not wait
+        yield
+        assert root.exists()
+
+    volumes.stand_still("vol-1", still)
+    volumes.clone("vol-1", volumes.path("vol-2"))
+    end.join()
+    assert not root.exists()
+    assert (unpacked(volumes, "vol-2") / "etc/motd").read_text() == "changed"
 
 
 def test_a_name_that_cannot_be_stored_is_an_error(volumes: TreeVolumes, tmp_path: Path) -> None:
