@@ -356,14 +356,19 @@ class RealNode:
             self._require_network().connect(instance, address, process, public=spec.public)
 
     def _on_guest_end(self, guest: Guest, reason: ExitReason, volume: str, address: str) -> None:
-        self._devices.forget(guest.instance)
-        self._volumes.unmount(volume)
-        self._require_network().disconnect(guest.instance, address)
-        with self._lock:
-            self._guests.pop(guest.instance, None)
-        if guest.wish != "down":
-            for callback in self._callbacks:
-                callback(guest.instance, reason)
+        """Let go what a guest had. It has ended also if that fails."""
+        try:
+            self._devices.forget(guest.instance)
+            self._volumes.unmount(volume)
+        finally:
+            try:
+                self._require_network().disconnect(guest.instance, address)
+            finally:
+                with self._lock:
+                    self._guests.pop(guest.instance, None)
+                if guest.wish != "down":
+                    for callback in self._callbacks:
+                        callback(guest.instance, reason)
 
     def _spec_of_address(self, address: str) -> InstanceSpec | None:
         number = self._require_network().range.number(address)

@@ -2,10 +2,12 @@
 
     trees/<volume>/root         the files of a root volume, while an instance uses it, and after a kill
     trees/<volume>/known.json   what each of them was when image and files were last the same
+    trees/<volume>/known.next   the same for an image that was about to take the place of the volume's, at a kill
 
-debugfs(8) reads and writes the image. Only files that changed since are written back, so all other blocks of the image
-stay as they are, and a snapshot stores only what changed. Kept are contents, modes, owners, times, links and extended
-attributes. Two names of one changed file become two files. Sockets are left out, as they have no contents.
+debugfs(8) reads the image, and writes to a clone of it, which takes its place as a whole or not at all. Only files that
+changed since are written back, so all other blocks of the image stay as they are, and a snapshot stores only what
+changed. Kept are contents, modes, owners, times, links and extended attributes. Two names of one changed file become
+two files. Sockets are left out, as they have no contents.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from goldenami_sandbox.errors import SandboxError
-from goldenami_sandbox.node.command import attempt
 from goldenami_sandbox.node.pool import Pool, clone_file
 from goldenami_sandbox.node.volumes import Volumes, filesystem_size, grow
 
@@ -68,7 +69,7 @@ class TreeVolumes(Volumes):
                 directory.mkdir(parents=True)
                 _debugfs(path, [f"rdump / {_quoted(str(directory))}"])
                 _restore_special_modes(path, directory)
-                _write_known(directory)
+                _write_known(directory.parent / "known.json", path, dict(_entries(directory)))
             self._mounted[volume] = directory
 
     def unmount(self, volume: str) -> None:
@@ -85,18 +86,21 @@ class TreeVolumes(Volumes):
             shutil.rmtree(self._trees / volume, ignore_errors=True)
 
     def _write_back(self, volume: str) -> None:
-        root = self.tree(volume)
-        try:
-            known: _Known = json.loads((root.parent / "known.json").read_text())
-        except FileNotFoundError:  # not unpacked, or not completely
+        root, image = self.tree(volume), self.path(volume)
+        known = _read_known(root, image)
+        if known is None or (now := dict(_entries(root))) == known:
             return
-        now = dict(_entries(root))
-        with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
-            commands = list(_changes(root, known, now, Path(scratch))) if now != known else []
-            if commands:
-                _debugfs(self.path(volume), commands, write=True)
-                attempt("e2fsck", "-f", "-p", str(self.path(volume)))  # status 1: counts of free blocks were corrected
-        _write_known(root, now)
+        new = self._pool.scratch / f"tree-{volume}"
+        try:
+            clone_file(image, new)
+            with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
+                _debugfs(new, list(_changes(root, known, now, Path(scratch))), write=True)
+            _check(new)
+            _write_known(root.parent / "known.next", new, now)
+            new.rename(image)
+        finally:
+            new.unlink(missing_ok=True)
+        (root.parent / "known.next").rename(root.parent / "known.json")
 
 
 def _restore_special_modes(image: Path, root: Path) -> None:
@@ -105,12 +109,14 @@ def _restore_special_modes(image: Path, root: Path) -> None:
     answer = _debugfs(image, [f"ls -p {_quoted(path)}" for path in directories])
     listed = iter(directories)
     at = ""
-    for line in answer.splitlines():
+    for line in answer.split("\n"):  # other characters that Unicode takes for line breaks are those of names
         if line.startswith("debugfs: ls "):
             at = next(listed).rstrip("/")
-        elif line.startswith("/"):  # /inode/mode/uid/gid/name/size/
-            _, _, mode, _, _, name, *_ = line.split("/")
+        elif line.startswith("/") and line.count("/") > 4:  # /inode/mode/uid/gid/name/size/
+            _, _, mode, _, _, name, *end = line.split("/")
             if name not in (".", "..") and int(mode, 8) & 0o7000:
+                if not end:
+                    raise SandboxError(f"a file name with a line break cannot be read: {at}/{name}")
                 Path(f"{root}{at}/{name}").chmod(int(mode, 8) & 0o7777)
 
 
@@ -173,13 +179,14 @@ def _made(root: Path, path: str, mode: int, scratch: Path, *, exists: bool) -> I
     yield f"sif {inside} gid {facts.st_gid}"
     yield f"sif {inside} mtime @{int(facts.st_mtime)}"
     for name in os.listxattr(source, follow_symlinks=False):
+        attribute = _quoted(name)
         value = scratch / f"{len(list(scratch.iterdir()))}"
         value.write_bytes(os.getxattr(source, name, follow_symlinks=False))
-        yield f"ea_set -f {_quoted(str(value))} {inside} {name}"
+        yield f"ea_set -f {_quoted(str(value))} {inside} {attribute}"
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for debugfs, which reads a line for each command."""
+    """Quote a word for debugfs, which reads a line for each command. Raises SandboxError for more than a line."""
     if "\n" in word:
         raise SandboxError(f"a file name with a line break cannot be stored: {word!r}")
     return '"' + word.replace('"', '""') + '"'
@@ -188,23 +195,49 @@ def _quoted(word: str) -> str:
 def _debugfs(image: Path, commands: list[str], *, write: bool = False) -> str:
     """Run commands on an image that is not mounted, and return their output, each after a line with the command. Raises
     SandboxError for the first one that fails."""
-    with tempfile.NamedTemporaryFile("w", prefix="debugfs-") as script:
-        script.write("\n".join(commands) + "\n")
+    with tempfile.NamedTemporaryFile(prefix="debugfs-") as script:
+        script.write(os.fsencode("\n".join(commands) + "\n"))  # names are bytes in any encoding
         script.flush()
         argv = ["debugfs", *(["-w"] if write else []), "-f", script.name, str(image)]
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(argv, capture_output=True, check=False)
     # debugfs ends with 0 also if a command failed. Its errors are lines on stderr, after that of its version.
-    errors = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("debugfs 1.")]
+    said = done.stderr.decode(errors="replace").splitlines()
+    errors = [line for line in said if line.strip() and not line.startswith("debugfs 1.")]
     if done.returncode or errors:
         reason = errors[0] if errors else "debugfs failed"
         raise SandboxError(f"the files of a volume cannot be read or written: {reason}")
-    return done.stdout
+    return os.fsdecode(done.stdout)
 
 
-def _write_known(root: Path, now: _Known | None = None) -> None:
-    new = root.parent / "known.new"
-    new.write_text(json.dumps(dict(_entries(root)) if now is None else now))
-    new.rename(root.parent / "known.json")
+def _check(image: Path) -> None:
+    """Correct the counts of free blocks, which debugfs leaves as they are. Raises SandboxError if more is wrong."""
+    done = subprocess.run(["e2fsck", "-f", "-p", str(image)], capture_output=True, check=False)
+    if done.returncode >= 4:
+        reason, *_ = [*done.stdout.decode(errors="replace").splitlines(), f"status {done.returncode}"]
+        raise SandboxError(f"the files of a volume cannot be written; e2fsck finds damage: {reason}")
+
+
+def _read_known(root: Path, image: Path) -> _Known | None:
+    """Return what the files were when they were last the same as those of the image. None: they are not unpacked, or
+    not completely."""
+    known, following = root.parent / "known.json", root.parent / "known.next"
+    if following.exists():  # of a predecessor that was killed before or after its new image took the place of this one
+        if json.loads(following.read_text())["image"] == image.stat().st_ino:
+            following.rename(known)
+        else:
+            following.unlink()
+    try:
+        found: _Known = json.loads(known.read_text())["files"]
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _write_known(path: Path, image: Path, files: _Known) -> None:
+    """Write the record of an image and its files as a whole."""
+    new = path.with_name("known.new")
+    new.write_text(json.dumps({"image": image.stat().st_ino, "files": files}))
+    new.rename(path)
 
 
 def _forget(directory: Path) -> None:

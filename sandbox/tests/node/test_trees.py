@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from goldenami_sandbox.errors import SandboxError
-from goldenami_sandbox.node import blocks
+from goldenami_sandbox.node import blocks, trees
 from goldenami_sandbox.node.api import BLOCK_SIZE
 from goldenami_sandbox.node.pool import PlainPool
-from goldenami_sandbox.node.rootless import RootlessGuest
+from goldenami_sandbox.node.rootless import RootlessGuest, RootlessNode, _NoNetwork
 from goldenami_sandbox.node.snapshots import Snapshots
 from goldenami_sandbox.node.trees import TreeVolumes
 from goldenami_sandbox.ways import WAYS
@@ -170,10 +170,83 @@ def test_an_instance_that_ends_during_a_snapshot_waits_for_it(volumes: TreeVolum
     assert (unpacked(volumes, "vol-2") / "etc/motd").read_text() == "changed"
 
 
-def test_a_name_that_cannot_be_stored_is_an_error(volumes: TreeVolumes, tmp_path: Path) -> None:
-    (unpacked(volumes) / "two\nlines").touch()
+def test_a_name_that_cannot_be_stored_is_an_error_until_it_is_gone(volumes: TreeVolumes, tmp_path: Path) -> None:
+    root = unpacked(volumes)
+    (root / "another").write_text("new")
+    (root / "two\nlines").touch()
     with pytest.raises(SandboxError, match="line break"):
         volumes.clone("vol-1", tmp_path / "clone")
+    (root / "two\nlines").unlink()
+    volumes.clone("vol-1", volumes.path("vol-2"))
+    assert (unpacked(volumes, "vol-2") / "another").read_text() == "new"
+
+
+def test_a_change_that_fails_half_way_changes_nothing(
+    volumes: TreeVolumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = unpacked(volumes)
+    (root / "new").mkdir()
+    (root / "etc/motd").unlink()
+    original = trees._changes
+    with monkeypatch.context() as patch:
+        patch.setattr(trees, "_changes", lambda *given: [*original(*given), "rm /what-is-not-there"])
+        with pytest.raises(SandboxError, match="not found"):
+            volumes.clone("vol-1", tmp_path / "clone")
+    assert not list(volumes._pool.scratch.iterdir())
+    volumes.clone("vol-1", volumes.path("vol-2"))
+    again = unpacked(volumes, "vol-2")
+    assert (again / "new").is_dir()
+    assert not (again / "etc/motd").exists()
+
+
+def test_a_kill_when_the_image_was_replaced_is_no_failure_later(
+    volumes: TreeVolumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = unpacked(volumes)
+    (root / "new").mkdir()
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == "known.next":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            volumes.unmount("vol-1")
+    (root / "new/file").write_text("later")
+    successor = TreeVolumes(volumes._pool, root.parent.parent)
+    unpacked(successor)
+    successor.unmount("vol-1")
+    assert (unpacked(successor) / "new/file").read_text() == "later"
+
+
+def test_names_are_bytes_in_any_encoding(volumes: TreeVolumes) -> None:
+    root = unpacked(volumes)
+    name = os.fsdecode(b"caf\xe9\x85\xe2\x80\xa8")  # no UTF-8, and what Unicode takes for line breaks
+    (root / name).mkdir()
+    (root / name / "file").write_text("new")
+    (root / name / "file").chmod(0o2755)
+    volumes.unmount("vol-1")
+    file = unpacked(volumes) / name / "file"
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("new", 0o2755)
+
+
+def test_an_instance_whose_files_cannot_be_written_back_has_stopped(volumes: TreeVolumes, tmp_path: Path) -> None:
+    node = RootlessNode(tmp_path / "state", tmp_path / "cache")
+    node._network, node._volumes = _NoNetwork("here"), volumes
+    (unpacked(volumes) / "two\nlines").touch()
+    guest = RootlessGuest(
+        "i-1", volumes.tree("vol-1"), "one", tmp_path / "console", lambda: None, lambda _: None, dict, lambda *_: None
+    )
+    node._guests["i-1"] = guest
+    told: list[tuple[str, str]] = []
+    node.on_exit(lambda *what: told.append(what))
+    with pytest.raises(SandboxError, match="line break"):
+        node._on_guest_end(guest, "poweroff", "vol-1", "198.18.0.4")
+    assert (told, node._guests) == ([("i-1", "poweroff")], {})
+    assert volumes.tree("vol-1").exists(), "the files are still there, for the next start"
 
 
 def test_a_copied_file_keeps_its_holes(tmp_path: Path) -> None:
