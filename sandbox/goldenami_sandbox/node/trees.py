@@ -68,7 +68,7 @@ class TreeVolumes(Volumes):
                 shutil.rmtree(directory.parent, ignore_errors=True)
                 directory.mkdir(parents=True)
                 _debugfs(path, [f"rdump / {_quoted(str(directory))}"])
-                _restore_special_modes(path, directory)
+                _complete(path, directory)
                 _write_known(directory.parent / "known.json", path, dict(_entries(directory)))
             self._mounted[volume] = directory
 
@@ -103,8 +103,8 @@ class TreeVolumes(Volumes):
         (root.parent / "known.next").rename(root.parent / "known.json")
 
 
-def _restore_special_modes(image: Path, root: Path) -> None:
-    """Set the modes with setuid, setgid and sticky bits, which rdump loses."""
+def _complete(image: Path, root: Path) -> None:
+    """Make what rdump leaves out: the pipes, and the modes with setuid, setgid and sticky bits."""
     directories = ["/", *(path for path, facts in _entries(root) if stat.S_ISDIR(facts[0]))]
     answer = _debugfs(image, [f"ls -p {_quoted(path)}" for path in directories])
     listed = iter(directories)
@@ -113,11 +113,22 @@ def _restore_special_modes(image: Path, root: Path) -> None:
         if line.startswith("debugfs: ls "):
             at = next(listed).rstrip("/")
         elif line.startswith("/") and line.count("/") > 4:  # /inode/mode/uid/gid/name/size/
-            _, _, mode, _, _, name, *end = line.split("/")
-            if name not in (".", "..") and int(mode, 8) & 0o7000:
+            _, _, digits, uid, gid, name, *end = line.split("/")
+            mode, path = int(digits, 8), Path(f"{root}{at}/{name}")
+            if name not in (".", "..") and (stat.S_ISFIFO(mode) or mode & 0o7000):
                 if not end:
                     raise SandboxError(f"a file name with a line break cannot be read: {at}/{name}")
-                Path(f"{root}{at}/{name}").chmod(int(mode, 8) & 0o7777)
+                if stat.S_ISFIFO(mode):
+                    _make_pipe(path, int(uid), int(gid))
+                path.chmod(stat.S_IMODE(mode))
+
+
+def _make_pipe(path: Path, uid: int, gid: int) -> None:
+    """Make a pipe in a directory that keeps its time."""
+    facts = path.parent.stat()
+    os.mkfifo(path)
+    os.chown(path, uid, gid)
+    os.utime(path.parent, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def _entries(root: Path) -> Iterator[tuple[str, list[int]]]:

@@ -199,6 +199,34 @@ def test_a_change_that_fails_half_way_changes_nothing(
     assert not (again / "etc/motd").exists()
 
 
+def test_a_pipe_is_unpacked_and_can_be_made_again(volumes: TreeVolumes) -> None:
+    root = unpacked(volumes)
+    os.mkfifo(root / "etc/pipe")
+    os.chown(root / "etc/pipe", 12, 34)
+    (root / "etc/pipe").chmod(0o620)
+    os.utime(root / "etc", (1_000_000, 1_000_000))
+    volumes.unmount("vol-1")
+    facts = (unpacked(volumes) / "etc/pipe").stat()
+    assert stat.S_ISFIFO(facts.st_mode)
+    assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == (0o620, 12, 34)
+    assert (root / "etc").stat().st_mtime == 1_000_000
+    (root / "etc/pipe").unlink()
+    os.mkfifo(root / "etc/pipe", 0o600)  # as a service does at its start
+    volumes.unmount("vol-1")
+    assert stat.S_IMODE((unpacked(volumes) / "etc/pipe").stat().st_mode) == 0o600
+    subprocess.run(["e2fsck", "-f", "-n", str(volumes.path("vol-1"))], check=True, capture_output=True)
+
+
+def test_a_filesystem_that_would_be_damaged_is_not_stored(volumes: TreeVolumes, tmp_path: Path) -> None:
+    root = unpacked(volumes)
+    subprocess.run(["debugfs", "-w", "-R", "mknod other p", str(volumes.path("vol-1"))], check=True)
+    os.mkfifo(root / "other")  # the image has one that is not known
+    before = volumes.path("vol-1").read_bytes()
+    with pytest.raises(SandboxError, match="Duplicate entry"):
+        volumes.clone("vol-1", tmp_path / "clone")
+    assert volumes.path("vol-1").read_bytes() == before
+
+
 def test_a_kill_when_the_image_was_replaced_is_no_failure_later(
     volumes: TreeVolumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
