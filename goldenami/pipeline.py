@@ -374,10 +374,10 @@ def make_images(
             lambda: proof.boot_at_home(build, candidates, copies.home_image),
         )
         distributed = copies.finish()
-        copies.end_loans()
+        ended = copies.end_loans()
         proofs += proof.boot_elsewhere(build, candidates, distributed.placed)
     with build.stage("verify"):
-        verified = verify(build.ledger, order, distributed, emit=build.emit)
+        verified = verify(build.ledger, order, distributed, ended=ended, emit=build.emit)
     build.journal.stage_done(VERIFIED, failures=dict(verified.failures))
     return manifest_of(build, catalog, candidates, proofs, verified), verified.failures
 

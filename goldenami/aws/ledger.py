@@ -53,6 +53,7 @@ from goldenami.nextstep import step
 T = TypeVar("T")
 # The clocks of two machines may differ by so much: AWS accepts signatures of clocks that are up to five minutes off.
 _CLOCKS_DIFFER: Final = timedelta(minutes=10)
+NOT_MADE: Final = "goldenami.NotMade"  # the code of a call of unknown outcome whose resource was not found
 _SAID_AFTER: Final = 10.0  # seconds of waiting until a note reports it
 
 # Called with the failure before each pause of a call that is tried again. An exception that it raises ends the wait.
@@ -200,7 +201,7 @@ class Ledger:
                 )
                 emit(self._emit, "note", message=message)
         for intent in waiting:
-            self.journal.record_refusal(intent.token, code="goldenami.NotMade", message="nothing carries this token")
+            self.journal.record_refusal(intent.token, code=NOT_MADE, message="nothing carries this token")
             found[intent.token] = None
         return found
 
@@ -646,4 +647,4 @@ def _simple(response: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in response.items() if isinstance(v, (str, int, float, bool))}
 
 
-__all__ = ["Call", "Intent", "Ledger", "OnWait", "Result"]
+__all__ = ["NOT_MADE", "Call", "Intent", "Ledger", "OnWait", "Result"]

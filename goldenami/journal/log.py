@@ -294,6 +294,12 @@ class Journal:
         with self._mutex:
             return self._state.times.get(token)
 
+    def refusal(self, token: str) -> str | None:
+        """Return the code of the error with which a call was refused; None if it was not, or not yet."""
+        with self._mutex:
+            result = self._state.results.get(token)
+            return result.error["code"] if result is not None and result.error is not None else None
+
     def unresolved(self) -> tuple[Intent, ...]:
         """Return the creating calls of unknown outcome. Secrets stay concealed."""
         with self._mutex:

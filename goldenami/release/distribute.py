@@ -240,15 +240,37 @@ class Distribution:
             )
         return Distributed(tuple(placed), failures)
 
-    def end_loans(self) -> None:
+    def end_loans(self) -> dict[str, frozenset[str]]:
         """Take the candidates from the accounts that only copied them, after :func:`finish`. This is for candidates
-        that are released themselves; others are deleted, and the grants on their keys with them."""
-        for target in self._order.targets if self._copying else ():
-            accounts = sorted(self._copying - set(self._order.users(target)))
-            if not self._order.is_captured(target) or not accounts:
+        that are released themselves; others are deleted, and the grants on their keys with them.
+
+        Each loan ends under its own key, so that the ledger sends it again if a lost copy has to be made again. Returns
+        these accounts by image: reads may show their permissions for a while.
+        """
+        ended: dict[str, frozenset[str]] = {}
+        for target in self._order.targets:
+            if not self._order.is_captured(target):
                 continue
             for architecture, candidate in self._candidates.items():
-                images.unshare(self._ledger, f"unlend/{architecture}", target.place, candidate, accounts)
+                for key, borrowers in self._loans_of(architecture, target.place, candidate).items():
+                    accounts = borrowers - set(self._order.users(target))
+                    if accounts:
+                        images.unshare(self._ledger, key, target.place, candidate, accounts)
+                        ended[candidate] = ended.get(candidate, frozenset()) | accounts
+        return ended
+
+    def _loans_of(self, architecture: Architecture, place: Place, candidate: str) -> dict[str, frozenset[str]]:
+        """Return the accounts that any run of the build lent a candidate, by the key of the loan."""
+        begin, end = f"{reconcile.TEMPORARY}{architecture}/", "/launch"
+        found: dict[str, frozenset[str]] = {}
+        journal = self._ledger.journal
+        for intent in journal.calls("permission", place):
+            lent = intent.request.get("LaunchPermission", {}).get("Add")
+            is_loan = intent.key.startswith(begin) and intent.key.endswith(end) and intent.resource == candidate
+            if lent and is_loan and journal.refusal(intent.token) is None:
+                key = intent.key.removesuffix(end)
+                found[key] = found.get(key, frozenset()) | {one["UserId"] for one in lent}
+        return found
 
     # --- one target, in one of the threads ----------------------------------------------------------------------------
 
@@ -441,7 +463,7 @@ class Distribution:
                 raise _Full
             raise error  # the ledger would wait as long again, in one of the few threads
 
-        image_id = self._ledger.existing(key)
+        image_id = self._kept_copy(key, self._candidates[architecture])
         if self._order.is_captured(target):
             image_id, copies.is_new = self._candidates[architecture], False
             available = self._available[target.label, architecture]
@@ -484,6 +506,18 @@ class Distribution:
             copies.full_since = None
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
+
+    def _kept_copy(self, key: str, candidate: str) -> str | None:
+        """Return the copy of a candidate that an earlier run made, or None. A copy of another candidate, which was
+        lost since, is deleted: all images of a release are of the same builder."""
+        ledger, latest = self._ledger, self._ledger.journal.latest(key)
+        if latest is None or latest[0].request.get("SourceImageId") == candidate:
+            return ledger.existing(key)
+        intent, result = latest
+        image_id = ledger.existing(key) if result is not None else ledger.resolve(intent)
+        if image_id is not None:
+            images.delete(ledger, intent.place, image_id)
+        return None
 
     def _settle(self, target: Target, architecture: Architecture, seen: Observation) -> None:
         """Set the permissions and the deprecation time of an available copy, or delete a failed one and raise."""

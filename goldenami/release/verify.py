@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from goldenami.aws import images, kms, snapshots, tags
@@ -281,9 +282,17 @@ def _listed(accounts: Collection[str]) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emit: Emit = ignore_events) -> Verified:
+def verify(
+    ledger: Ledger,
+    order: ReleaseOrder,
+    distributed: Distributed,
+    *,
+    ended: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    emit: Emit = ignore_events,
+) -> Verified:
     """Read all targets in parallel and compare them with the order. Changes nothing.
 
+    ``ended``: accounts that have just lost an image, by its id: their permissions may be seen for a while.
     A target fails if it has a mismatch or cannot be read. Raises TargetsFailed if a required target fails. Failed
     best-effort targets, and those of ``distributed.failures``, are listed in ``failures`` and have no rows.
     """
@@ -301,7 +310,7 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
     by_owner: dict[Place, list[Expected]] = {}
     for expected in groups.values():
         by_owner.setdefault(expected[0].owner, []).extend(expected)
-    owned = each(by_owner, lambda owner: _read_owner(ledger.cloud, by_owner[owner]))
+    owned = each(by_owner, lambda owner: _read_owner(ledger.cloud, by_owner[owner], ended))
     failures |= {label: owned.reasons[g[0].owner] for label, g in groups.items() if g[0].owner in owned.errors}
     readable = [label for label in groups if label not in failures]
     answers = each(
@@ -325,15 +334,16 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
     return Verified(tuple(sorted(rows, key=_row_order)), tuple(mismatches), failures)
 
 
-def _read_owner(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, _Owned]:
+def _read_owner(cloud: Cloud, expected: Sequence[Expected], ended: Mapping[str, frozenset[str]]) -> dict[str, _Owned]:
     """Read the images of one place for all targets that use them, and compare them. Returns them by id.
 
-    An image from which something is missing, and that is right otherwise, is read again: new resources may not be
-    visible yet. Another image that differs does not end this.
+    An image from which something is missing, or that the accounts of ``ended`` can still use, and that is right
+    otherwise, is read again: what is new may not be visible yet. Another image that differs does not end this.
     """
     unclear = {one.image_id: one for one in expected}
     owner = expected[0].owner
     found: dict[str, _Owned] = {}
+    late: dict[str, Expected] = {}
     for _ in cloud.rounds():
         read = read_images(cloud, owner, sorted(unclear))
         # ListGrants needs a permission that a publisher without shared images does not need otherwise.
@@ -342,7 +352,9 @@ def _read_owner(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, _Owned]
         for id, one in unclear.items():
             actual = replace(read[id], grantees=grantees.get(one.kms_key, frozenset()))
             found[id] = _Owned(_for_the_row(actual), tuple(_owner_differences(one, actual)))
-        unclear = {id: one for id, one in unclear.items() if _may_be_late(found[id].differences)}
+            if found[id].differences and _may_be_late(one, actual, ended.get(id, frozenset())):
+                late[id] = one
+        unclear, late = late, {}
         if not unclear:
             break
     return found
@@ -358,9 +370,11 @@ def _for_the_row(actual: Actual) -> Actual:
     return replace(actual, image=image, snapshots=behind)
 
 
-def _may_be_late(differences: Sequence[_Difference]) -> bool:
-    """Return whether all differences can be those of a new image that is right."""
-    return bool(differences) and all(actual == _MISSING for _, _, actual in differences)
+def _may_be_late(expected: Expected, actual: Actual, ended: frozenset[str]) -> bool:
+    """Return whether all differences can be those of a new image that is right. ``ended``: accounts that have just
+    lost it."""
+    meanwhile = replace(expected, users=expected.users | ended, optional=expected.optional | ended)
+    return all(found == _MISSING for _, _, found in _owner_differences(meanwhile, actual))
 
 
 def _verify_target(

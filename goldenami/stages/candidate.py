@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from goldenami.aws import images, instances, waiters
 from goldenami.aws.instances import DataVolume, RootVolume
+from goldenami.aws.ledger import NOT_MADE
 from goldenami.errors import BuilderError
 from goldenami.model import Architecture
 from goldenami.nextstep import step
@@ -43,16 +44,31 @@ def already_prepared(build: BuildContext, architecture: Architecture) -> Prepare
     if done is None:
         return None
     prepared = Prepared.from_json(architecture, done)
+    _resolve_capture(build, architecture)
     if build.ledger.existing(image_key(architecture)) is not None:
         return prepared
-    # EC2 starts a captured builder again, so it is not sealed any more. If its image failed, another builder is needed.
-    was_captured = build.ledger.spoiled_resource(image_key(architecture)) is not None
+    was_captured = _was_captured(build, architecture, prepared.instance_id)
     if not was_captured and build.ledger.existing(hosts.key_of("builder", architecture)) == prepared.instance_id:
         found = instances.find(build.ledger, build.home, prepared.instance_id)
         if found is not None and found.state in ("running", "stopping", "stopped"):
             return prepared
     build.journal.stage_undone(f"prepared/{architecture}")
     return None
+
+
+def _resolve_capture(build: BuildContext, architecture: Architecture) -> None:
+    """Look up a capture of unknown outcome. If it is not found, it is not sent again to the same builder."""
+    latest = build.journal.latest(image_key(architecture))
+    if latest is not None and latest[1] is None:
+        build.ledger.resolve(latest[0])
+
+
+def _was_captured(build: BuildContext, architecture: Architecture, instance_id: str) -> bool:
+    """Return whether EC2 captured a builder, or may have done so. EC2 starts a captured builder again, so it is not
+    sealed any more: without its image, another builder is needed. An image that is not found may have been deleted."""
+    journal = build.journal
+    captures = [i for i in journal.intents(image_key(architecture)) if i.request.get("InstanceId") == instance_id]
+    return any(journal.refusal(intent.token) in (None, NOT_MADE) for intent in captures)
 
 
 def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
@@ -105,9 +121,12 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
         seen = images.wait(build.ledger, build.home, [image_id])[image_id]
         if not seen.ok:
             error = waiters.failure(seen, "image", build.home)
-            if seen.state == "missing":  # its copies, if there are any, would be of another candidate than a new one
-                clean = step("clean", build.journal.build_id)
-                error.hint = f"Somebody deleted it. {clean} deletes the other resources of the build. Then build again."
+            if seen.state == "missing":
+                again, clean = step("resume", build.journal.build_id), step("clean", build.journal.build_id)
+                error.hint = (
+                    f"Somebody deleted it. {again} makes another one with a new builder, and all copies again. "
+                    f"{clean} deletes the other resources of the build."
+                )
             raise error
         if build.recipe.image.imds == "v2" and seen.item.get("ImdsSupport") != "v2.0":
             # Copies inherit it, so one call does it for all targets.

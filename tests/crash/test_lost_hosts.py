@@ -26,7 +26,7 @@ from goldenami.ssh import NotBack, NotReachable, Refused
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.watch import Watch, watched
 from tests.worlds import inventory
-from tests.worlds.builds import RECIPE, PaperHostWork, World
+from tests.worlds.builds import RECIPE, Death, Label, PaperHostWork, World
 from tests.worlds.cases import check
 
 Accident = Callable[[World, Host, Watch], None]
@@ -218,6 +218,61 @@ def test_a_builder_that_was_captured_is_not_captured_again(world: World) -> None
     world.paper.node.failures.clear()
     assert world.resume().status == "released"
     assert len(launched(world)) - first == 2, "a new builder, and the instance of gate 2"
+    check(world, decoys, released=True)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_builder_that_may_have_been_captured_is_not_captured_again(world: World, when: str) -> None:
+    """The process dies at CreateImage, and the image is not found: somebody may have deleted it."""
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    here = world.environment.home_place
+    ec2 = world.client("ec2", here)
+    others = {image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]}
+    world.build_until(Label("ec2", "CreateImage", here.account, here.region, 1), when)
+    assert world.behind.settle()
+    made = [image for image in ec2.describe_images(Owners=["self"])["Images"] if image["ImageId"] not in others]
+    assert len(made) == (when == "after")
+    for image in made:
+        ec2.deregister_image(ImageId=image["ImageId"])
+        ec2.delete_snapshot(SnapshotId=image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"])
+    assert world.resume().status == "released"
+    first, second = world.host_work.prepared
+    captured = [c["ids"] for c in world.paper.calls if c["action"] == "CreateImage" and c["status"] == 200]
+    assert [(first in ids, second in ids) for ids in captured] == [(True, False)] * len(made) + [(False, True)]
+    check(world, decoys, released=True)
+
+
+class Deadly(PaperHostWork):
+    """The process dies when a builder is sealed, before its next call."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self.deadly = True
+
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+        if self.deadly:
+            self._world.cloud.die()
+        return super().prepare(build, architecture, host)
+
+
+def test_a_new_builder_is_kept_while_the_failed_image_is_still_there(world: World) -> None:
+    """The image of the first builder failed, and the process dies before it deletes it for the second builder's."""
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.paper.node.failures["store_snapshot"] = "the disk is broken"
+    request = pipeline.Request(world.project, world.environment, RECIPE)
+    with pytest.raises(CloudError, match=r"image ami-\w+ in .* failed"):
+        pipeline.build(request, host_work=world.host_work, cloud=world.cloud, on_failure="keep")
+    world.paper.node.failures.clear()
+    host_work = world.host_work = Deadly(world)
+    with pytest.raises(Death):
+        world.resume()
+    host_work.deadly = False
+    assert len(host_work.prepared) == 1
+    assert world.resume().status == "released"
+    assert len(host_work.prepared) == 1, "the second builder was sealed, and not captured"
     check(world, decoys, released=True)
 
 

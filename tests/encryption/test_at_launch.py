@@ -5,9 +5,12 @@ The cloud is on paper, the builds are whole ones. Witnesses are plain boto3 clie
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
 from goldenami import planning
 from goldenami.errors import UsageError
@@ -77,6 +80,38 @@ def test_an_account_that_copies_and_may_use_the_image_keeps_it(world: World) -> 
     ec2 = world.client("ec2", HERE)
     launchers = ec2.describe_image_attribute(ImageId=home.image_id, Attribute="launchPermission")
     assert launchers["LaunchPermissions"] == [{"UserId": APPS}]
+
+
+def test_a_loan_that_ended_may_be_seen_for_a_while(world: World) -> None:
+    """The first reads after the end of the loan still show it. A permission that stays is a mismatch."""
+    at_launch(world)
+    ended: list[str] = []
+    seen: list[str] = []
+
+    def disturb(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        answer = serve()
+        params = call.params or {}
+        if label.action == "ModifyImageAttribute" and "Remove" in params.get("LaunchPermission", {}):
+            ended.append(params["ImageId"])
+            lend(world, params["ImageId"], "Add")  # what a read shows that does not know of the end yet
+        if label.action == "DescribeImageAttribute" and params["ImageId"] in ended:
+            seen.append(params["ImageId"])
+            if len(seen) == 2:
+                lend(world, params["ImageId"], "Remove")
+        return answer
+
+    world.gate.start(disturb)
+    outcome = world.build()
+    world.gate.stop()
+    assert outcome.status == "released"
+    assert len(seen) > 2, "it was read again"
+
+
+def lend(world: World, image_id: str, change: str) -> None:
+    disturb, world.gate.disturb = world.gate.disturb, None
+    permission = {change: [{"UserId": APPS}]}
+    world.client("ec2", HERE).modify_image_attribute(ImageId=image_id, LaunchPermission=permission)
+    world.gate.disturb = disturb
 
 
 # What the choice adds or changes: the capture under the release's name, the loan, and its end.
