@@ -130,9 +130,9 @@ class Grid:
     @property
     def bound(self) -> float:
         """What EC2's delays allow at best, in seconds: no place gets more copies than may be under way at once. The
-        instance of gate 2 ends before its security group is deleted."""
+        builder is shut down for its capture, and the instance of gate 2 ends before its security group is deleted."""
         tested = START + STOP
-        return START + CAPTURE + (max(COPY, tested) if "encryption: launch" in self.more else COPY + tested)
+        return START + STOP + CAPTURE + (max(COPY, tested) if "encryption: launch" in self.more else COPY + tested)
 
     @property
     def needed_calls(self) -> int:

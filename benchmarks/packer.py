@@ -181,7 +181,7 @@ class Bench:
             "the package manager": sum(
                 event["seconds"] for event in told if event["kind"] == "operation.finished" and _installs(event)
             ),
-            "the image": took("CreateImage") + pending["image"],
+            "the image": took("CreateImage") + pending["stop"] + pending["image"],
             "the copy": took("CopyImage") + pending["copy"],
         }
         if name == BY_COPY:

@@ -35,7 +35,7 @@ class Pending:
     """The minimum seconds that a new resource of each kind stays in its first state. Real work may take longer."""
 
     instance: Seconds = 0.0
-    stop: Seconds = 0.0  # stopping and shutting-down
+    stop: Seconds = 0.0  # stopping and shutting-down, also for CreateImage of a running instance
     status: Seconds = 0.0  # from running to status checks "ok"; "initializing" before
     image: Seconds = 0.0
     snapshot: Seconds = 0.0

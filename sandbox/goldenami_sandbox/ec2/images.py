@@ -58,6 +58,8 @@ def create_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
     mapped = devices.merged(current, params.get("BlockDeviceMappings") or [])
     _check_unchanged(attached, params.get("BlockDeviceMappings") or [])
     _check_overrides(cloud, ctx, instance, attached, mapped)
+    reboot = instance.goal == "running" and not params.get("NoReboot")
+    pending = cloud.settings.pending
     image = Image(
         id=new_id("ami"),
         **cloud.birth(ctx, given["image"]),
@@ -74,7 +76,8 @@ def create_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
         platform_details=instance.platform_details,
         usage_operation=instance.usage_operation,
         location=f"{ctx.account}/{params['Name']}",
-        progress=cloud.progress(cloud.settings.pending.image, done=True),
+        # The capture begins when the guest is down.
+        progress=cloud.progress((pending.stop if reboot else 0.0) + pending.image, done=True),
         source_instance_id=instance.id,
         source_image_id=instance.image_id,
         source_image_region=instance.region,
@@ -90,7 +93,7 @@ def create_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
             taken.append((volume, snapshot))
         image.devices.append(devices.image_device(cloud, item, snapshot))
     cloud.store.images[image.id] = image
-    _queue_capture(cloud, instance, taken, reboot=not params.get("NoReboot"))
+    _queue_capture(cloud, instance, taken, reboot=reboot)
     return {"ImageId": image.id}
 
 
@@ -168,17 +171,16 @@ def _check_overrides(
 
 
 def _queue_capture(cloud: Ec2Cloud, instance: Instance, taken: list[tuple[Volume, Snapshot]], *, reboot: bool) -> None:
-    """Take the points in time of all volumes. The guest is shut down meanwhile unless ``reboot`` is false.
+    """Take the points in time of all volumes. The guest is shut down meanwhile if ``reboot``.
 
     As on AWS, the instance's state stays ``running``. Called with the lock held.
     """
-    running = instance.goal == "running"
     cloud.pin([snapshot.id for _, snapshot in taken])
 
     def capture() -> None:
         try:
             with cloud.recording(*(snapshot.progress for _, snapshot in taken)):
-                if running and reboot:
+                if reboot:
                     cloud.node.stop(instance.id)
                 for volume, snapshot in taken:
                     cloud.node.freeze_snapshot(snapshot.id, volume.id)
@@ -188,7 +190,7 @@ def _queue_capture(cloud: Ec2Cloud, instance: Instance, taken: list[tuple[Volume
                     snapshots.queue_storing(cloud, snapshot)
         finally:
             cloud.unpin([snapshot.id for _, snapshot in taken])
-            if running and reboot:
+            if reboot:
                 _resume(cloud, instance)
 
     cloud.work.submit(instance.id, capture)

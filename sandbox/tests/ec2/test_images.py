@@ -127,6 +127,27 @@ def test_a_pending_image_shows_no_snapshots(rig: Any) -> None:
     assert shown(copied)
 
 
+@pytest.mark.parametrize(("options", "seconds"), [({}, 15), ({"NoReboot": True}, 5)])
+def test_the_image_of_a_running_instance_takes_the_time_of_its_shutdown_too(
+    rig: Any, options: dict[str, bool], seconds: int
+) -> None:
+    rig.set(pending={"image": 5, "stop": 10})
+    client, instance_id = rig.client(), rig.run()["InstanceId"]
+    running = client.create_image(InstanceId=instance_id, Name="running", **options)["ImageId"]
+    rig.settle()
+    rig.clock.advance(seconds - 1)
+    assert rig.image_of(running)["State"] == "pending"
+    rig.clock.advance(1)
+    assert rig.image_of(running)["State"] == "available"
+    client.stop_instances(InstanceIds=[instance_id])
+    rig.settle()
+    rig.clock.advance(10)
+    stopped = client.create_image(InstanceId=instance_id, Name="stopped", **options)["ImageId"]
+    rig.settle()
+    rig.clock.advance(5)
+    assert rig.image_of(stopped)["State"] == "available"
+
+
 def test_a_dry_run_checks_everything_and_changes_nothing(rig: Any, fails: Any) -> None:
     client, image_id = rig.client(), rig.captured()
     instance_id = client.describe_instances()["Reservations"][0]["Instances"][0]["InstanceId"]
