@@ -48,11 +48,13 @@ def _path(environment: Environment) -> Path | None:
 def _read(path: Path) -> dict[str, float]:
     try:
         found = json.loads(usercache.read(path) or b"{}")
-    except ValueError:
+        every = found.items() if isinstance(found, Mapping) else ()
+        return {kind: float(seconds) for kind, seconds in every if _is_duration(seconds)}
+    except (ValueError, OverflowError, RecursionError):  # it is damaged: numbers of any length, lists of any depth
         return {}
-    every = found.items() if isinstance(found, Mapping) else ()
-    return {kind: float(s) for kind, s in every if isinstance(s, (int, float)) and _is_duration(s)}
 
 
-def _is_duration(seconds: float) -> bool:
+def _is_duration(seconds: object) -> bool:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return False
     return math.isfinite(seconds) and 0.0 < seconds <= _LONGEST

@@ -22,8 +22,10 @@ def test_the_next_command_knows_how_long_waits_took(
     with durations.kept(environment, cloud):
         assert cloud.durations == {"image": 90.5}
     (file,) = (tmp_path / "goldenami" / "durations").iterdir()
-    for text in ("no JSON", "[1]", '{"image": NaN, "stopped": -1, "running": "soon"}'):
+    damaged = ("no JSON", "[1]", '{"image": NaN, "stopped": -1, "running": "soon", "volume": true}')
+    endless = (f'{{"image": 1{"0" * 400}}}', f'{{"image": 1{"0" * 5000}}}', f'{{"image": {"[" * 100_000}')
+    for text in (*damaged, *endless):
         file.write_text(text)
         cloud.durations = {}
         with durations.kept(environment, cloud):
-            assert cloud.durations == {}, text
+            assert cloud.durations == {}, text[:80]
