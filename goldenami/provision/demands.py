@@ -19,6 +19,17 @@ _EVERY = ("all", "default")
 NOW = "programs of the build in "
 """The beginning of the claims of ``executed_now``; then the directory."""
 _PROGRAMS = "programs in "
+_SSH_TIMES = ("clientaliveinterval", "logingracetime")
+_SSH_WORDS = {
+    **{word: word for word in ("yes", "no", "none", "prohibit-password", "forced-commands-only")},
+    "without-password": "prohibit-password",
+}
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_OTHER_ROOTS = (
+    "BindPaths|BindReadOnlyPaths|ExecPaths|ExtensionDirectories|ExtensionImages|MountImages|RootDirectory|RootImage|"
+    "TemporaryFileSystem"
+)
+"""Settings of a unit that can give its programs other mounts than the host has."""
 _SETTINGS_BYTES = 1 << 16  # a larger file is no file of settings
 
 
@@ -28,7 +39,7 @@ def kernel_setting(name: str, value: str) -> dict[str, str]:
     names = [".".join(parts)]
     if "*" in parts:
         names = [".".join(every if part == "*" else part for part in parts) for every in _EVERY]
-    return {f"the kernel setting {one}": " ".join(value.split()) for one in names}
+    return {f"the kernel setting {one}": _plain(value) for one in names}
 
 
 def setting_path(name: str) -> str:
@@ -46,8 +57,29 @@ def kernel_module(name: str, state: str) -> dict[str, str]:
 
 
 def ssh_setting(key: str, value: str) -> dict[str, str]:
-    """Return the claim of a setting of the SSH server outside of its Match sections, in any of its files."""
-    return {f"{key.lower()} of the SSH server": value}
+    """Return the claim of a setting of the SSH server outside of its Match sections, in any of its files. The claim is
+    the same for each spelling of a value that the server reads as the same (sshd_config(5)).
+    """
+    name, value = key.lower(), _plain(value)
+    value = _SSH_WORDS.get(value.lower(), value)
+    if name == "loglevel":
+        value = value.lower()
+    elif name in _SSH_TIMES:
+        value = _seconds(value)
+    return {f"{name} of the SSH server": value}
+
+
+def _plain(value: str) -> str:
+    """Return a value without a comment after it, quotes, and more than one space between words."""
+    return " ".join(word.strip("\"'") for word in re.sub(r"\s#.*", "", f" {value}").split())
+
+
+def _seconds(value: str) -> str:
+    """Return a time such as "1h30m" in seconds; another text as it is."""
+    if not re.fullmatch(r"(?:[0-9]{1,9}[smhdwSMHDW])*(?:[0-9]{1,9})?", value) or not value:
+        return value
+    parts = re.findall(r"([0-9]+)([a-z]?)", value.lower())
+    return str(sum(int(number) * _UNIT_SECONDS[unit] for number, unit in parts))
 
 
 def is_ssh_server(path: str) -> bool:
@@ -126,20 +158,32 @@ def _sshd(text: str) -> dict[str, str]:
 
 
 def _unit(text: str) -> dict[str, str]:
-    commands = (match[1] for match in re.finditer(r"(?m)^[ \t]*Exec[A-Z]\w+[ \t]*=(.+)$", text))
-    programs = (re.match(r"[\s@:+!|-]*\"?(/[^\s\"]+)", command) for command in commands)
+    if re.search(rf"(?m)^[ \t]*(?:{_OTHER_ROOTS})[ \t]*=[ \t]*\S", text):
+        return {}
+    lines = re.finditer(r"(?m)^[ \t]*Exec(?:Start|Stop|Reload|Condition)\w*[ \t]*=(.+)$", text)
+    programs = (re.match(r"[\s@:+!|-]*\"?(/[^\s\"]+)", line[1]) for line in lines)
     return _merged(executed(program[1]) for program in programs if program)
 
 
 def shell_programs(text: str) -> dict[str, str]:
-    """Return the claims of a shell command: those of the programs that it starts by their path."""
-    starts = re.finditer(r"(?:^|[;&|]|\bexec\b)[ \t]*(?:\w+=[^\s;&|]*[ \t]+)*(/[^\s;&|\"']+)", text)
+    """Return the claims of a shell command: those of the programs that it starts by their path. They are looked for
+    up to the first quote, comment or expansion: what is after it can be a text that starts nothing.
+    """
+    plain = re.split(r"[\\\"'`$]|(?:^|\s)#|\[\[|\bcase\b|<<|[<>]\(", text, maxsplit=1)[0]
+    plain = re.sub(r"[<>][&|]", ">", plain)  # the & and | of a redirection end no command
+    starts = re.finditer(r"(?:^|[;&|])[ \t]*(?:exec[ \t]+)?(?:\w+=[^\s;&|]*[ \t]+)*(/[^\s;&|<>()]+)", plain)
     return _merged(executed(match[1]) for match in starts)
 
 
 def _cron(text: str) -> dict[str, str]:
-    jobs = (line.split(None, 2 if line.startswith("@") else 6)[-1] for line in _lines(text, "#") if " " in line)
-    return _merged(shell_programs(job) for job in jobs)
+    fields = (line.split(None, 2 if line.startswith("@") else 6) for line in _lines(text, "#"))
+    # Lines with fewer fields, or with = in the first ones, set variables. After % is the input of the command.
+    jobs = (found[-1] for found in fields if len(found) == (3 if found[0][0] == "@" else 7) and _is_job(found))
+    return _merged(shell_programs(job.partition("%")[0]) for job in jobs)
+
+
+def _is_job(fields: list[str]) -> bool:
+    return "=" not in fields[0] and not fields[1].startswith("=")
 
 
 def _merged(claims: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -8,15 +8,60 @@ and ``software`` again (``provision.Recheck``), which finds the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from goldenami.hardening import Control, Excluded
 from goldenami.model import Mark
 from goldenami.provision import BoundOperation, Stage
 from goldenami.provision.demands import NOW
+from goldenami.provision.mounts import Mount
+from goldenami.provision.operation import Payload, all_operations
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.secrets import display
+
+_NO_UNIT = frozenset(
+    (
+        "absent",
+        "authorized_key",
+        "authselect",
+        "block",
+        "ca_certificate",
+        "cron",
+        "default_target",
+        "directory",
+        "dropin",
+        "environment_variable",
+        "group",
+        "hostname",
+        "kernel_argument",
+        "kernel_module",
+        "limit",
+        "line",
+        "locale",
+        "mount",
+        "pam_profile",
+        "password_ageing",
+        "permissions",
+        "reboot",
+        "repository",
+        "service",
+        "setting",
+        "sudoers",
+        "swap",
+        "sysctl",
+        "system_accounts",
+        "systemd_config",
+        "timezone",
+        "tmpfiles",
+        "user",
+    )
+)
+"""The kinds of operations that bring no unit of systemd."""
+_FILES = frozenset(("file", "template", "tree", "link"))
+"""The kinds that bring a unit only by its path."""
+_STARTS_PROGRAMS = frozenset(("ansible", "command", "dropin", "script", "service", "unit"))
+_READ_BYTES = 1 << 16  # of a larger file nobody knows here what it does
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +91,14 @@ def forced_by(controls: Iterable[Control]) -> Forced:
     return Forced(claims, excluded)
 
 
-def check_conflicts(problems: Problems, software: Iterable[Stage], forced: Forced) -> None:
-    """Report each operation of ``software`` that a control undoes or excludes, with the place of both."""
+def check_conflicts(problems: Problems, software: Sequence[Stage], forced: Forced, *, from_recipe: bool) -> None:
+    """Report each operation of ``software`` that a control undoes or excludes, with the place of both.
+
+    ``from_recipe``: whether the base is the image of another recipe, which can have brought a unit.
+    """
+    by_package = not from_recipe and not any(
+        _can_bring_unit(one) for stage in software for one in all_operations(stage)
+    )
     wanted = _claims((bound, None) for stage in software for bound in stage.operations)
     found: dict[tuple[Mark, str], list[tuple[str, Claim, Claim]]] = {}
     for name, claim in wanted.items():
@@ -57,7 +108,7 @@ def check_conflicts(problems: Problems, software: Iterable[Stage], forced: Force
     for group in found.values():
         _report(problems, group)
     for name, claim in wanted.items():
-        package = _package(name, claim, wanted)
+        package = _package(name, claim, wanted, by_package)
         if package in forced.excluded and (claim.bound.mark, forced.excluded[package][0].id) not in found:
             _report_excluded(problems, claim, package, *forced.excluded[package])
         elif name != f"package {package}":
@@ -72,16 +123,21 @@ def check_base(
     ``bases``: the recipes that the base comes from, with what their controls make of a host; it is called if an
     operation depends on that.
     """
-    bound = [one for stage in software for one in stage.operations]
-    now = [(one, _now(one)) for one in bound if one.operation.inner.kind == "command"]  # only these claim something now
-    if not any(names for _, names in now):
+    done: list[BoundOperation] = []
+    now: list[tuple[BoundOperation, list[str], int]] = []  # with the number of operations before it
+    for stage in software:
+        for one in stage.operations:
+            if one.operation.inner.kind == "command" and (names := _now(one)):  # only these claim something now
+                now.append((one, names, len(done)))
+            done.append(one)
+        done += [one for handler in stage.handlers for one in handler.operations]
+    if not now:
         return
-    kept = {name for name, claim in _claims((one, None) for one in bound).items() if claim.value == "yes"}
     for base, forced in bases():
-        for one, names in now:
+        for one, names, before in now:
             for folder in names:
                 other = forced.claims.get(f"programs in {folder}")
-                if other is None or other.control is None or f"the mount option exec of {folder}" in kept:
+                if other is None or other.control is None or _made_executable(done[:before], folder, names):
                     continue
                 message = (
                     f"{one.label}: no program starts in {folder} of the base: the control {other.control.id} "
@@ -91,32 +147,81 @@ def check_base(
                 problems.add_once(one.mark, message, f"{hint} {base}: {_hint(other.control, '')}")
 
 
-def check_ports(problems: Problems, controls: Iterable[Control], wanted: Iterable[tuple[str, str, Mark]]) -> None:
-    """Report ports that other machines must reach, and that a firewall closes. ``wanted``: port ("80/tcp", or a range),
-    what needs it, and the place that says so.
+def check_ssh_port(problems: Problems, controls: Iterable[Control], port: int, mark: Mark) -> None:
+    """Report that a firewall closes the port of the SSH server: the image could not be reached at gate 2. ``mark``: the
+    place that says which port it is.
     """
-    firewalls = [(control, control.opens) for control in controls if control.opens is not None]
-    for port, what, mark in wanted:
-        number, _, protocol = port.partition("/")
-        for control, opens in firewalls:
-            if _is_open(number, opens[protocol]):
-                continue
-            names = [name for name, value in control.site.items() if value == list(opens[protocol])]
-            message = f"{what}: the control {control.id} ({control.mark}) drops the packets to port {port}"
-            instead = f"Add {number} to the variable {names[0]} under hardening.variables." if names else ""
-            problems.add_once(mark, message, _hint(control, instead))
+    for control in controls:
+        # Where a control does not apply, nothing closes the port. Only the host knows whether it does.
+        if control.opens is None or control.applies or _is_open(port, control.opens["tcp"]):
+            continue
+        names = [name for name, value in control.site.items() if value == list(control.opens["tcp"])]
+        what = f"the control {control.id} ({control.mark}) drops the packets to port {port}/tcp"
+        instead = f"Add {port} to the variable {names[0]} under hardening.variables." if names else ""
+        problems.add_once(mark, f"the SSH server of the image: {what}", _hint(control, instead))
 
 
-def _is_open(number: str, opens: Sequence[str]) -> bool:
-    """Return whether a port or a range is in one of the ranges that are open. A name of a service may be any port."""
-    first, _, last = number.partition("-")
+def _is_open(port: int, opens: Sequence[str]) -> bool:
+    """Return whether a port is in one of the ranges that are open. A name of a service may be any port."""
     for one in opens:
         low, _, high = one.partition("-")
-        if not low.isdecimal() or not (high or low).isdecimal():
-            return True
-        if int(low) <= int(first) and int(last or first) <= int(high or low):
+        if not low.isdecimal() or not (high or low).isdecimal() or int(low) <= port <= int(high or low):
             return True
     return False
+
+
+def _can_bring_unit(bound: BoundOperation) -> bool:
+    """Return whether an operation can bring a unit of any name: by a package, a program, or a file."""
+    kind = bound.operation.inner.kind
+    if kind == "package":
+        return "present" in bound.claims.values()
+    if kind in _FILES:
+        paths = (f"{name}/" for name, value in bound.claims.items() if value != "absent")
+        return any("/systemd/" in path or "/init.d/" in path for path in paths)
+    return kind not in _NO_UNIT
+
+
+def _made_executable(before: Iterable[BoundOperation], folder: str, names: Iterable[str]) -> bool:
+    """Return whether one of the operations before a program can be the reason why it starts, though ``folder`` of the
+    base is mounted noexec. ``names``: the directories above the program.
+    """
+    places = {name for name in names if f"{name}/".startswith(f"{folder}/")}
+    return any(_mounts_with_programs(one, places) or _links_away(one, folder) or _may_mount(one) for one in before)
+
+
+def _mounts_with_programs(bound: BoundOperation, places: Iterable[str]) -> bool:
+    mount = bound.operation.inner
+    if not isinstance(mount, Mount) or mount.path not in places or "noexec" in mount.options:
+        return False
+    # Without a source, the options are added to those that the mount has.
+    return mount.state == "absent" or mount.source is not None or not {"exec", "defaults"}.isdisjoint(mount.options)
+
+
+def _links_away(bound: BoundOperation, folder: str) -> bool:
+    return any(name.startswith(f"{folder}/") and value.startswith("a link") for name, value in bound.claims.items())
+
+
+def _may_mount(bound: BoundOperation) -> bool:
+    """Return whether an operation can change mounts in a way of its own: with a program, or by an edit of fstab."""
+    operation = bound.operation.inner
+    if operation.code_digest or operation.kind == "ansible":
+        return True
+    text = str(operation)
+    if operation.kind not in _STARTS_PROGRAMS:
+        return "fstab" in text
+    return "fstab" in text or "mount" in text or any(_says_mount(payload) for payload in bound.payloads.values())
+
+
+def _says_mount(payload: Payload) -> bool:
+    return any(one.size > _READ_BYTES or b"mount" in one.contents() for one in _files(payload))
+
+
+def _files(payload: Payload) -> Iterator[Payload]:
+    if payload.tree is None:
+        yield payload
+    for entry in payload.tree or ():
+        if entry.payload is not None:
+            yield entry.payload
 
 
 def _now(bound: BoundOperation) -> list[str]:
@@ -129,14 +234,14 @@ def _claims(operations: Iterable[tuple[BoundOperation, Control | None]]) -> dict
     return {name: Claim(value, bound, control) for bound, control in operations for name, value in bound.claims.items()}
 
 
-def _package(name: str, claim: Claim, wanted: Mapping[str, Claim]) -> str:
+def _package(name: str, claim: Claim, wanted: Mapping[str, Claim], by_package: bool) -> str:
     """Return the package that a claim needs; "" for none. A unit that runs needs the package of its name, unless the
-    recipe writes the unit, or says itself what is with the package.
+    recipe says itself what is with the package. ``by_package``: whether nothing else can bring the unit.
     """
     kind, _, rest = name.partition(" ")
     if kind == "package" and claim.value == "present":
         return rest
-    if not kind.endswith(".service") or rest != "enabled" or claim.value != "yes" or f"the unit {kind}" in wanted:
+    if not by_package or not kind.endswith(".service") or rest != "enabled" or claim.value != "yes":
         return ""
     package = kind.removesuffix(".service")
     return "" if f"package {package}" in wanted else package

@@ -26,7 +26,7 @@ from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import SETUP, BuildNetwork, PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
-from goldenami.recipe.conflicts import Forced, check_base, check_conflicts, check_ports, forced_by
+from goldenami.recipe.conflicts import Forced, check_base, check_conflicts, check_ssh_port, forced_by
 from goldenami.recipe.context import base_names, environment_names, fact_names, recipe_names
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.expectspec import Expected
@@ -155,7 +155,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         check_base(problems, software, partial(_hardened_bases, loading, architecture, os))
         if hardened[architecture].controls:
             controls = _controls(loading.project, hardened[architecture])
-            check_conflicts(problems, software, controls.forced)
+            check_conflicts(problems, software, controls.forced, from_recipe=kind == "recipe")
             software = (*software, *controls.stages)
         stages[architecture] = software
         problems.extend(check_compiles(stages[architecture], loading.project))
@@ -164,7 +164,8 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         tests.extend(found.tests)
         if architecture in specs:
             expected[architecture] = Expected.of(specs[architecture].expect, found.expect)
-            check_ports(problems, hardened[architecture].controls, _reached(loading, specs[architecture]))
+            if loading.environment.network.transport != "ssm":  # its agent connects from the instance itself
+                check_ssh_port(problems, hardened[architecture].controls, *_ssh_port(document, specs[architecture]))
         used.update((name, found.params[name]) for name in found.names if name not in used)
     tests[:0] = _tests(loading, common.get("tests", value.get("tests")))
     _check_base(loading)
@@ -370,18 +371,12 @@ def _join_or(alternatives: list[str]) -> str:
     return f"{', '.join(alternatives[:-1])} or {alternatives[-1]}"
 
 
-def _reached(loading: _Loading, spec: RecipeSpec) -> Iterator[tuple[str, str, Mark]]:
-    """Yield the ports that other machines must reach: for the tests of the image, and those that the recipe declares.
-    Each with what needs it, and its place. The ports of agents are those on which they may listen.
-    """
-    document = loading.document
-    if loading.environment.network.transport != "ssm":  # its agent connects from the instance itself
-        places: tuple[NodePath, ...] = (("image", "ssh_port"), ("builder", "ssh_port"), ("hardening",))
-        given = (spec.image.ssh_port, spec.builder.ssh_port, DEFAULT_SSH_PORT)
-        port, place = next((port, place) for port, place in zip(given, places, strict=True) if port is not None)
-        yield f"{port}/tcp", "the SSH server of the image", document.mark(place)
-    for index, one in enumerate(spec.expect.ports):
-        yield one, "expect.ports", document.mark(("expect", "ports", index))
+def _ssh_port(document: Document, spec: RecipeSpec) -> tuple[int, Mark]:
+    """Return the port of the SSH server of the image, and the place that says so."""
+    places: tuple[NodePath, ...] = (("image", "ssh_port"), ("builder", "ssh_port"), ("hardening",))
+    given = (spec.image.ssh_port, spec.builder.ssh_port, DEFAULT_SSH_PORT)
+    port, place = next((port, place) for port, place in zip(given, places, strict=True) if port is not None)
+    return port, document.mark(place)
 
 
 def _hardened_bases(loading: _Loading, architecture: Architecture, os: OsId | None) -> Iterator[tuple[str, Forced]]:
@@ -406,6 +401,8 @@ def _hardened_bases(loading: _Loading, architecture: Architecture, os: OsId | No
         hardened = hardening.read(scope, os, loading.today)
         if hardened.controls:
             yield name, _controls(project, hardened).forced
+        if "mount" in str([document.value.get(section) for section in _OPERATIONS]):
+            return  # it may have changed what the hardening of its own bases mounted
         name = edges[name] or ""
 
 

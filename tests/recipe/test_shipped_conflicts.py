@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from goldenami import recipe
 from goldenami.errors import InvalidInput
 from goldenami.provision import demands
+from goldenami.recipe.conflicts import check_ssh_port
+from goldenami.recipe.problems import Problems
 
 Write = Callable[[dict[str, str]], Path]
 HEAD = 'name: web\nversion: "1.0"\nbase: {id: ami-0123456789abcdef0}\nos: debian\n'
@@ -159,6 +162,19 @@ def test_what_the_hints_say_solves_it(write_project: Write, software: str, solut
         'file: {dest: /etc/modprobe.d/x.conf, content: "options sctp a=1\\ninstall udf /bin/false\\n"}',
         "command: [/tmp/install.sh]",  # before the hardening
         "package: python3-nftables",
+        # The same value, written in another way.
+        'sysctl: {name: net.ipv4.ip_forward, value: "0"}',
+        'file: {dest: /etc/sysctl.d/70-x.conf, content: "net.ipv4.ip_forward = 0  # no router\\nkernel.sysrq=0 #\\n"}',
+        'line: {path: /etc/sysctl.conf, line: "net.ipv4.ip_forward = \\"0\\""}',
+        'file: {dest: /etc/ssh/sshd_config.d/x.conf, content: "X11Forwarding NO # a\\nBanner \\"/etc/issue.net\\"\\n"}',
+        'file: {dest: /etc/ssh/sshd_config.d/x.conf, content: "LogLevel info\\nClientAliveInterval 5m\\n"}',
+        # Texts that start nothing, and units with mounts of their own.
+        'unit: {name: app, content: "[Service]\\nExecStart=/opt/a\\nExecPaths=/tmp/a\\nExecSearchPath=/tmp/a\\n"}',
+        'unit: {name: app, content: "[Service]\\nExecStart=/opt/a\\nExecSearchPath=/tmp/a:/opt\\n"}',
+        'unit: {name: app, content: "[Service]\\nRootDirectory=/srv/app\\nExecStart=/tmp/a\\n"}',
+        'cron: {name: a, schedule: "@daily", command: "date >| /tmp/a; date >& /tmp/b"}',
+        "cron: {name: a, schedule: '@daily', command: 'logger \"a; /tmp/b\" \\; /tmp/c # ; /tmp/d'}",
+        'file: {dest: /etc/cron.d/a, content: "SHELL = /tmp/sh\\n@daily root mail a%; /tmp/b\\n"}',
     ],
 )
 def test_what_fits_is_no_conflict(write_project: Write, software: str) -> None:
@@ -177,6 +193,18 @@ def test_what_fits_is_no_conflict(write_project: Write, software: str) -> None:
         ("[sh, /tmp/installer/run]", "", ""),
         ("[/opt/tmp/x]", "", ""),
         ("[/dev/shm/x]", "  - mount: {path: /dev/shm, options: [exec]}\n", ""),
+        ("[/tmp/a/x]", "  - mount: {path: /tmp/a, source: tmpfs, fstype: tmpfs, options: [exec]}\n", ""),
+        ("[/tmp/a/x]", "  - mount: {path: /tmp/a, source: tmpfs, fstype: tmpfs}\n", ""),
+        ("[/tmp/a/x]", "  - mount: {path: /tmp, state: absent}\n", ""),
+        ("[/tmp/a/x]", "  - mount: {path: /tmp/b, options: [exec]}\n", "no program starts in /tmp of the base"),
+        ("[/tmp/a/x]", "  - mount: {path: /tmp, options: [noexec]}\n", "no program starts in /tmp of the base"),
+        ("[/tmp/a/x]", '  - command: [mount, -o, "remount,exec", /tmp]\n', ""),
+        ("[/tmp/a/x]", '  - script: {content: "umount /tmp"}\n', ""),
+        ("[/tmp/a/x]", "  - script: scripts/prepare.sh\n", ""),
+        ("[/tmp/a/x]", "  - command: [apt-get, update]\n", "no program starts in /tmp of the base"),
+        ("[/tmp/a/x]", "  - link: {path: /tmp/a, target: /opt/a}\n", ""),
+        ("[/tmp/a/x]", "  - service: {name: tmp.mount, state: stopped}\n", ""),
+        ("[/tmp/a/x]", "  - line: {path: /etc/fstab, line: tmpfs /tmp tmpfs exec 0 0}\n  - reboot: {}\n", ""),
     ],
 )
 def test_a_program_that_the_hardened_base_does_not_start(
@@ -185,6 +213,7 @@ def test_a_program_that_the_hardened_base_does_not_start(
     """The base of the base is hardened, so its mounts are those of the builder."""
     files = {
         "recipes/hard.yaml": f"{HEAD.replace('web', 'hard', 1)}hardening: {{profiles: [debian-12-level-1]}}\n",
+        "recipes/scripts/prepare.sh": "#!/bin/sh\nmount -o remount,exec /tmp\n",
         "recipes/middle.yaml": 'name: middle\nversion: "1.0"\nbase: {recipe: hard}\n',
         "recipes/web.yaml": 'name: web\nversion: "1.0"\nbase: {recipe: middle}\nsoftware:\n'
         f"{more}  - command: {command}\n",
@@ -199,7 +228,18 @@ def test_a_program_that_the_hardened_base_does_not_start(
     assert words.removeprefix("of ") in problem.message
     assert ") of hard mounts it noexec" in problem.message
     assert "in hard: Add `mount-" in (problem.hint or "")
-    assert problem.line == 5
+    assert problem.line == 5 + more.count("\n")
+
+
+def test_a_base_between_can_have_changed_the_mounts_of_the_hardened_base(write_project: Write) -> None:
+    mount = "software:\n  - mount: {path: /tmp, options: [exec]}\n"
+    files = {
+        "recipes/hard.yaml": f"{HEAD.replace('web', 'hard', 1)}hardening: {{profiles: [debian-12-level-1]}}\n",
+        "recipes/middle.yaml": f'name: middle\nversion: "1.0"\nbase: {{recipe: hard}}\n{mount}',
+        "recipes/web.yaml": 'name: web\nversion: "1.0"\nbase: {recipe: middle}\nsoftware:\n  - command: [/tmp/x]\n',
+    }
+    project = recipe.load_project(write_project(files))
+    assert recipe.load(project, "web", recipe.environment(project)).name == "web"
 
 
 PORTS = "hardening: {profiles: [debian-12-level-1], variables: {open_tcp_ports: [%s], open_udp_ports: [%s]}}\n"
@@ -208,16 +248,19 @@ PORTS = "hardening: {profiles: [debian-12-level-1], variables: {open_tcp_ports: 
 @pytest.mark.parametrize(
     ("more", "tcp", "udp", "words"),
     [
-        ("expect: {ports: [80]}\n", '"22"', "", "expect.ports: the control firewall-nftables ("),
-        ("expect: {ports: [8000-8010]}\n", '"22", "8005-9000"', "", "drops the packets to port 8000-8010/tcp"),
-        ('expect: {ports: ["53/udp"]}\n', '"22", "53"', "", "drops the packets to port 53/udp"),
         ("image: {ssh_port: 2222}\n", '"22"', "", "the SSH server of the image: the control firewall-nftables ("),
         ("builder: {ssh_port: 2222}\n", '"22"', "", "drops the packets to port 2222/tcp"),
         ("", '"443"', "", "drops the packets to port 22/tcp"),
         ("agents: [{name: node-exporter, params: {listen: ':9100'}}]\n", '"22"', "", ""),  # it may listen there
-        ("expect: {ports: [80, 8001, '53/udp']}\n", '"22", "80", "8000-8010"', '"53"', ""),
+        (
+            "expect: {ports: [80, '53/udp', 8080-8090]}\n",
+            '"22"',
+            "",
+            "",
+        ),  # the image may listen where nobody reaches it
         ("image: {ssh_port: 2222}\n", '"2222"', "", ""),
-        ("expect: {ports: [80]}\n", "ssh, http", "", ""),  # nft knows names
+        ("image: {ssh_port: 2222}\n", '"22", "2200-2210", "2211-2300"', "", ""),
+        ("", "ssh, http", "", ""),  # nft knows names
     ],
 )
 @pytest.mark.parametrize("firewall", ["firewall-nftables", "firewall-ufw"])
@@ -233,14 +276,72 @@ def test_a_port_that_the_firewall_closes(
         recipe.load(project, "web", recipe.environment(project))
     [problem] = caught.value.problems
     assert words.replace("firewall-nftables", firewall) in problem.message
-    variable = "open_udp_ports" if "/udp" in problem.message else "open_tcp_ports"
-    assert f"to the variable {variable} under hardening.variables. Or: add `{firewall}:" in (problem.hint or "")
+    assert f"to the variable open_tcp_ports under hardening.variables. Or: add `{firewall}:" in (problem.hint or "")
     assert problem.line == (6 if more else 5)
 
 
-def test_a_unit_of_the_recipe_needs_no_package_of_its_name(write_project: Write) -> None:
-    own = 'unit: {name: rsync, content: "[Service]\\nExecStart=/opt/rsync/bin/rsync\\n"}'
-    assert load(write_project, "debian-12-level-1", f"{own}\n  - service: {{name: rsync, enabled: true}}").name == "web"
+@pytest.mark.parametrize("applies", ["", "test -e /srv/router", "false"])
+def test_a_firewall_that_may_not_apply_closes_nothing(write_project: Write, applies: str) -> None:
+    control = recipe.load(
+        project := recipe.load_project(write_project({"recipes/web.yaml": HEAD + (PORTS % ('"22"', ""))})),
+        "web",
+        recipe.environment(project),
+    )
+    problems, mark = Problems(), control.mark
+    firewalls = [replace(c, applies=applies) for c in control.hardening["x86_64"].controls if c.opens is not None]
+    check_ssh_port(problems, firewalls, 2222, mark)
+    assert (len(firewalls), len(problems.found)) == (1, 0 if applies else 1)
+
+
+@pytest.mark.parametrize(
+    "brought",
+    [
+        'unit: {name: rsync, content: "[Service]\\nExecStart=/opt/rsync/bin/rsync\\n"}',
+        'file: {dest: /etc/systemd/system/rsync.service, content: "[Service]\\nExecStart=/opt/rsync\\n"}',
+        'template: {dest: /usr/lib/systemd/system/rsync.service, content: "[Service]\\nExecStart=/opt/rsync\\n"}',
+        'file: {dest: /etc/init.d/rsync, content: "#!/bin/sh\\n"}',
+        "tree: {src: units, dest: /etc/systemd/system}",
+        "link: {path: /etc/systemd/system/rsync.service, target: /opt/rsync/rsync.service}",
+        "package: rsync-plus",
+        "command: [/opt/rsync/install.sh]",
+        "script: {content: /opt/rsync/install.sh}",
+    ],
+)
+def test_a_unit_that_the_recipe_can_have_brought_needs_no_package_of_its_name(
+    write_project: Write, brought: str
+) -> None:
+    software = f"software:\n  - {brought}\n  - service: {{name: rsync, enabled: true}}\n"
+    files = {
+        "recipes/web.yaml": f"{HEAD}{software}hardening: {{profiles: [debian-12-level-1]}}\n",
+        "recipes/units/rsync.service": "[Service]\nExecStart=/opt/rsync\n",
+    }
+    project = recipe.load_project(write_project(files))
+    assert recipe.load(project, "web", recipe.environment(project)).name == "web"
+
+
+@pytest.mark.parametrize(
+    "brought",
+    [
+        'file: {dest: /etc/rsyncd.conf, content: "[data]\\n"}',
+        "user: {name: rsync}",
+        "package: {name: telnetd, state: absent}",
+    ],
+)
+def test_what_brings_no_unit_hides_no_conflict(write_project: Write, brought: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        load(write_project, "debian-12-level-1", f"{brought}\n  - service: {{name: rsync, enabled: true}}")
+    [problem] = caught.value.problems
+    assert "removes the package rsync" in problem.message
+
+
+def test_a_unit_that_the_base_recipe_can_have_brought_needs_no_package_of_its_name(write_project: Write) -> None:
+    files = {
+        "recipes/own.yaml": f"{HEAD.replace('web', 'own', 1)}software:\n  - command: [/opt/rsync/install.sh]\n",
+        "recipes/web.yaml": 'name: web\nversion: "1.0"\nbase: {recipe: own}\n'
+        "software:\n  - service: {name: rsync, enabled: true}\nhardening: {profiles: [debian-12-level-1]}\n",
+    }
+    project = recipe.load_project(write_project(files))
+    assert recipe.load(project, "web", recipe.environment(project)).name == "web"
 
 
 @pytest.mark.parametrize(
@@ -258,6 +359,41 @@ def test_a_unit_of_the_recipe_needs_no_package_of_its_name(write_project: Write)
 def test_the_contents_of_a_file_are_read_in_bounded_time(path: str, text: str) -> None:
     """A quadratic expression would take minutes for these."""
     assert "programs in /" not in demands.of_file(path, text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ClientAliveInterval 5m", "clientaliveinterval = 300"),
+        ("LoginGraceTime 1H30m", 'LoginGraceTime "5400"'),
+        ("LogLevel VERBOSE", "LogLevel verbose # more"),
+        ("PermitRootLogin without-password", "PermitRootLogin Prohibit-Password"),
+        ("AllowUsers  a   b", "AllowUsers a b"),
+    ],
+)
+def test_values_that_the_ssh_server_reads_as_the_same_are_one_claim(one: str, other: str) -> None:
+    path = "/etc/ssh/sshd_config"
+    assert demands.of_file(path, one) == demands.of_file(path, other) != {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ClientAliveInterval 5m", "ClientAliveInterval 5"),
+        ("Banner /etc/Issue", "Banner /etc/issue"),
+        ("MaxSessions 1m", "MaxSessions 60"),
+    ],
+)
+def test_other_values_of_the_ssh_server_are_other_claims(one: str, other: str) -> None:
+    path = "/etc/ssh/sshd_config"
+    assert demands.of_file(path, one) != demands.of_file(path, other)
+
+
+@pytest.mark.parametrize(
+    "text", ["exec /tmp/a", "true || /tmp/a>/dev/null 2>&1", "cd /; A=1 /tmp/a 'b c'", "date &>/x; /tmp/a"]
+)
+def test_the_programs_of_a_shell_command(text: str) -> None:
+    assert demands.shell_programs(text) == {"programs in /tmp": "started"}
 
 
 def test_an_agent_is_software_too(write_project: Write) -> None:
