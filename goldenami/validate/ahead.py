@@ -60,10 +60,11 @@ _SILENT_SECONDS = 3.0  # of the copy while it computes; then it hangs
 _POLL = 0.25
 # What testinfra's modules and the built-in suites ask first to find out what kind of host this is. They are asked while
 # the copy starts, which saves a turn for each.
+_BOOTED = "LC_ALL=C systemctl is-system-running"  # no test asks it in these words
+_UNCHANGED = ("command -v command", "uname -s", "uname -m")  # by the boot
 _FACTS = (
-    "command -v command",
-    "uname -s",
-    "uname -m",
+    _BOOTED,
+    *_UNCHANGED,
     "cat /etc/os-release",
     "test -d /run/systemd/system/",
     "realpath /bin/ps",
@@ -76,7 +77,6 @@ _FACTS = (
     "command -v cloud-init",
 )
 _FIRST_FACT = "uname -s"  # after which testinfra asks no more what kind of host this is
-_BOOTED = "systemctl is-system-running"
 
 
 class Backend(Protocol):
@@ -123,6 +123,7 @@ class Ahead:
         self._given: dict[str, ShellAnswer | None] = {}  # to its body
         self._replay: dict[str, ShellAnswer | None] | None = None  # the same, while the body runs again with them
         self._has_booted = self._has_facts = False
+        self._is_early = False  # the body of the current test got an answer that may be older than the end of the boot
         self._seconds = 0.0  # that the host needed for the answers of the current test
         self._most = MOST_BODIES
         self._fruitless = 0  # copies in a row
@@ -133,6 +134,7 @@ class Ahead:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: dict[str, tuple[ShellAnswer | None, float]] = {}
         self._outstanding: set[str] = set()
+        self._since_boot: set[str] = set()  # commands that were sent when the end of the boot was known
         self._gathered: dict[str, Gathering] = {}  # commands in place of others, without an answer yet
         self._unasked: set[str] = set()  # answers beyond what was asked for, which the copy does not have yet
         self._wanted: dict[int, Counter[str]] = {}
@@ -193,6 +195,7 @@ class Ahead:
         """Begin the body of the current test. Its fixtures are set up."""
         self._body = len(self._commands)
         self._given.clear()
+        self._is_early = False
 
     def begin_again(self) -> None:
         """Repeat the body of the current test."""
@@ -200,6 +203,7 @@ class Ahead:
         self._commands.clear()
         self._body = 0
         self._replay = None
+        self._is_early = False
         self._is_repeated = True
         self.forget()
         self._next_copy = min(self._next_copy, self._current + 1)  # the tests after it have no copy any more
@@ -217,20 +221,23 @@ class Ahead:
         """Return whether the host would answer the same if the body of the current test were repeated.
 
         The body read only packages, accounts, configuration and other things that do not change by themselves, on a
-        host whose boot has ended; or it asked nothing, since it looks at what a fixture has read. It did nothing else:
-        it promises that (mark ``reads``), or its rehearsal, in which the kernel watches it, was the same."""
+        host whose boot was known to have ended before it was asked; or it asked nothing, since it looks at what a
+        fixture has read. It did nothing else: it promises that (mark ``reads``), or its rehearsal, in which the kernel
+        watches it, was the same."""
         asked = self._commands[self._body :]
-        if self._has_effect or not all(map(is_settled, asked)):
+        if self._has_effect or not all(is_settled(text, is_declared=self._is_reading) for text in asked):
             return False
         try:
-            is_watched = (not asked or self._is_rehearsed()) if self._is_reading else not self._is_to_be_forgotten()
-            if is_watched and asked and not self._has_booted:
-                answer = self._ask(_BOOTED)
-                self._has_booted = answer is not None and answer.done.text in ("running", "degraded")
+            if self._is_reading:
+                is_watched = not asked or self._is_repeated or self._is_rehearsed()
+            else:
+                is_watched = not self._is_to_be_forgotten()
+            if asked and not self._has_booted:  # so that a repetition is asked after the end of the boot
+                self._ask(_BOOTED)
         except ConnectionLost:  # the next command of a test finds it, too
             self.close()
             return False
-        return is_watched and (self._has_booted or not asked)
+        return is_watched and (not asked or (self._has_booted and not self._is_early))
 
     def take_seconds(self) -> float:
         """Return the seconds that the host needed for the answers since the last call."""
@@ -282,6 +289,7 @@ class Ahead:
             return answer
         self._replay = None  # the body takes another course
         answer = self._given[text] = self._take(text)
+        self._is_early = self._is_early or not (text in self._since_boot or text in _UNCHANGED)
         self._has_facts = self._has_facts or text == _FIRST_FACT  # testinfra keeps them, so later copies have them
         return answer
 
@@ -382,7 +390,8 @@ class Ahead:
         self._start_anew()
 
     def close(self) -> None:
-        """End everything at once: the connection is about to be closed."""
+        """End everything at once: the connection is about to be closed. The host may boot before the next one."""
+        self._has_booted = False
         self._end_copy()
         self._close_shells()
         self._start_anew()
@@ -410,6 +419,7 @@ class Ahead:
         """Send commands. Their answers come as events."""
         shells = self._open_shells()
         self._outstanding.update(texts)
+        (self._since_boot.update if self._has_booted else self._since_boot.difference_update)(texts)
         inside = {text: self._backend.inside_sudo(text) for text in texts}
         shells.ask(
             [text for text in texts if inside[text] is None],
@@ -486,6 +496,8 @@ class Ahead:
 
     def _keep(self, text: str, answer: ShellAnswer | None, read_at: float) -> None:
         self._answers[text] = (answer, read_at)
+        if text == _BOOTED and answer is not None and answer.done.text in ("running", "degraded"):
+            self._has_booted = True
         self._only_until.pop(text, None)
 
     def _take_apart(self, gathering: Gathering, answer: ShellAnswer | None, read_at: float) -> None:
@@ -497,10 +509,12 @@ class Ahead:
                 self._keep(text, None, read_at)
             return
         seconds = answer.seconds / max(1, len(wanted))
+        is_since_boot = gathering.command in self._since_boot
         for text, output in gathering.split((answer.done.status, answer.done.stdout, answer.done.stderr)).items():
             if text in self._outstanding and text not in gathering.wanted:
                 continue  # it runs as it is
             self._outstanding.discard(text)
+            (self._since_boot.add if is_since_boot else self._since_boot.discard)(text)
             self._keep(text, ShellAnswer(Completed(*output), seconds), read_at)
             self._unasked.add(text)
         if missing := [text for text in wanted if text in self._outstanding]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 
 class Kind(enum.Enum):
@@ -59,10 +60,15 @@ def kind_of(command: str, *, is_declared: bool = False) -> Kind:
     return Kind.WAITS if _WAITING.search(command) else Kind.READS
 
 
-def is_settled(command: str) -> bool:
+def is_settled(command: str, *, is_declared: bool = False) -> bool:
     """Return whether a command only reads what does not change by itself after the boot: packages, accounts,
-    configuration, files outside of folders of running programs."""
-    return kind_of(command) is Kind.READS and all(_is_settled(words) for words in _simple_commands(command))
+    configuration, files of the system. Services may still start, and write where they are installed.
+
+    ``is_declared``: its test says that it only reads (mark ``reads``). Then files in ``/opt``, ``/srv``, ``/home``,
+    ``/root`` and ``/usr/local`` do not change either, apart from those of running programs (``x.pid``, ``logs/x``)."""
+    if kind_of(command) is not Kind.READS or "<" in command:  # the name of a file after it is not a word
+        return False
+    return all(_is_settled(words, is_declared) for words in _simple_commands(command))
 
 
 def is_of_the_moment(command: str) -> bool:
@@ -457,26 +463,122 @@ def _only_reads(words: list[str]) -> bool:
 
 # --- what does not change by itself -----------------------------------------------------------------------------------
 
+# Their operands are no files, or those of packages.
 _SETTLED_PROGRAMS = frozenset(
-    _words("true false test [ echo uname arch id groups getent stat ls readlink realpath namei dpkg-query rpm command")
-    + _words("which type grep egrep fgrep cat head tail cut tr wc sort uniq sed awk sha256sum sha512sum md5sum find")
-    + _words("cmp diff sshd visudo update-alternatives chage passwd crontab getcap getfacl")
+    _words("true false echo uname arch id groups dpkg-query rpm command which type tr sshd visudo update-alternatives")
+    + _words("chage passwd crontab")
 )
-_SETTLED_PLACES = ("/etc/", "/usr/", "/bin/", "/sbin/", "/lib", "/opt/", "/boot/", "/srv/", "/root/", "/home/")
+# Their operands are files: the program, and its short options that have a value in the next argument.
+_SETTLED_READERS = {
+    **dict.fromkeys(_words("cat readlink realpath namei wc sha256sum sha512sum md5sum cmp diff getcap getfacl"), ""),
+    **dict.fromkeys(_words("ls find test ["), ""),
+    **dict.fromkeys(_words("grep egrep fgrep"), "emABC"),
+    **dict.fromkeys(_words("head tail"), "nc"),
+    "stat": "c",
+    "cut": "bcdf",
+    "sort": "kt",
+    "uniq": "fsw",
+    "sed": "e",
+    "awk": "Fv",
+}
+_WITH_SCRIPT = frozenset(_words("grep egrep fgrep sed awk"))  # the first operand is no file, if no option -e is there
+_OF_THIS_FOLDER = frozenset(_words("ls find"))  # without an operand; so does grep -r
+_HARMLESS_OPTIONS = re.compile(
+    r"--(format|printf|showformat|queryformat|qf|lines|bytes|max-count|delimiter|fields|key|regexp|color|value)=[^/]*"
+)
+_UNKNOWN_FILES = ("--file", "--regexp", "--check", "--file-system")  # so with -f or -c of the same programs
+_SETTLED_PLACES = re.compile(r"/(etc|usr|bin|sbin|lib(32|64|x32)?|boot)(/.*)?")
+_DECLARED_PLACES = re.compile(r"/(opt|srv|root|home)(/.*)?")
+_LOCAL = re.compile(r"/usr(/local(/.*)?)?")  # administrators and programs write there
 _UNSETTLED_FILES = ("/etc/mtab", "/etc/resolv.conf")  # of mounts, and of the network
+# Of running programs: in a folder for that, or by the name.
+_OF_PROGRAMS = re.compile(
+    r"(?i)(.*/)?((\.?(logs?|run|tmp|temp|cache|locks?|pids?|socks?|\.))(/.*)?|[^/]*\.(pid|sock|log|lock|out)([.-]?\d[^/]*|\.gz)?)"
+)
 _DATABASES = ("passwd", "group", "shadow", "gshadow", "services", "protocols", "rpc")  # not those of names of hosts
 _OF_TIME = re.compile(r"-([acm](min|time)|newer.*|[ac]newer|used)")
+_FILE_CHECKS = frozenset(f"-{letter}" for letter in "abcdefghkLGOrsuwx")  # of test; -a and -o also join two others
+_UNSETTLED_CHECKS = frozenset(_words("-S -p -t -N -nt -ot"))  # sockets, pipes, terminals, times
 
 
-def _is_settled(words: list[str]) -> bool:
+def _is_settled(words: list[str], is_declared: bool) -> bool:
     program, arguments = _program(words[0]), words[1:]
     if program == "systemctl":
         return _first_of("is-enabled", "list-unit-files", "cat", "get-default")(arguments)
     if program == "getent":
         return arguments[:1] != [] and arguments[0] in _DATABASES
-    if program == "find" and any(_OF_TIME.fullmatch(a) for a in arguments):
+    if program in _SETTLED_READERS:
+        files = _files(program, arguments)
+    elif program in _SETTLED_PROGRAMS:
+        if program == "rpm" and any(re.fullmatch(r"-\w*[pV]\w*|--(package|verify)", a) for a in arguments):
+            return False  # a file of a package, or the present files of one
+        is_text = program in ("echo", "tr")
+        files = [] if is_text else [a for a in arguments if "/" in a or a.startswith(("~", "."))]
+    else:
         return False
-    if any(a in _UNSETTLED_FILES for a in arguments):
+    return files is not None and all(_is_settled_file(file, is_declared) for file in files)
+
+
+def _is_settled_file(path: str, is_declared: bool) -> bool:
+    if path in _UNSETTLED_FILES or _OF_PROGRAMS.fullmatch(path) or set("*?[{") & set(path):
         return False
-    paths = [a for a in arguments if a.startswith(("/", "~", "."))]
-    return program in _SETTLED_PROGRAMS and all(f"{path}/".startswith(_SETTLED_PLACES) for path in paths)
+    if _LOCAL.fullmatch(path) or _DECLARED_PLACES.fullmatch(path):
+        return is_declared
+    return _SETTLED_PLACES.fullmatch(path) is not None
+
+
+def _files(program: str, arguments: list[str]) -> list[str] | None:
+    """Return the files that a program reads. None if that is not known, or if it reads the folder where it runs."""
+    if program in ("test", "["):
+        return _tested_files(arguments)
+    if program == "find":
+        return _found_files(arguments)
+    operands: list[str] = []
+    has_script = program not in _WITH_SCRIPT
+    is_deep = program in _OF_THIS_FOLDER
+    at = 0
+    while at < len(arguments):
+        argument = arguments[at]
+        at += 1
+        if argument == "--":
+            operands += arguments[at:]
+            break
+        if argument.startswith("--"):
+            if argument.partition("=")[0] in _UNKNOWN_FILES or (
+                "=" in argument and not _HARMLESS_OPTIONS.fullmatch(argument)
+            ):
+                return None
+            has_script = has_script or argument.startswith("--regexp=")
+            is_deep = is_deep or "recursive" in argument
+        elif argument.startswith("-") and argument != "-":
+            name = next((letter for letter in argument[1:] if letter in _SETTLED_READERS[program]), "")
+            flags, _, value = argument[1:].partition(name) if name else (argument[1:], "", "")
+            unknown = "f" if program in _WITH_SCRIPT or program == "stat" else "c" if program.endswith("sum") else "/"
+            if "/" in flags or unknown in flags:
+                return None
+            has_script = has_script or name == "e"
+            is_deep = is_deep or (program in ("grep", "egrep", "fgrep") and bool({"r", "R"} & set(flags)))
+            at += bool(name) and not value
+        else:
+            operands.append(argument)
+    files = operands if has_script else operands[1:]
+    return None if is_deep and not files else [file for file in files if file != "-"]  # what another program writes
+
+
+def _tested_files(arguments: list[str]) -> list[str] | None:
+    if not _UNSETTLED_CHECKS.isdisjoint(arguments):
+        return None
+    pairs = list(pairwise(arguments))
+    files = [value for check, value in pairs if check in _FILE_CHECKS and value not in ("]", "!", "(", *_FILE_CHECKS)]
+    files += [value for pair in pairs if "-ef" in pair for value in pair if value != "-ef"]
+    return files + [a for a in arguments if a.startswith("/")]
+
+
+def _found_files(arguments: list[str]) -> list[str] | None:
+    while arguments and arguments[0] in ("-H", "-L", "-P"):
+        arguments = arguments[1:]
+    end = next((at for at, a in enumerate(arguments) if a.startswith(("-", "(", "!"))), len(arguments))
+    asked = arguments[end:]
+    if end == 0 or any(_OF_TIME.fullmatch(a) or _OF_PROGRAMS.fullmatch(a) or a == "-files0-from" for a in asked):
+        return None
+    return [*arguments[:end], *(a for a in asked if a.startswith("/"))]

@@ -188,9 +188,66 @@ def test_a_command_that_waits_is_told_apart() -> None:
         ("getent ahosts localhost", False),
         ("find /etc -name '*.conf'", True),
         ("find /etc -mmin -5", False),
+        ("find /etc -name '*.pid'", False),
+        ("find -name x", False),
         ("cat /etc/hostname", True),
         ("cat /etc/resolv.conf", False),
+        ("cat /etc/app/../../var/x", False),
+        ("cat /library/x", False),
+        ("cat /usr/lib/tmpfiles.d/x.conf", True),
+        ("test -f /lib/systemd/system/ssh.socket", True),
+        ("test -S /etc/app.sock", False),
+        ("test -p /etc/app", False),
+        ("test ! -e logs/app.log", False),
+        ("test a = b", True),
+        ("cat logs/app.log", False),
+        ("cat app.txt", False),
+        ("cat < /etc/passwd", False),
+        ("grep -qs -- root /etc/passwd", True),
+        ("grep -q /var/x /etc/fstab", True),
+        ("grep -q -e root passwd", False),
+        ("grep --file=/var/x root /etc/passwd", False),
+        ("grep -f/var/x /etc/passwd", False),
+        ("grep -r root", False),
+        ("grep - /var/x", False),
+        ("cat /usr/l*/x", False),
+        ("cat --opt=/var/x /etc/passwd", False),
+        ("stat -Lc %a /etc/shadow", True),
+        ("stat -c%c app.txt", False),
+        ("cat /etc/passwd | grep root | cut -d : -f 1", True),
+        ("head -n 5 /etc/passwd", True),
+        ("head -n 5 passwd", False),
+        ("ls -1 -q -- /etc", True),
+        ("ls", False),
+        ("rpm -q nginx", True),
+        ("rpm -V nginx", False),
+        ("sha256sum /etc/passwd", True),
+        ("sha256sum -c /etc/sums", False),
+        ("stat -f -c %a /etc", False),
     ],
 )
 def test_what_does_not_change_by_itself(command: str, settled: bool) -> None:
     assert is_settled(command) is settled
+
+
+@pytest.mark.parametrize(
+    ("command", "declared"),
+    [
+        ("cat /opt/app/version", True),
+        ("test -x /usr/local/bin/app", True),
+        ("test -d /home/app/.ssh", True),
+        ("find /usr -name x", True),
+        ("test -e /opt/tomcat/logs/catalina.out", False),
+        ("grep -q started /opt/app/app.log", False),
+        ("test -S /srv/app/app.sock", False),
+        ("cat /usr/local/app/run/app.pid", False),
+        ("test -e /home/app/app.pid", False),
+        ("cat app/version", False),
+        ("test -e /var/lib/x", False),
+    ],
+)
+def test_where_programs_are_installed_only_a_test_that_promises_to_read_is_definite(
+    command: str, declared: bool
+) -> None:
+    assert not is_settled(command)
+    assert is_settled(command, is_declared=True) is declared
