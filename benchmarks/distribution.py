@@ -53,7 +53,7 @@ PER_TARGET, FIXED = 12, 60  # calls of a build, at most
 # Calls that a target takes at least, by stage. One that owns an image is in a place of its own, so none is for several.
 OWNED = {
     "plan": 4,  # free names of images, and of parameters; the key; whether it may be used
-    "copy": 3,  # CopyImage, its end, the deprecation
+    "copy": 4,  # CopyImage, its progress, its end, the deprecation
     "verify": 4,  # the image, its snapshot, and who may use each
     "publish": 9,  # 1 + 3 parameters, 2 reads of them, 2 expiry tags, fast restores of former releases
 }
@@ -64,7 +64,6 @@ SHARED = {
     "publish": 7,  # 1 + 3 parameters, 2 reads of them, 1 expiry tag
 }
 ACCOUNT = 4  # its role, and three simulations of its policies
-REGION = 1  # the progress of the first copy: those into the same region are looked at when it says that they are ready
 LENDER = 3  # for each image that is shared: who may launch it, who may read its snapshot, the grants on its key
 CHANNEL = 1  # for each target, if the channel exists: whether its parameters are ours
 BUILD = 51  # of any build: its facts, the builder, the candidate, the tests, the clean-up
@@ -139,8 +138,8 @@ class Grid:
         """The calls that all this takes at least."""
         shares = self.regions * self.shares
         owned = sum(OWNED.values()) * self.owned + sum(SHARED.values()) * shares
-        of_regions = (REGION + (LENDER if shares else 0)) * self.regions
-        return owned + ACCOUNT * (self.copies + self.shares) + of_regions + BUILD
+        lenders = (LENDER if shares else 0) * self.regions
+        return owned + ACCOUNT * (self.copies + self.shares) + lenders + BUILD
 
     @property
     def most_calls(self) -> int:

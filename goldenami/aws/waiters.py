@@ -90,11 +90,10 @@ class Ahead:
 
     A progress gives the time that is left, if it has moved since the last look. Before the first one, the duration of
     the last wait of this kind counts, if there was one in this process: half of it, if there is a progress to learn
-    from then, and nine tenths of it otherwise, or if none is told then. A progress leads to no pause longer than four
-    times the wait so far,
-    and the last wait to none longer than a minute: this one may be of a smaller resource. Neither leads to more looks
-    than the usual intervals. While a resource is missing, the usual intervals count: whether it stays missing is known
-    only after several looks.
+    from then, and nine tenths of it otherwise, or if none is told then. A progress, and the forecast of another wait,
+    lead to no pause longer than four times the wait so far, and the last wait to none longer than a minute: this one
+    may be of a smaller resource. None of them leads to more looks than the usual intervals. While a resource is
+    missing, the usual intervals count: whether it stays missing is known only after several looks.
     """
 
     def __init__(self, expected: float | None, *, has_progress: bool) -> None:
@@ -125,7 +124,8 @@ class Ahead:
         self._percent = percent
 
     def expect(self, seconds: float) -> None:
-        """Take a forecast: the resource is probably ready after so many seconds of the wait."""
+        """Take a forecast: the resource is probably ready after so many seconds of the wait. It counts while the own
+        progress says nothing."""
         self._forecast = seconds * _LATER
         self._step = min(0.05 * seconds, STANDARD.longest)
 
@@ -154,7 +154,7 @@ class Ahead:
             left = ready - elapsed
             return max(min(left * _LATER, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
         if self._forecast > elapsed:
-            return max(min(self._forecast - elapsed, _NEVER_LONGER), usual)
+            return max(min(self._forecast - elapsed, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
         if self._without is not None and self._until <= elapsed and self._percent is None:
             expected, self._without = self._without, None
             self._expect_no_progress(expected)
@@ -174,7 +174,8 @@ Percentages = Callable[[Collection[str], Sequence[Item]], Mapping[str, float]]
 @dataclass(slots=True)
 class Forecast:
     """What the first of several waits has learnt for the others, whose resources were created with its own and take
-    about as long. ``begun``: whether there is a first one. ``seconds``: how long its wait takes in all."""
+    about as long. ``begun``: whether there is a first one. ``seconds``: how long its wait takes in all, by its last
+    look."""
 
     begun: bool = False
     seconds: float | None = None
@@ -185,8 +186,9 @@ class Watch:
 
     ``seen``: the last observation of each id, in the order of ``ids``. ``pause``: the seconds until the next look.
     The parameters are those of :func:`watch`. ``is_new``: the resources were created just now, so that the first look
-    is after a pause. ``forecast``: of the waits for similar resources that began together. The first one reads the
-    progress, and the others look when it says that theirs are ready.
+    is after a pause. ``forecast``: of the waits for similar resources that began together. While the progress of one
+    says nothing, it looks when the first one's says that theirs are ready. Each reads its own before: a resource that
+    fails soon is seen.
     """
 
     def __init__(
@@ -222,6 +224,7 @@ class Watch:
         self._progress_only = _PROGRESS_ONLY if is_new else 0  # looks that may read the progress alone
         self.pause = 0.0
         self._forecast = forecast if is_new else None
+        self._is_first = self._forecast is not None and not self._forecast.begun
         if is_new and ids:
             self._set_pause(0.0)
             if forecast is not None and forecast.begun:
@@ -247,7 +250,7 @@ class Watch:
         if percentages and all(value >= 100.0 for value in percentages.values()):
             self._percent = None  # it will tell nothing more
         self._missing = {id: self._missing.get(id, elapsed) for id in open_ids if id not in found}
-        self._ahead.seen(elapsed, percentages.values(), missing=bool(self._missing))
+        self._learn(elapsed, percentages.values(), missing=bool(self._missing))
         for id in open_ids:
             was_visible = bool(self.seen[id].item)
             patience = self._visible if was_visible else self._new[id]
@@ -268,21 +271,26 @@ class Watch:
         in progress: one that failed is not. This takes the place of a few describes at most."""
         if not self._progress_only or self._percent is None:
             return False
-        if self._forecast is not None and self._forecast.seconds is not None and self._forecast.seconds > elapsed:
-            self._progress_only = 0
-            self._ahead.expect(self._forecast.seconds)
-            return True
         percentages = self._percent(ids, ())
         if not all(percentages.get(id, 100.0) < 100.0 for id in ids):
             self._progress_only = 0
             return False
-        self._ahead.seen(elapsed, percentages.values())
+        self._learn(elapsed, percentages.values())
         self._progress_only = 0 if self._ahead.knows else self._progress_only - 1
-        if self._forecast is not None and self._forecast.seconds is None:
-            self._forecast.seconds = self._ahead.ready_at(elapsed)
         for id in ids:
             self._note(replace(self.seen[id], percent=percentages[id]))
         return True
+
+    def _learn(self, elapsed: float, percents: Iterable[float], *, missing: bool = False) -> None:
+        """Take the progress of the resources that are not ready. The first wait learns for the others too."""
+        self._ahead.seen(elapsed, percents, missing=missing)
+        forecast = self._forecast
+        if forecast is None:
+            return
+        if self._is_first:
+            forecast.seconds = self._ahead.ready_at(elapsed) or forecast.seconds
+        elif forecast.seconds is not None and forecast.seconds > elapsed:
+            self._ahead.expect(forecast.seconds)
 
     def _note(self, seen: Observation) -> None:
         last = self.seen[seen.id]

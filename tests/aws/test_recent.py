@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -452,3 +452,56 @@ def test_nothing_is_said_of_what_is_long_ago(late: LateWorld, monkeypatch: pytes
     monkeypatch.setattr("goldenami.aws.ledger.utc_now", lambda: later)
     assert late.elapsed(lambda: late.ledger.resolve(intent)) < 2
     assert late.events == []
+
+
+# --- waits beside another one -----------------------------------------------------------------------------------------
+
+
+def test_a_copy_that_fails_soon_is_seen_soon_beside_a_long_one(late: LateWorld) -> None:
+    source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region, "Encrypted": True}
+    ec2, forecast = late.raw("ec2"), waiters.Forecast()
+    watch = partial(
+        images.watch_copies, late.ledger, HOME_PLACE, on_progress=lambda _: None, is_new=True, forecast=forecast
+    )
+    late.paper.set(pending={"copy": 3600})
+    first = watch([ec2.copy_image(**source, Name="first", KmsKeyId="alias/golden-ami")["ImageId"]])
+    while forecast.seconds is None:
+        late.clock.sleep(first.pause)
+        assert not first.look()
+    late.paper.set(pending={"copy": 5})
+    missing = f"arn:aws:kms:{HOME_PLACE.region}:{HOME_PLACE.account}:key/00000000-0000-4000-8000-000000000000"
+    id = ec2.copy_image(**source, Name="second", KmsKeyId=missing)["ImageId"]
+    began, second = late.clock.now(), watch([id])
+    late.clock.sleep(second.pause)
+    while not second.look():
+        late.clock.sleep(second.pause)
+    assert second.seen[id].readiness == "failed"
+    assert late.clock.now() - began < 120.0
+
+
+def test_a_forecast_is_corrected_at_each_look_of_the_first_wait(late: LateWorld) -> None:
+    source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region}
+    late.paper.set(pending={"copy": 36_000})
+    ids = [late.raw("ec2").copy_image(**source, Name=name)["ImageId"] for name in ("first", "second")]
+    percent, forecast = 50.0, waiters.Forecast()
+
+    def told(asked: Collection[str], _: object) -> dict[str, float]:
+        return dict.fromkeys(asked, percent)
+
+    first, second = (
+        waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told, is_new=True, forecast=forecast)
+        for id in ids
+    )
+    late.clock.sleep(100.0)
+    assert not first.look()
+    hasty = forecast.seconds
+    assert hasty is not None
+    late.clock.sleep(1000.0)
+    percent = 52.0
+    assert not first.look()
+    assert forecast.seconds is not None
+    assert forecast.seconds > 2 * hasty
+    corrected = forecast.seconds
+    percent = 90.0
+    assert not second.look()
+    assert forecast.seconds == corrected, "the others learn from it"

@@ -322,6 +322,7 @@ def test_a_long_last_wait_delays_no_short_one(tells: bool) -> None:
 def test_a_forecast_counts_until_the_own_progress_is_known() -> None:
     ahead = waiters.Ahead(None, has_progress=True)
     ahead.expect(240.0)
+    assert ahead.pause(10.0) == 40.0, "no longer than four times the wait so far"
     assert ahead.pause(60.0) == pytest.approx(182.4)
     ahead.seen(242.4, [50.0])
     assert ahead.pause(242.4) == pytest.approx(242.4 * 1.01)
