@@ -305,6 +305,8 @@ def test_what_is_found_alive_is_deleted_whatever_the_journal_says(world: World) 
 def test_what_does_not_exist_any_more_is_not_counted(world: World) -> None:
     group, instance = launch(world.ledger)
     world.raw("ec2").terminate_instances(InstanceIds=[instance])
+    # Until then the group is in use.
+    assert waiters.watch(world.cloud, HOME_PLACE, waiters.TERMINATED, [instance])[instance].ok
     world.raw("ec2").delete_security_group(GroupId=group)
     done = clean(world)
     assert done.complete, done.left
