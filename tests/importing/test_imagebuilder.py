@@ -18,6 +18,25 @@ from goldenami.recipe.scaffold import scaffold
 DOCUMENT = Path(__file__).parent / "templates/component.yaml"
 
 
+COMPONENT = """
+name: Users
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Run
+        action: ExecuteBash
+        inputs:
+          commands: """
+
+
+def bash_component(directory: Path, *commands: str) -> Path:
+    """A component with one step, in line 7, that runs commands in Bash."""
+    path = directory / "component.yaml"
+    path.write_text(COMPONENT + json.dumps(commands))  # JSON is YAML
+    return path
+
+
 def test_a_component_becomes_an_agent() -> None:
     draft = draft_agent(DOCUMENT, ["debian"])
     agent = draft.recipe
@@ -80,23 +99,7 @@ def test_the_agent_validates(
 def test_a_script_that_asks_for_a_reboot_runs_again_after_it(tmp_path: Path) -> None:
     """ "If you execute a reboot and return exit code 194 [...], the build will resume at the same action module step"
     (action modules, EC2 Image Builder user guide)."""
-    path = tmp_path / "kernel.yaml"
-    path.write_text(
-        """
-name: Kernel
-schemaVersion: 1.0
-phases:
-  - name: build
-    steps:
-      - name: Update
-        action: ExecuteBash
-        inputs:
-          commands:
-            - dnf -y update
-            - if needs-restarting -r; then exit 0; fi
-            - exit 194
-"""
-    )
+    path = bash_component(tmp_path, "dnf -y update", "if needs-restarting -r; then exit 0; fi", "exit 194")
     draft = draft_agent(path, ["rocky"])
     before, reboot, after = draft.recipe["operations"]["rocky"]
     assert (before["script"]["statuses"], before["script"]["reboots"]) == ([0, 194], True)
@@ -111,22 +114,8 @@ def test_only_a_script_that_asked_for_a_reboot_runs_again(tmp_path: Path, asks: 
     done, old = tmp_path / "done", tmp_path / "old"
     if asks:
         old.touch()
-    path = tmp_path / "users.yaml"
-    path.write_text(
-        f"""
-name: Users
-schemaVersion: 1.0
-phases:
-  - name: build
-    steps:
-      - name: Add
-        action: ExecuteBash
-        inputs:
-          commands:
-            - set -e
-            - if test -e {old}; then rm {old}; exit 194; fi
-            - echo useradd app >>{done}
-"""
+    path = bash_component(
+        tmp_path, "set -e", f"if test -e {old}; then rm {old}; exit 194; fi", f"echo useradd app >>{done}"
     )
     first, reboot, second = draft_agent(path, ["debian"]).recipe["operations"]["debian"]
     assert reboot["reboot"] == "if-needed"
@@ -147,22 +136,7 @@ phases:
 
 
 def test_a_comment_asks_for_no_reboot(tmp_path: Path) -> None:
-    path = tmp_path / "comment.yaml"
-    path.write_text(
-        """
-name: Comment
-schemaVersion: 1.0
-phases:
-  - name: build
-    steps:
-      - name: Add
-        action: ExecuteBash
-        inputs:
-          commands:
-            - "# no exit 194 here: the kernel stays"
-            - useradd app
-"""
-    )
+    path = bash_component(tmp_path, "# no exit 194 here: the kernel stays", "useradd app")
     draft = draft_agent(path, ["debian"])
     (only,) = draft.recipe["operations"]["debian"]
     assert only["script"]["content"].endswith("\nuseradd app\n")
