@@ -618,7 +618,7 @@ def describe(plan: BuildPlan, *, decided: bool = False) -> list[str]:
     width = max((len(target.label) for target in plan.targets), default=0)
     for target in plan.targets:
         what = modes.get_mode(target).plan(target, facts.kms_keys.get(target.label, ""))
-        if modes.is_captured(target, plan.environment):
+        if plan.environment.encryption == "launch" and modes.is_home(target, plan.environment.home_place):
             what = f"image of the builder, encrypted under {facts.kms_keys.get(target.label, '')}"
         if target.label in facts.unavailable:
             what = f"unavailable: {facts.unavailable[target.label]}"

@@ -352,13 +352,11 @@ class Distribution:
 
         def progress(seen: Observation) -> None:
             architecture = copies.started[seen.id]
-            available = self._available[target.label, architecture]
             if seen.readiness == "pending":
                 self._tell(target, architecture, "copying", percent=seen.percent, image_id=seen.id)
-            elif seen.readiness == "ready" and not available.done():
-                self._tell(target, architecture, "available", percent=100.0, image_id=seen.id)
-                # Set now, before the other images of the target are available, so that gate 2 can start.
-                available.set_result(seen.id)
+            elif seen.readiness == "ready":
+                # Now, before the other images of the target are available, so that gate 2 can start.
+                self._make_available(target, architecture, seen.id)
 
         with self._mutex:
             forecast = self._forecasts.setdefault(target.region, Forecast())
@@ -451,6 +449,10 @@ class Distribution:
         """Start the copy of an architecture, and return the image's id. Raises _Full if there is no room in the
         place."""
         target, crowds = copies.target, self._ledger.cloud.crowds
+        if self._order.is_captured(target):
+            captured, copies.is_new = self._candidates[architecture], False
+            self._make_available(target, architecture, captured)
+            return captured
         key = f"copy/{architecture}/{target.label}"
 
         def refused(error: GoldenAmiError) -> None:
@@ -464,13 +466,6 @@ class Distribution:
             raise error  # the ledger would wait as long again, in one of the few threads
 
         image_id = self._kept_copy(key, self._candidates[architecture])
-        if self._order.is_captured(target):
-            image_id, copies.is_new = self._candidates[architecture], False
-            available = self._available[target.label, architecture]
-            if not available.done():
-                self._tell(target, architecture, "available", percent=100.0, image_id=image_id)
-                available.set_result(image_id)
-            return image_id
         if image_id is not None:
             copies.is_new = False
             crowds.begin(target.place, is_there=True)
@@ -506,6 +501,13 @@ class Distribution:
             copies.full_since = None
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
+
+    def _make_available(self, target: Target, architecture: Architecture, image_id: str) -> None:
+        """Give an image to all who wait for it. A second call does nothing."""
+        available = self._available[target.label, architecture]
+        if not available.done():
+            self._tell(target, architecture, "available", percent=100.0, image_id=image_id)
+            available.set_result(image_id)
 
     def _kept_copy(self, key: str, candidate: str) -> str | None:
         """Return the copy of a candidate that an earlier run made, or None. A copy of another candidate, which was

@@ -62,7 +62,7 @@ class ReleaseOrder:
 
     def is_captured(self, target: Target) -> bool:
         """Return whether the candidates are the images of a target."""
-        return self.captured and target.place == self.home and modes.get_mode(target).owns_image
+        return self.captured and modes.is_home(target, self.home)
 
     def source(self, target: Target) -> Target | None:
         """Return the target whose image this target uses or copies; None if it copies the candidate.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
 from goldenami.errors import ManifestError, UsageError
-from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Target
+from goldenami.model import Architecture, ImageManifest, ManifestImage, Place, Target
 from goldenami.same import for_the_same
 
 if TYPE_CHECKING:
@@ -101,11 +101,10 @@ class Mode(ABC):
         """Bring the images of all architectures to the target. Raises what failed."""
 
 
-def is_captured(target: Target, environment: Environment) -> bool:
-    """Whether the image of a target is the builder's own image, and no copy of it: that of the home region, if the
-    environment encrypts at launch."""
-    at_home = target.place == environment.home_place and get_mode(target).owns_image
-    return environment.encryption == "launch" and at_home
+def is_home(target: Target, home: Place) -> bool:
+    """Whether a target owns the image of the home account and region. With encryption at launch, that is the image of
+    the builder, and no copy of it."""
+    return target.place == home and get_mode(target).owns_image
 
 
 def home_label(region: str) -> str:
