@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import re
 import resource
 import tempfile
 import threading
@@ -150,7 +151,9 @@ class Grid:
 class Figures:
     """What a build took. ``calls``: (stage, service:Action) -> number. ``refused``: service:Action and code -> number.
     ``cpu``: stage -> processor seconds of this process. ``cloud``: those of them that the cloud took. ``seconds``:
-    virtual ones. ``memory``: the largest, in MiB."""
+    virtual ones. ``memory``: the largest, in MiB. ``threads``: the most at any call, which a slow machine has more of:
+    ``pools``: those by their names without numbers. ``widest``: such a name -> how many have had numbers so far, in one
+    pool."""
 
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -158,6 +161,8 @@ class Figures:
     cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     cloud: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     threads: int = 0
+    pools: Counter[str] = field(default_factory=Counter)
+    widest: Counter[str] = field(default_factory=Counter)
     clients: int = 0
     kinds: int = 0  # of clients, each with methods of its own
     memory: int = 0
@@ -169,6 +174,17 @@ class Figures:
     @property
     def count(self) -> int:
         return sum(self.calls.values())
+
+    def count_threads(self, names: Sequence[str]) -> None:
+        """Take the names of the threads that there are at a moment."""
+        self.threads = max(self.threads, len(names))
+        counted: Counter[str] = Counter()
+        for name in names:
+            part = re.fullmatch(r"(.*?)[ _-](\d+).*", name)
+            pool, number = (part[1], int(part[2]) + 1) if part else (name, 1)
+            counted[pool] += 1
+            self.widest[pool] = max(self.widest[pool], number)
+        self.pools |= counted
 
     def own_cpu(self, stage: str) -> float:
         """Return the processor seconds of a stage without those of the cloud."""
@@ -239,7 +255,7 @@ class Meter:
             figures = self.figures
             figures.cloud[self._stage] += took
             figures.calls["copy" if copying else self._stage, f"{call.service}:{call.action}"] += 1
-            figures.threads = max(figures.threads, threading.active_count())
+            figures.count_threads([thread.name for thread in threading.enumerate()])
             if code != "ok":
                 figures.refused[f"{call.service}:{call.action} {code}"] += 1
         return answer

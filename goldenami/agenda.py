@@ -22,7 +22,7 @@ from typing import Final
 from goldenami.each import AT_ONCE
 from goldenami.polling import Clock, Sleep
 
-_SLEEPERS: Final = 8  # threads that sleep at the same time, at most
+SLEEPERS: Final = 8  # threads that sleep at the same time, at most
 _SOONER: Final = 0.02  # seconds: a function that is due so little earlier waits for the thread that sleeps already
 
 
@@ -90,7 +90,7 @@ class Agenda:
         """Return whether a thread sleeps that wakes in time for this, or no further thread may sleep."""
         if due <= now:
             return False
-        return len(self._asleep) >= _SLEEPERS or any(wakes <= due + _SOONER for wakes in self._asleep)
+        return len(self._asleep) >= SLEEPERS or any(wakes <= due + _SOONER for wakes in self._asleep)
 
     def _work(self) -> None:
         with self._changed:

@@ -4,7 +4,10 @@ So work takes no time, however busy the machine is: the seconds between two even
 limits. ``Clock`` of ``builds`` moves for each sleeper, and is for few threads.
 
 Whether a thread works, the kernel says (the state R or D in /proc). One that waits for a lock or another thread does
-not work, and the one that it waits for either does, or sleeps by this clock.
+not work, and the one that it waits for either does, or sleeps by this clock. The threads are read one after the other,
+and one that was read already may begin meanwhile, because another one ended its work. So nobody works if two looks in
+a row find all threads asleep, and none has run between them: the kernel counts how often each went to sleep. A thread
+that waits for a processor, or for Python's lock that the clock had, has run or is about to run at the second look.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from tests.worlds.builds import Clock
 
 _THREADS = Path("/proc/self/task")
 _PAUSE = 0.001  # seconds between two looks
-_LOOKS = 2  # in a row at which nobody works
 _IDLE = 0.00005  # seconds of processor time of other threads between two looks
 _TOGETHER = 0.5  # seconds: who waits for moments that are so close together is woken at the last of them
 
@@ -62,16 +64,15 @@ class EventClock(Clock):
 
     def drive(self, end: threading.Event) -> None:
         """Move the time until the end."""
-        idle, before = 0, _used_by_others()
+        before, asleep = _used_by_others(), None  # as the last look found them
         while not end.is_set():
             self.used = time.thread_time()
             time.sleep(_PAUSE)
             used = _used_by_others()
-            idle = idle + 1 if used - before < _IDLE else 0
-            before = used
-            # A thread that works may get no processor, on a busy machine: that is the kernel's to say.
-            if idle >= _LOOKS and self._due and not self._somebody_works():
-                idle = 0
+            may_be_idle, before = used - before < _IDLE and bool(self._due), used
+            last, asleep = asleep, self._asleep() if may_be_idle else None
+            if asleep is not None and asleep == last:
+                asleep = None
                 self._move()
 
     def _move(self) -> None:
@@ -83,25 +84,31 @@ class EventClock(Clock):
                 self._sleeping.pop(thread, None)
                 wake.set()
 
-    def _somebody_works(self) -> bool:
+    def _asleep(self) -> dict[str, bytes] | None:
+        """Return how often each thread went to sleep that does not sleep by this clock; None if one of them works."""
         if self.busy():
-            return True
+            return None
         own = threading.get_native_id()
+        found: dict[str, bytes] = {}
         for name in os.listdir(_THREADS):  # noqa: PTH208  names are all that is needed, often
-            if int(name) != own and int(name) not in self._sleeping and _works(name):
-                return True
-        return False
+            if int(name) == own or int(name) in self._sleeping:
+                continue
+            try:
+                text = (_THREADS / name / "status").read_bytes()
+            except OSError:  # it has ended, and may have woken another one
+                return None
+            if _field(text, b"State")[:1] in b"RD":
+                return None
+            found[name] = _field(text, b"voluntary_ctxt_switches")
+        return None if self.busy() else found
 
 
 def _used_by_others() -> float:
     return time.process_time() - time.thread_time()
 
 
-def _works(thread: str) -> bool:
-    try:
-        return (_THREADS / thread / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "RD"
-    except OSError:  # it has ended
-        return False
+def _field(status: bytes, name: bytes) -> bytes:
+    return status.partition(b"\n" + name + b":\t")[2].partition(b"\n")[0]
 
 
 @contextmanager
