@@ -173,11 +173,8 @@ $(ANSIBLE_VENV)/.done: Makefile
 	@touch $@
 
 .PHONY: bench
-bench: setup-test ## Measure the sandbox, a whole build, the small commands and the site, and print the results
+bench: setup-test ## Measure everything, and print the figures beside their goals and the last run (ARGS='--only many')
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
-	$(BIN)/python -m benchmarks.catalog
-	$(BIN)/python -m benchmarks.site
-	$(SUDO) $(BIN)/python -m benchmarks.packer
 
 .PHONY: bench-packer
 bench-packer: setup-test ## Compare a whole build with Packer's, and with what its longest chain of waits takes

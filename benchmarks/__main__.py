@@ -1,6 +1,8 @@
-"""Measure the sandbox and a whole build, in a sandbox of their own: `python -m benchmarks [--runs N]`.
+"""Measure everything: `make bench`, or `python -m benchmarks [--only PART]… [--without PART]… [--json FILE]`.
 
-Figures stand beside their goals. Needs root.
+Each part is a program of its own and prints its details. At the end, the figures of all parts stand beside their goals
+and beside the last run, as a table and as JSON; all runs are kept in the history. A part that fails does not stop the
+others. The parts with instances need root.
 """
 
 from __future__ import annotations
@@ -8,96 +10,77 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import statistics
+import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from goldenami_sandbox import control
+from benchmarks import figures
 
-from benchmarks.host import launched
-
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = [sys.executable, "-m", "goldenami.cli.main"]
+ROOT: Final = Path(__file__).resolve().parent.parent
+PARTS: Final[Mapping[str, list[str]]] = {
+    "commands": ["benchmarks.catalog"],
+    "many": ["benchmarks.many"],
+    "site": ["benchmarks.site"],
+    "calls": ["benchmarks.distribution"],
+    "scale": ["benchmarks.distribution", "--scale", "10,100,1000,6000"],
+    "sandbox": ["benchmarks.sandbox"],
+    "packer": ["benchmarks.packer"],
+    "validation": ["benchmarks.validation"],
+    "provisioning": ["benchmarks.provisioning"],  # the other tools only where they are installed: make bench-provision
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="launches to measure (default 5)")
-    runs = parser.parse_args().runs
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", action="append", choices=PARTS, default=[], help="measure this part; can be repeated")
+    parser.add_argument("--without", action="append", choices=PARTS, default=[], help="leave out this part")
+    parser.add_argument(
+        "--json", type=Path, default=ROOT / "build/bench/last.json", help="write the figures to this file"
+    )
+    parser.add_argument(
+        "--history", type=Path, default=ROOT / "build/bench/history.jsonl", help="add them to this file, one run a line"
+    )
+    given = parser.parse_args()
+    chosen = [name for name in given.only or PARTS if name not in given.without]
+    past = figures.history(given.history)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    parts = {}
     with tempfile.TemporaryDirectory(prefix="goldenami-bench-") as folder:
-        home = Path(folder)
-        control.up("bench", home=home, die_with_parent=True)  # the base is in the cache from here on
-        control.down("bench", home=home)
-        figure(
-            "sandbox up, base cached", [timed(lambda: control.up("bench", home=home, die_with_parent=True))], "< 5 s"
-        )
-        try:
-            info = control.require("bench", home=home)
-            figure("launch to SSH login", [launch(info) for _ in range(runs)], "< 2.5 s")
-            build(info, home)
-        finally:
-            control.down("bench", home=home)
-    for arguments in ([], ["--scale", "10,100,1000,6000"]):
-        print(flush=True)
-        subprocess.run([sys.executable, "-m", "benchmarks.distribution", *arguments], cwd=ROOT, check=True)
-    return 0
+        noted = Path(folder) / "figures"
+        for name in chosen:
+            print(f"\n--- {name} ---", flush=True)
+            began = time.monotonic()
+            done = subprocess.run(
+                [sys.executable, "-m", *PARTS[name]], cwd=ROOT, env=figures.variables(noted), check=False
+            )
+            parts[name] = {"seconds": round(time.monotonic() - began, 1), "exit_status": done.returncode}
+        found = figures.noted(noted, past)
+    print(f"\n{figures.table(found)}")
+    for name, part in parts.items():
+        failed = f", exit status {part['exit_status']}" if part["exit_status"] else ""
+        print(f"part {name}: {part['seconds']:.0f} s{failed}")
+    machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    document = json.dumps(figures.to_json(found, parts, at=at, commit=commit(), machine=machine))
+    for path, mode in (given.json, "w"), (given.history, "a"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(document + "\n")
+    print(f"The figures are in {given.json}, and those of all runs in {given.history}")
+    return int(any(part["exit_status"] for part in parts.values()))
 
 
-def timed(work: Callable[[], object]) -> float:
-    started = time.monotonic()
-    work()
-    return time.monotonic() - started
-
-
-def figure(name: str, seconds: list[float], goal: str = "") -> None:
-    """One line: the median, and the range where there are several."""
-    spread = f"  ({min(seconds):.2f} to {max(seconds):.2f}, {len(seconds)} runs)" if len(seconds) > 1 else ""
-    print(f"{name:<44} {statistics.median(seconds):7.2f} s{spread}  {goal}", flush=True)
-
-
-def launch(info: control.SandboxInfo) -> float:
-    """Seconds from RunInstances to the answer of a command over SSH."""
-    started = time.monotonic()
-    with launched(info):
-        return time.monotonic() - started
-
-
-def build(info: control.SandboxInfo, home: Path) -> None:
-    """A whole build of debian-12-web over a released base, and the same again with nothing changed."""
-    with project(home) as folder:
-        variables = {**os.environ, **info.variables()}
-
-        def run(recipe: str) -> list[dict[str, object]]:
-            events = folder / f"{recipe}-{time.monotonic_ns()}.jsonl"
-            command = [*PROGRAM, "build", recipe, "--json", "--events", str(events)]
-            subprocess.run(command, cwd=folder, env=variables, check=True, stdout=subprocess.DEVNULL)
-            return [json.loads(line) for line in events.read_text().splitlines()]
-
-        figure("build debian-12-base", [timed(lambda: run("debian-12-base"))])
-        told: list[dict[str, object]] = []
-        figure("build debian-12-web, base released", [timed(lambda: told.extend(run("debian-12-web")))], "< 60 s")
-        for event in told:
-            fields = event.get("fields", event)
-            if event.get("kind") == "stage.finished" and isinstance(fields, dict):
-                print(f"    {fields['stage']:<40} {fields['seconds']:7.2f} s")
-        figure("build debian-12-web, nothing changed", [timed(lambda: run("debian-12-web"))])
-
-
-@contextmanager
-def project(home: Path) -> Iterator[Path]:
-    """A copy of the project's recipes, with a catalog of its own."""
-    folder = home / "project"
-    folder.mkdir()
-    shutil.copy(ROOT / "goldenami.yaml", folder)
-    shutil.copytree(ROOT / "recipes", folder / "recipes")
-    yield folder
-    shutil.rmtree(folder)
+def commit() -> str:
+    """Return the commit that is measured, or nothing outside of a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

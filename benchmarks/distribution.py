@@ -43,6 +43,7 @@ from goldenami_sandbox.seed import KEY_ALIAS, key_policy
 from goldenami_sandbox.settings import EC2_THROTTLE
 
 from benchmarks.apart import Apart
+from benchmarks.figures import note
 from goldenami import pipeline, recipe
 from goldenami.aws.errors import THROTTLE_CODES
 from goldenami.events import Event
@@ -383,6 +384,13 @@ def scale(numbers: Sequence[int], *, as_json: bool) -> None:
             print(json.dumps(figures.to_json(grid)), flush=True)
             continue
         verify, publish = (1000 * figures.own_cpu(stage) / grid.targets for stage in ("verify", "publish"))
+        note(f"{grid.targets} targets, calls a target", figures.count / grid.targets, "")
+        note(f"{grid.targets} targets, throttled calls", 100 * figures.throttled / figures.count, "%", most=1)
+        note(f"{grid.targets} targets, virtual time to the bound", figures.seconds / grid.bound, "", most=1.05)
+        note(f"{grid.targets} targets, threads", figures.threads, "", most=100)
+        note(f"{grid.targets} targets, memory", figures.memory, "MiB", most=400)
+        note(f"{grid.targets} targets, verify", verify, "ms/target", most=5)
+        note(f"{grid.targets} targets, publish", publish, "ms/target", most=5)
         print(
             f"{grid.targets:7} {figures.count:7} {figures.count / grid.targets:9.1f} {grid.needed_calls:7} "
             f"{figures.throttled:10} {figures.seconds:10.0f} {figures.seconds / grid.bound:13.2f} {figures.threads:8} "
@@ -430,6 +438,8 @@ def main() -> None:
         print(json.dumps(figures.to_json(grid)))
         return
     print(f"{grid.targets} targets, {grid.owned} of them own an image:")
+    note(f"a build for {grid.targets} targets, calls", figures.count, "", most=grid.most_calls)
+    note(f"a build for {grid.targets} targets, throttled calls", figures.throttled, "", most=0)
     print(
         f"  {figures.count} calls (at most {grid.most_calls}; needed with one look a wait: {grid.needed_calls}), "
         f"{figures.throttled} throttled"

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import process, project
+from benchmarks import figures, process, project
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, "-m", "goldenami.cli.main"]
@@ -42,8 +42,14 @@ def main() -> int:
         with Served(places) as cloud:
             (root / "goldenami.yaml").write_text(environment(cloud.accounts, cloud.regions), encoding="utf-8")
             print(f"{chosen.recipes} recipes, {len(cloud.regions)} regions, {len(cloud.accounts)} accounts:")
-            for command in (["validate"], ["plan", "--all"], ["plan", "--all", "--json"]):
-                measure(root, cloud, command, chosen.runs)
+            for command, most in (["validate"], 2.0), (["plan", "--all"], None), (["plan", "--all", "--json"], None):
+                measure(root, cloud, command, chosen.runs, most, f" of {chosen.recipes} recipes")
+            single = root / "single"
+            project.write(single, len(project.SYSTEMS))
+            few = {name: cloud.accounts[name] for name in list(cloud.accounts)[:3]}
+            (single / "goldenami.yaml").write_text(environment(few, cloud.regions[:3]), encoding="utf-8")
+            print(f"a project with a recipe for each system, 3 regions, {len(few)} accounts:")
+            measure(single, cloud, ["plan", f"{next(iter(project.SYSTEMS))}-base"], chosen.runs, 0.7, "")
     return 0
 
 
@@ -139,8 +145,11 @@ def environment(ids: Mapping[str, str], places: list[str]) -> str:
     )
 
 
-def measure(root: Path, cloud: Served, command: list[str], runs: int) -> None:
-    """Print the median of the CPU seconds of a command, its memory, and its calls of the cloud in one run."""
+def measure(root: Path, cloud: Served, command: list[str], runs: int, most: float | None, what: str) -> None:
+    """Print the median of the CPU seconds of a command, its memory, and its calls of the cloud in one run.
+
+    ``most``: the goal. ``what``: what the command works on.
+    """
     seconds, memory = [], 0
     calls: Mapping[str, int] = {}
     cloud.calls()
@@ -150,7 +159,11 @@ def measure(root: Path, cloud: Served, command: list[str], runs: int) -> None:
         memory = max(memory, peak)
         calls = cloud.calls()
     spread = f"{min(seconds):.2f} to {max(seconds):.2f}, {runs} runs"
-    print(f"  {' '.join(command):<20} {statistics.median(seconds):6.2f} s of CPU ({spread}), {memory >> 20} MiB")
+    goal = "" if most is None else f"; goal < {most:g} s"
+    name = " ".join(command)
+    print(f"  {name:<20} {statistics.median(seconds):6.2f} s of CPU ({spread}), {memory >> 20} MiB{goal}")
+    figures.note(f"{name}{what}", statistics.median(seconds), "s of CPU", most=most)
+    figures.note(f"{name}{what}, memory", memory >> 20, "MiB")
     for name, count in sorted(calls.items()):
         print(f"    {count:6} {name}")
     sys.stdout.flush()
@@ -161,7 +174,7 @@ def run(root: Path, cloud: Served, command: list[str]) -> tuple[float, int]:
     running = subprocess.Popen(
         [*PROGRAM, *command, "-e", "bench"],
         cwd=root,
-        env=process.variables(cloud.variables),
+        env=process.variables({**cloud.variables, "XDG_CACHE_HOME": str(root / "cache")}),
         stdout=subprocess.DEVNULL,
     )
     _, status, used = os.wait4(running.pid, 0)

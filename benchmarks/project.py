@@ -7,7 +7,7 @@ from typing import Final
 
 DEPTH: Final = 6
 _DEBIAN, _CANONICAL = "136693071363", "099720109477"
-_SYSTEMS: Final = {  # name of the system -> its profile of hardening, and the filter and owner of its image
+SYSTEMS: Final = {  # name of the system -> its profile of hardening, and the filter and owner of its image
     "debian-12": ("debian-12-level-1", "debian-12-amd64-*", _DEBIAN),
     "debian-13": ("debian-13-level-1", "debian-13-amd64-*", _DEBIAN),
     "ubuntu-24.04": (
@@ -104,8 +104,8 @@ def write(root: Path, count: int) -> dict[str, str | None]:
         (recipes / name).parent.mkdir(parents=True, exist_ok=True)
         (recipes / name).write_text(text, encoding="utf-8")
     graph: dict[str, str | None] = {}
-    levels: list[list[str]] = [[f"{system}-base" for system in _SYSTEMS]]
-    for system, (profile, filter, owner) in _SYSTEMS.items():
+    levels: list[list[str]] = [[f"{system}-base" for system in SYSTEMS]]
+    for system, (profile, filter, owner) in SYSTEMS.items():
         name = f"{system}-base"
         graph[name] = None
         text = _FIRST.format(name=name, system=system, filter=filter, owner=owner, profile=profile)
@@ -121,7 +121,7 @@ def write(root: Path, count: int) -> dict[str, str | None]:
         system = _system(graph, name)
         values = {"port": 8000 + number, "team": number % 40, "minor": number % 7, "size": 8 + level}
         what = _HARDENED if number % 10 == 0 else _SOFTWARE
-        software = what.format(profile=_SYSTEMS[system][0], backlog=1024 + number)
+        software = what.format(profile=SYSTEMS[system][0], backlog=1024 + number)
         text = _CHILD.format(name=name, base=base, software=software, **values)
         (recipes / f"{name}.yaml").write_text(text, encoding="utf-8")
     return graph

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from goldenami_sandbox import control
 
+from benchmarks.figures import note
 from benchmarks.host import launched
 from benchmarks.provisioning import spec
 from benchmarks.provisioning.contestants import ALL, Contestant, Run
@@ -149,6 +150,8 @@ def goals(figures: Figures, delays: list[float]) -> int:
             ratio = statistics.median(figures[upper, delay, which]) / statistics.median(figures[lower, delay, which])
             good = ratio <= goal if sign == "≤" else ratio >= goal
             missed += not good
+            bound = {"most" if sign == "≤" else "least": float(goal)}
+            note(f"40 operations at {delay:.0f} ms, {what}", ratio, "", **bound)
             print(f"  {delay:3.0f} ms  {what:<36} {ratio:6.2f}  goal {sign} {goal:g}  {'' if good else 'MISSED'}")
     return 1 if missed else 0
 
