@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from goldenami.recipe.document import Document
+from goldenami.recipe.keptdocuments import read_all
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.similar import suggestion
@@ -41,6 +42,8 @@ def check_environments(project: Project, document: Document, environment: str, p
 
 def allowed_in(project: Project, environment: str, names: Iterable[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Return the recipes that are for an environment, and the others with the environments that they are for."""
+    names = list(names)
+    read_all(project, names)
     allowed: list[str] = []
     others: dict[str, list[str]] = {}
     for name in names:

@@ -23,10 +23,12 @@ from goldenami.recipe.similar import nearest
 
 if TYPE_CHECKING:  # they load pydantic and the parser of YAML, which many commands do not need
     from goldenami.recipe.document import Document
+    from goldenami.recipe.keptdocuments import KeptDocuments
     from goldenami.recipe.problems import Problems
 
 FILE = "goldenami.yaml"
 ALLOW_OUTSIDE = "allow_outside"
+PARSED = "parsed before"  # in ``Project.kept``: see ``keptdocuments``
 _SMALL = 64 << 10  # bytes of a file that is kept
 T = TypeVar("T")
 
@@ -134,8 +136,15 @@ class Project:
             name = shown(path)
             try:
                 files = self._own_files if path == self.file else self.files
-                document, mistakes = parse_leniently(read_text(files, path, name), path, name)
-                known = self._read[path] = (document, mistakes)
+                text = read_text(files, path, name)
+                kept: KeptDocuments | None = self.kept.get(PARSED)
+                if kept is not None and (before := kept.get(text, path, name)) is not None:
+                    known = before, []
+                else:
+                    known = parse_leniently(text, path, name)
+                    if kept is not None and not known[1]:
+                        kept.add(known[0])
+                self._read[path] = known
             except InvalidInput as error:
                 known = self._read[path] = (None, list(error.problems))
         document_or_none, mistakes = known
@@ -316,9 +325,11 @@ def graph(project: Project) -> Mapping[str, str | None]:
     if "graph" in project.kept:
         known: Mapping[str, str | None] = project.kept["graph"]
         return known
+    from goldenami.recipe.keptdocuments import read_all
     from goldenami.recipe.problems import Problems
 
     edges: dict[str, str | None] = {}
+    read_all(project, project.recipe_names())
     for name in project.recipe_names():
         document = project.document(project.recipe_file(name), Problems())
         base = document.value.get("base") if document else None

@@ -58,7 +58,10 @@ class Scope:
 def render_tree(scope: Scope, value: Any, path: NodePath) -> Any:
     """Return a value with all its expressions rendered. A failed one is reported, and stays as written."""
     if isinstance(value, dict):
-        return {key: render_tree(scope, item, (*path, key)) for key, item in value.items()}
+        return {  # most values are texts without an expression: they need no call
+            key: item if type(item) is str and "{" not in item else render_tree(scope, item, (*path, key))
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [render_tree(scope, item, (*path, index)) for index, item in enumerate(value)]
     if not isinstance(value, str) or not has_expression(value):

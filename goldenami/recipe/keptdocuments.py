@@ -1,0 +1,114 @@
+"""Keeps the parsed recipes of a project with many of them in the user's cache.
+
+A parsed recipe depends on its text and on the code of the parser alone, so both find it: a recipe that was changed is
+parsed. Recipes with problems, and with dates, are not kept. A project has one file in the cache, which also has its own
+digest: a damaged file is not used. Two processes that write it write the same recipes; the last one stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+import goldenami
+from goldenami import usercache
+from goldenami.recipe import document as parsing
+from goldenami.recipe.document import Document, Scalar
+from goldenami.recipe.problems import Problems
+from goldenami.recipe.project import PARSED, Project
+
+_FORM: Final = 1  # of the file
+_LEAST: Final = 50  # recipes: fewer are parsed in the time that it takes to load this
+_MOST: Final = 16  # projects in the cache
+_LONGEST: Final = 64 << 10  # characters of a recipe
+_LARGEST: Final = 32 << 20  # bytes of a file
+_DIGEST: Final = hashlib.sha256().digest_size
+
+
+class KeptDocuments:
+    """The recipes of a project that were parsed before. ``found``: those that were asked for."""
+
+    def __init__(self, known: dict[bytes, bytes]) -> None:
+        self.known = known
+        self.found: dict[bytes, bytes] = {}
+        self._new: dict[bytes, Document] = {}
+
+    def get(self, text: str, path: Path, file: str) -> Document | None:
+        """Return the parsed form of a text, if it was kept. ``path``, ``file``: as of the document."""
+        key = _key(text)
+        content = self.known.get(key)
+        if content is None:
+            return None
+        self.found[key] = content
+        value, marks, keys, scalars, broken = marshal.loads(content)  # only this user can write it
+        return Document(file, path, value, text, marks, keys, {at: Scalar(*one) for at, one in scalars.items()}, broken)
+
+    def add(self, document: Document) -> None:
+        """Keep a document without problems. Nobody has changed it yet."""
+        if len(document.text) > _LONGEST:
+            return
+        scalars = {at: (one.text, one.style) for at, one in document.scalars.items()}
+        form = (document.value, document.marks, document.keys, scalars, document.broken)
+        try:
+            self.found[_key(document.text)] = marshal.dumps(form)
+        except ValueError:  # it has a date
+            return
+
+
+def read_all(project: Project, names: Collection[str]) -> None:
+    """Read recipes of a project, for code that asks for each of them afterwards. Their problems are reported then.
+
+    If there are many, those that were parsed before come from the cache, and the others are added to it.
+    """
+    if len(names) < _LEAST or PARSED in project.kept:
+        return
+    path = _entry(project)
+    if path is None:
+        return
+    kept = project.kept[PARSED] = KeptDocuments(_loaded(path))
+    for name in names:
+        project.document(project.recipe_path(name), Problems())
+    if kept.found.keys() <= kept.known.keys():
+        return
+    every = {**kept.known, **kept.found}
+    most = 2 * len(project.recipe_names())  # no more texts of the past than recipes
+    content = marshal.dumps(every if len(every) <= most else kept.found)
+    if len(content) <= _LARGEST:
+        usercache.write(path, hashlib.sha256(content).digest() + content, _MOST)
+
+
+def _loaded(path: Path) -> dict[bytes, bytes]:
+    """Return the contents of a file of the cache; nothing if it cannot be used."""
+    content = usercache.read(path) or b""
+    digest, rest = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(rest).digest() != digest:
+        return {}
+    known: dict[bytes, bytes] = marshal.loads(rest)  # as above
+    return known
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _entry(project: Project) -> Path | None:
+    """Return the file of the cache for a project and for the code of this program; None if nothing can be kept."""
+    folder = usercache.folder("recipes")
+    if folder is None:
+        return None
+    state = Path(parsing.__file__).stat()
+    decides = [
+        _FORM,
+        str(project.root),
+        goldenami.__version__,
+        (state.st_size, state.st_mtime_ns),  # an editable installation changes it without a new version
+        yaml.__version__,
+        sys.version,
+    ]
+    return folder / hashlib.sha256(repr(decides).encode()).hexdigest()

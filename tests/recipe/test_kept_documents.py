@@ -1,0 +1,124 @@
+"""The parsed recipes of a project with many of them are kept in the user's cache, each found by its text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from goldenami import recipe
+from goldenami.recipe import document, keptdocuments
+from goldenami.recipe.document import Document
+from goldenami.recipe.problems import Problems
+from goldenami.recipe.project import Project
+
+Write = Callable[[dict[str, str]], Path]
+
+RECIPES = {
+    "one": "name: one\nversion: '1.0'\nsoftware:\n  - &web package: {name: [nginx, curl]}\n  - *web\n",
+    "two": "name: two\nvars:\n  port: 80\n  ratio: 1.5\n  debug: true\n  none: null\n  text: |\n    two\n    lines\n",
+    "dated": "name: dated\nhardening: {waivers: {a-control: {reason: none, expires: 2027-03-01}}}\n",
+    "wrong": "name: wrong\nname: wrong\nmode: 0644\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(keptdocuments, "_LEAST", len(RECIPES))
+    return Path(os.environ["XDG_CACHE_HOME"]) / "goldenami/recipes"
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are parsed."""
+    files: list[str] = []
+    parse = document.parse_leniently
+
+    def noting(text: str, path: Path, file: str) -> object:
+        files.append(path.stem)
+        return parse(text, path, file)
+
+    monkeypatch.setattr(document, "parse_leniently", noting)
+    return files
+
+
+@pytest.fixture
+def root(write_project: Write) -> Path:
+    return write_project({f"recipes/{name}.yaml": text for name, text in RECIPES.items()})
+
+
+def read(root: Path) -> Project:
+    project = recipe.load_project(root)
+    keptdocuments.read_all(project, [*RECIPES])
+    return project
+
+
+def documents(project: Project) -> dict[str, Document | None]:
+    return {name: project.document(project.recipe_path(name), Problems()) for name in RECIPES}
+
+
+def problems(project: Project) -> list[str]:
+    found = Problems()
+    for name in RECIPES:
+        project.document(project.recipe_path(name), found)
+    return [str(one) for one in found.found]
+
+
+def test_what_is_kept_equals_what_is_parsed(root: Path, parsed: list[str]) -> None:
+    before = recipe.load_project(root)
+    expected, told = documents(before), problems(before)
+    assert documents(read(root)) == expected
+    parsed.clear()
+    again = read(root)
+    assert sorted(set(parsed) & RECIPES.keys()) == ["dated", "wrong"]  # dates and problems are not kept
+    assert documents(again) == expected
+    assert problems(again) == told
+
+
+def test_a_changed_recipe_is_parsed(root: Path, parsed: list[str]) -> None:
+    read(root)
+    times = (root / "recipes/one.yaml").stat()
+    (root / "recipes/one.yaml").write_text(RECIPES["one"].replace("nginx", "squid"))
+    os.utime(root / "recipes/one.yaml", ns=(times.st_atime_ns, times.st_mtime_ns))  # only the text decides
+    parsed.clear()
+    changed = documents(read(root))["one"]
+    assert changed is not None
+    assert changed.value["software"][0] == {"package": {"name": ["squid", "curl"]}}
+    assert "one" in parsed
+    assert "two" not in parsed
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "writable by others"])
+def test_a_file_that_cannot_be_trusted_is_not_used(root: Path, cache: Path, parsed: list[str], damage: str) -> None:
+    expected = documents(read(root))
+    (file,) = cache.iterdir()
+    content = file.read_bytes()
+    if damage == "writable by others":
+        file.chmod(0o666)
+    else:
+        file.write_bytes({"cut": content[:-9], "changed": content[:-1] + b"x", "empty": b""}[damage])
+    parsed.clear()
+    assert documents(read(root)) == expected
+    assert set(parsed) >= RECIPES.keys()
+
+
+def test_texts_of_the_past_do_not_stay_for_ever(root: Path, cache: Path) -> None:
+    for number in range(3 * len(RECIPES)):
+        (root / "recipes/one.yaml").write_text(f"name: one\nversion: '1.{number}'\n")
+        read(root)
+    (file,) = cache.iterdir()
+    assert len(keptdocuments._loaded(file)) <= 2 * len(RECIPES)
+
+
+def test_a_few_recipes_are_not_kept(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keptdocuments, "_LEAST", len(RECIPES) + 1)
+    read(root)
+    assert not cache.exists()
+
+
+def test_a_user_without_a_cache_needs_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert documents(read(root))["one"] is not None
