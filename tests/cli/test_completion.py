@@ -103,26 +103,23 @@ def test_outside_a_project_and_with_unknown_commands(tmp_path: Path) -> None:
         assert ask(tmp_path, line).stderr == ""
 
 
-def test_no_cloud_library_is_loaded_and_it_is_fast(project: Path) -> None:
-    """A shell asks at each press of a key."""
+def test_no_library_is_loaded_that_takes_time(project: Path) -> None:
+    """A shell asks at each press of a key. The modules decide how long that takes, on any machine."""
     script = (
-        "import sys, os, json, resource\n"
+        "import json, sys\n"
         "from goldenami.cli.main import main\n"
-        "main(); used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(json.dumps([used.ru_utime + used.ru_stime, sorted(sys.modules)]), file=sys.stderr)"
+        "main()\n"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     )
     line = {"_GOLDENAMI_COMPLETE": "bash_complete", "COMP_LINE": "goldenami build w"}
-    took = []
-    for _ in range(3):
-        command = [sys.executable, "-c", script]
-        done = subprocess.run(
-            command, cwd=project, env={**os.environ, **line}, capture_output=True, text=True, timeout=60, check=True
-        )
-        seconds, modules = json.loads(done.stderr)
-        assert done.stdout == "plain,web\n"
-        assert not {"boto3", "botocore", "rich.console", "goldenami.recipe", "paramiko"} & set(modules)
-        took.append(seconds)
-    assert min(took) < 0.6, "0.3 s on a machine that is not busy"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, cwd=project, env={**os.environ, **line}, capture_output=True, text=True, timeout=60, check=True
+    )
+    modules = set(json.loads(done.stderr))
+    assert done.stdout == "plain,web\n"
+    assert not {"boto3", "botocore", "rich.console", "goldenami.recipe", "paramiko", "pydantic", "yaml"} & modules
+    assert len(modules) < 200, "140: pydantic alone would bring 200 more"
 
 
 def test_every_argument_that_names_something_is_completed() -> None:

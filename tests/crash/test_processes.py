@@ -223,7 +223,8 @@ def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str) -> 
     code, stderr = run(world, "build", signals=signals)
     assert signals.then is None, "there was no clean-up to disturb"
     assert code == 130, stderr
-    assert time.monotonic() - signals.sent_at < 5
+    assert time.monotonic() - signals.sent_at < 30
+    assert len(world.journals.unfinished()) == 1, "the clean-up went on to its end"
     code, stderr = run(world, then)
     assert code == 0, stderr
     check(world, decoys, released=then == "resume")
@@ -236,7 +237,7 @@ def test_a_second_signal_stops_at_once_and_resume_works(world: World) -> None:
     signals = Signals("CopyImage", 2, signal.SIGINT, when="after", times=2)
     code, stderr = run(world, "build", signals=signals)
     assert code == 130, stderr
-    assert time.monotonic() - signals.sent_at < 3
+    assert time.monotonic() - signals.sent_at < 30
     assert "goldenami resume" in stderr
     code, stderr = run(world, "resume")
     assert code == 0, stderr

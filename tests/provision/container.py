@@ -9,17 +9,14 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from goldenami_sandbox.guard import killed_with_parent
 
 from goldenami import ssh
 from goldenami.model import SshEndpoint
+from tests.worlds.sshd import listening
 
 _ROOT = """set -e
 root=$1
@@ -50,7 +47,7 @@ cp etc/ssh/keys root/.ssh/authorized_keys
 chroot . useradd -m -s /bin/bash admin
 chroot . usermod -p '*' admin
 chroot . sh -ec "$4"
-exec chroot . /usr/sbin/sshd -D -e -f /etc/ssh/config
+exec chroot . /usr/sbin/sshd -D -e -f /etc/ssh/config -p "$6"
 """
 
 
@@ -73,11 +70,7 @@ def container(
         pytest.skip("NOT PROVEN: unshare or sshd is not installed")
     host, login = host_key or ssh.generate_keypair(), login_key or ssh.generate_keypair()
     also_host, also_login = ssh.generate_keypair("ecdsa"), ssh.generate_keypair("ecdsa")  # as builders have
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     settings = {
-        "Port": str(port),
         "ListenAddress": "127.0.0.1",
         "HostKey": "/etc/ssh/host\nHostKey /etc/ssh/host-ecdsa",
         "AuthorizedKeysFile": "/etc/ssh/keys.%u .ssh/authorized_keys",
@@ -96,23 +89,10 @@ def container(
         (etc / name).write_text(f"{login.public_key}\n{also_login.public_key}\n")
     (etc / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-    command = killed_with_parent([*unshare, "sh", "-c", _ROOT, "sh", str(root), run_size, str(etc), setup, root_size])
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until = time.monotonic() + 20
-        while time.monotonic() < until and server.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        else:
-            raise AssertionError((folder / "log").read_text())
+    command = [*unshare, "sh", "-c", _ROOT, "sh", str(root), run_size, str(etc), setup, root_size]
+    with listening(lambda port: [*command, str(port)], folder / "log") as (port, _):
         private, public = login.private_key + also_login.private_key, f"{host.public_key}\n{also_host.public_key}"
         yield SshEndpoint("127.0.0.1", user, private, public, port)
-    finally:
-        server.kill()
-        server.wait()
 
 
 def as_root(connection: ssh.Connection, script: str) -> str:

@@ -27,6 +27,7 @@ class Here:
     details: list[str] = field(default_factory=list)
     output: deque[str] = field(default_factory=deque)
     drift: list[Drifted] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # temporary directories that are still there at the end
 
     def message(self, message: Message) -> None:
         if isinstance(message, Drifted):
@@ -74,6 +75,8 @@ def run_items_here(
         # A directory that sandboxes on this machine use for themselves: removing it would take away their mounts.
         assert "\nflags=/run/goldenami " in text
         text = text.replace("\nflags=/run/goldenami ", f"\nflags={work}/flags ", 1)
+        # Others use /var/tmp at the same time.
+        text = text.replace("/var/tmp/goldenami.", f"{work}/scratch.")
         if path:
             text = text.replace("\nPATH=", f"\nPATH={path}:", 1)
         file.write_text(text)
@@ -90,4 +93,5 @@ def run_items_here(
         )
         for line in done.stdout.splitlines():
             reader.feed(line)
+        here.left = [path.name for path in Path(work).glob("scratch.*")]
     return here

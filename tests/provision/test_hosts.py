@@ -223,8 +223,8 @@ def test_output_is_seen_while_the_operation_runs(host: Host) -> None:
     kinds = [e.kind for _, e in seen]
     assert kinds == ["operation.started", "operation.output", "operation.output", "operation.finished"]
     assert [e.fields["line"] for _, e in seen if e.kind == "operation.output"] == ["one", "two"]
-    assert seen[-1][0] - seen[1][0] > 1.5
-    assert seen[-1][1].fields["seconds"] == pytest.approx(2, abs=0.5)
+    assert seen[-1][0] - seen[1][0] > 0.1, "the first line did not come with the end, two seconds later"
+    assert seen[-1][1].fields["seconds"] >= 1.9
     assert seen[0][1].fields["place"] == "recipe.yaml:1:5"
 
 
@@ -800,14 +800,14 @@ def test_stages_of_one_program_are_told_apart(host: Host) -> None:
 def test_a_stage_that_takes_too_long_is_ended(host: Host) -> None:
     """The limit is each stage's own, and nothing goes on behind our back."""
     host.sh("rm -f /srv/late")
-    slow = Stage("slow", (bind("command", shell="sleep 1.5"),))
-    stuck = Stage("stuck", (bind("command", at=6, shell="echo begun; sleep 4; : >/srv/late"),))
-    run_program(host.connection, [slow, Stage("slow too", slow.operations)], timeout=2.5)
-    with pytest.raises(OperationFailed, match=r"the stage stuck did not end within 2 s") as caught:
-        run_program(host.connection, [slow, stuck], timeout=2.2)
+    slow = Stage("slow", (bind("command", shell="sleep 2.5"),))
+    stuck = Stage("stuck", (bind("command", at=6, shell="echo begun; sleep 8; : >/srv/late"),))
+    run_program(host.connection, [slow, Stage("slow too", slow.operations)], timeout=4.8)
+    with pytest.raises(OperationFailed, match=r"the stage stuck did not end within 5 s") as caught:
+        run_program(host.connection, [slow, stuck], timeout=4.8)
     assert caught.value.place == "recipe.yaml:6:5"
     assert caught.value.output == "begun"
-    assert host.sh("pgrep -f 'sleep [4]' || :") == ""
+    assert host.sh("pgrep -f 'sleep [8]' || :") == ""
 
 
 # --- patches, facts ------------------------------------------------------------------------------------------------

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldenami_sandbox.guard import killed_with_parent
 
 from goldenami.model import SshEndpoint
 from goldenami.ssh import generate_keypair
+from tests.worlds import sshd
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +34,7 @@ def endpoint(home: Path) -> Iterator[SshEndpoint]:
     (home / "host").write_text(host.private_key)
     (home / "host").chmod(0o600)
     (home / "authorized_keys").write_text(login.public_key + "\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     config = {
-        "Port": port,
         "ListenAddress": "127.0.0.1",
         "HostKey": home / "host",
         "AuthorizedKeysFile": home / "authorized_keys",
@@ -50,21 +45,10 @@ def endpoint(home: Path) -> Iterator[SshEndpoint]:
         "MaxStartups": "100:30:200",
     }
     (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
-    # sshd overwrites its environment, so the guard of the tests does not find it.
-    command = killed_with_parent([program, "-D", "-e", "-f", str(home / "config")])
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, stderr=log, start_new_session=True)
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+    command = [program, "-D", "-e", "-f", str(home / "config")]
+    with sshd.listening(lambda port: [*command, "-p", str(port)], home / "log") as (port, _):
         user = pwd.getpwuid(os.getuid()).pw_name
         yield SshEndpoint("127.0.0.1", user, login.private_key, host.public_key, port)
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture

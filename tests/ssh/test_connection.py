@@ -96,7 +96,7 @@ def test_lines_arrive_while_input_is_still_being_sent(connection: ssh.Connection
     def questions() -> Iterator[bytes]:
         for number in range(3):
             yield b"question %d\n" % number
-            assert answered.wait(5), "no answer while the input was open"
+            assert answered.wait(30), "no answer while the input was open"
             answered.clear()
 
     def answer(line: str) -> None:
@@ -251,11 +251,10 @@ def _listen(port: int, endpoint: SshEndpoint) -> Relay:
 
 def test_connect_fails_after_its_timeout_if_no_program_listens(endpoint: SshEndpoint) -> None:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    time_ = Time()
-    with pytest.raises(BuilderError, match="no SSH connection within 30 s") as caught:
-        ssh.connect(replace(endpoint, port=port), timeout=30, sleep=time_.sleep, clock=time_.clock)
+        probe.bind(("127.0.0.1", 0))  # it does not listen, and nobody else can
+        time_, closed = Time(), replace(endpoint, port=probe.getsockname()[1])
+        with pytest.raises(BuilderError, match="no SSH connection within 30 s") as caught:
+            ssh.connect(closed, timeout=30, sleep=time_.sleep, clock=time_.clock)
     assert "refused" in caught.value.message
     assert time_.slept > 50
 

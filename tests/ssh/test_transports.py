@@ -277,10 +277,10 @@ def test_a_private_key_of_a_bastion_that_has_no_use(endpoint: SshEndpoint, tmp_p
 
 def test_a_host_that_the_bastion_cannot_reach_yet_is_tried_again(endpoint: SshEndpoint, bastion: Bastion) -> None:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", 0))  # it does not listen, and nobody else can
         closed = replace(endpoint, port=int(probe.getsockname()[1]), transport=bastion.open)
-    with pytest.raises(NotReachable, match=r"bastion .* cannot connect to 127\.0\.0\.1:\d+"):
-        ssh.connect(closed, timeout=2)
+        with pytest.raises(NotReachable, match=r"bastion .* cannot connect to 127\.0\.0\.1:\d+"):
+            ssh.connect(closed, timeout=2)
 
 
 def test_the_bastion_reports_its_own_address(bastion: Bastion) -> None:

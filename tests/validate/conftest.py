@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami_sandbox.guard import killed_with_parent
 
 from goldenami.events import Event
 from goldenami.model import SshEndpoint, TestReport
 from goldenami.validate import run_suite
+from tests.worlds.sshd import listening
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,6 @@ def _keygen(path: Path) -> str:
     return path.with_name(path.name + ".pub").read_text().strip()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
     """Run sshd as the user of the tests, with new keys. Its sessions end with it."""
@@ -52,9 +44,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     home.mkdir()
     host_key, client_key = _keygen(home / "host"), _keygen(home / "client")
     (home / "authorized_keys").write_text(client_key + "\n")
-    port = _free_port()
     config = {
-        "Port": port,
         "ListenAddress": "127.0.0.1",
         "HostKey": home / "host",
         "AuthorizedKeysFile": home / "authorized_keys",
@@ -67,23 +57,11 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     }
     (home / "programs").mkdir()
     (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
-    # sshd overwrites its environment, so the guard of the tests does not find it.
-    command = killed_with_parent([program, "-D", "-e", "-f", str(home / "config")])
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, stderr=log, start_new_session=True)
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+    command = [program, "-D", "-e", "-f", str(home / "config")]
+    with listening(lambda port: [*command, "-p", str(port)], home / "log") as (port, server):
         user = pwd.getpwuid(os.getuid()).pw_name
-        yield Sshd(
-            SshEndpoint("127.0.0.1", user, (home / "client").read_text(), host_key, port), server.pid, home / "programs"
-        )
-    finally:
-        server.kill()
-        server.wait()
+        private = (home / "client").read_text()
+        yield Sshd(SshEndpoint("127.0.0.1", user, private, host_key, port), server.pid, home / "programs")
 
 
 @pytest.fixture

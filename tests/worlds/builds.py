@@ -680,6 +680,8 @@ def a_world(
             patch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
             patch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
             patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+            # How long the waits of another run took decides when a build looks, and so how many calls it makes.
+            patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
             yield world
     finally:
         base.rmdir()

@@ -33,8 +33,10 @@ class Ends:
         self.cloud = cloud
         self.session = botocore.session.Session()
 
-    def client(self, service: str, *, direct: Callable[[Call], Response] | None = None, **options: Any) -> Any:
-        config = Config(retries={"total_max_attempts": 1}, read_timeout=2)
+    def client(
+        self, service: str, *, direct: Callable[[Call], Response] | None = None, patience: float = 60, **options: Any
+    ) -> Any:
+        config = Config(retries={"total_max_attempts": 1}, read_timeout=patience)
         client = self.session.create_client(service, config=config, **self.cloud.client(), **options)
         if direct is not None:
             Direct(direct).attach(client)
@@ -161,7 +163,7 @@ def test_answers_that_do_not_come(ends: Ends, disturb: Callable[[Response], Resp
         arguments = {**ends.cloud.client(), "endpoint_url": f"http://127.0.0.1:{server.port}"}
         config = Config(retries={"total_max_attempts": 1}, read_timeout=2)
         wire = ends.session.create_client("ssm", config=config, **arguments)
-        direct = ends.client("ssm", direct=lambda call: disturb(cloud.serve(call)))
+        direct = ends.client("ssm", direct=lambda call: disturb(cloud.serve(call)), patience=2)
         for number, client in enumerate((wire, direct)):
             with pytest.raises(error):
                 client.put_parameter(Name=f"/p/{number}", Value="x", Type="String")

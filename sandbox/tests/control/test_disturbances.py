@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import time
 from collections.abc import Callable
@@ -131,7 +132,7 @@ def test_every_call_is_a_line(paper_cloud: Factory) -> None:
     assert made["ids"] == [group]
     assert (made["status"], made["result"]) == (200, "ok")
     assert made["principal"] == "arn:aws:iam::111111111111:user/admin"
-    assert abs(time.time() - time.mktime(time.strptime(made["time"][:19], "%Y-%m-%dT%H:%M:%S")) + time.timezone) < 60
+    assert abs(time.time() - calendar.timegm(time.strptime(made["time"][:19], "%Y-%m-%dT%H:%M:%S"))) < 60
     assert failed["result"] == "InvalidGroup.NotFound"
     assert failed["ids"] == ["sg-00000000000000000"]
 

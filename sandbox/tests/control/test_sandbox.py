@@ -136,7 +136,7 @@ def test_it_comes_back_with_everything_and_goes_without_a_trace(tmp_path: Path) 
 
         # Killed, with something made in the last moment.
         key = boto3.client("ec2", **again.client()).create_key_pair(KeyName="last")["KeyPairId"]
-        time.sleep(0.6)
+        until(lambda: key.encode() in (tmp_path / "a" / "state.zip").read_bytes())  # saved 0.2 s later, or not so soon
         os.kill(again.pid, signal.SIGKILL)
         until(lambda: control.find("a", tmp_path) is None)
         third = control.up("a", home=tmp_path, die_with_parent=True)
