@@ -22,7 +22,7 @@ tests.started          gate, total, architecture
 test.started           gate, name, architecture
 test.finished          gate, name, outcome ("passed" | "failed" | "skipped" | "flaky"), seconds, [message],
                        [architecture], [place]
-tests.finished         gate, passed, failed, skipped, flaky, seconds, architecture
+tests.finished         gate, passed, failed, skipped, flaky, not_executed (of the skipped), seconds, architecture
 host.launched          purpose ("builder" | "proof"), architecture, instance_id
 host.replaced          purpose ("builder" | "proof"), architecture, instance_id, reason, number, limit
 cloud.call             action, account, region, [resource]      (mutations only)

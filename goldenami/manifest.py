@@ -69,7 +69,7 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
         if not form[key]:
             del form[key]
     for report in form["tests"]:
-        for key in ("facts", "place"):
+        for key in ("facts", "place", "not_executed"):
             if not report[key]:
                 del report[key]
     return form

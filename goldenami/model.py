@@ -454,7 +454,9 @@ class ControlResult:
 class TestReport:
     """The results of one run of tests on one instance. ``junit``: path of the XML file, if one was written.
     ``controls``: the results of the recipe's hardening controls, by id. ``facts``: what tests recorded about the host,
-    JSON values by name, for later builds. ``place``: where the instance ran, the label of a target; empty: home."""
+    JSON values by name, for later builds. ``place``: where the instance ran, the label of a target; empty: home.
+    ``not_executed``: how many of the skipped tests need what the instance of a sandbox does not have, such as systemd;
+    they prove nothing."""
 
     __test__ = False
     gate: str  # "builder" (gate 1), "image" (gate 2), "reboot" (gate 2, after a reboot)
@@ -469,6 +471,7 @@ class TestReport:
     controls: tuple[ControlResult, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+    not_executed: int = 0
 
     @property
     def ok(self) -> bool:

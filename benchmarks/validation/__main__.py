@@ -28,6 +28,7 @@ from goldenami.model import SshEndpoint
 from goldenami.validate import prepare, require, run_suite
 
 _START_SECONDS = 2.5
+_GATE = "builder"
 MOST_RATIO, MOST_TURNS = 1.5, 8
 
 
@@ -68,8 +69,8 @@ def measure(endpoint: SshEndpoint, wire: Delayed, home: Path, runs: int, delays:
         to_connect = wire.set(delay)
         for _ in range(runs):
             for name, run in ways.items():
-                if name == ours:  # a build starts the process while the host is provisioned or captured
-                    prepare()
+                if name == ours:  # as a build does it, while the host is provisioned or captured
+                    prepare([Path(checks.__file__)], gate=_GATE, architecture="x86_64", report_dir=home / "reports")
                     time.sleep(_START_SECONDS)
                 wire.set(delay)
                 started = time.monotonic()
@@ -99,7 +100,7 @@ def suite(endpoint: SshEndpoint, home: Path) -> Callable[[], None]:
 
     def run() -> None:
         report = run_suite(
-            endpoint, [Path(checks.__file__)], gate="builder", architecture="x86_64", report_dir=home / "reports"
+            endpoint, [Path(checks.__file__)], gate=_GATE, architecture="x86_64", report_dir=home / "reports"
         )
         require(report)
         if report.flaky:

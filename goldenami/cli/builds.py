@@ -19,8 +19,9 @@ from goldenami.model import timestamp, utc_text
 from goldenami.nextstep import step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from typing import Any
 
     from goldenami.journal import Header, Holder, Intent, Journals, Recorded, Result, Summary
     from goldenami.model import Environment
@@ -141,7 +142,9 @@ def builds_show(
         summary = journals.read(build_id)
     holder = journals.holder(build_id)
     now = datetime.now(UTC)
-    times = timeline.timeline(journals.storage.events(build_id).read(), running=holder is not None, now=now)
+    recorded = list(journals.storage.events(build_id).read())
+    times = timeline.timeline(recorded, running=holder is not None, now=now)
+    tests = [dict(one.event.fields) for one in recorded if one.event.kind == "tests.finished"]
     if svg is not None:
         write_file(svg, timeline.draw(times, title), "--svg")
         click.echo(f"Drew {svg}", err=True)
@@ -150,7 +153,7 @@ def builds_show(
         calls = [_call_json(i, r) for i, r in summary.calls]
         stages = [span.to_json() for span in times.spans]
         ended = None if times.ended is None or holder else timestamp(times.ended)
-        more = {"state": _state(summary, holder), "runs": times.runs, "ended": ended, "stages": stages}
+        more = {"state": _state(summary, holder), "runs": times.runs, "ended": ended, "stages": stages, "tests": tests}
         print_json({"schema": "goldenami.build-record/1", **document, **more, "calls": calls})
         return
     for key, value in document.items():
@@ -161,6 +164,7 @@ def builds_show(
     if summary.header:
         click.echo(f"{'age':<12} {_age(summary.header.created)}")
     _print_timeline(times, bool(holder))
+    _print_tests(tests)
     click.echo(f"calls ({len(summary.calls)}):")
     for intent, result in summary.calls:
         click.echo(f"  {intent.operation:<28} {intent.place}  {intent.key}: {_outcome(intent, result)}")
@@ -171,6 +175,18 @@ def builds_show(
     if summary.ending in (None, "failed") and not holder and summary.header is not None:
         for purpose, command in next_steps([summary]).items():
             click.echo(f"to {purpose}: {command}", err=True)
+
+
+def _print_tests(tests: Sequence[Mapping[str, Any]]) -> None:
+    """Print the results of each run of tests, from its event."""
+    from goldenami.report.text import TEST_NUMBERS, counts_of_tests, duration
+
+    if tests:
+        click.echo(f"tests ({len(tests)} runs):")
+    for one in tests:
+        numbers = {name: int(one.get(name) or 0) for name in TEST_NUMBERS}
+        gate = f"gate {one.get('gate')} ({one.get('architecture')})"
+        click.echo(f"  {gate}  {counts_of_tests(numbers)} in {duration(float(one.get('seconds') or 0))}")
 
 
 def _draw_until_its_end(

@@ -705,8 +705,11 @@ def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
         facts[f"packages {architecture}"] = f"{len(packages)}; against the base {words or 'no change'}"
     for report in manifest.tests:
         flaky = f", {report.flaky} flaky" if report.flaky else ""
+        skipped = f"{report.skipped} skipped" + (
+            f" ({report.not_executed} not executed)" if report.not_executed else ""
+        )
         facts[f"tests {report.gate} {report.architecture}"] = (
-            f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped{flaky} in {report.seconds:.1f} s"
+            f"{report.passed} passed, {report.failed} failed, {skipped}{flaky} in {report.seconds:.1f} s"
         )
         if report.gate == "image" and report.controls:
             facts[f"controls {report.architecture}"] = _controls(report.controls)

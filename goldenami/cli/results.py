@@ -62,6 +62,13 @@ def _build(result: Result) -> dict[str, Any]:
     }
 
 
+def _not_executed(result: Result) -> str:
+    """Return how many tests were not executed; "" if all were, or if there was no build."""
+    reports = result.outcome.manifest.tests if result.outcome is not None else ()
+    number = sum(report.not_executed for report in reports)
+    return f"tests not executed: {number}" if number else ""
+
+
 def error_json(error: GoldenAmiError) -> dict[str, Any]:
     """Return an error as JSON values; docs/pipelines.md describes them."""
     problems = error.problems if isinstance(error, InvalidInput) else ()
@@ -98,7 +105,9 @@ def write_junit(path: Path, results: Sequence[Result]) -> None:
         elif result.status in ("skipped", "unchanged"):
             ET.SubElement(case, "skipped", message=f"{result.status}: {first_line(reason)}")
         elif result.outcome is not None:
-            ET.SubElement(case, "system-out").text = result.outcome.manifest.label
+            ET.SubElement(case, "system-out").text = "\n".join(
+                text for text in (result.outcome.manifest.label, _not_executed(result)) if text
+            )
     root = ET.Element("testsuites")
     root.append(suite)
     write_file(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n", "--junit")
@@ -124,7 +133,7 @@ def render_table(results: Sequence[Result], console: Console, seconds: float) ->
         moved = result.after if result.before == result.after else f"{result.before or 'none'} → {result.after}"
         channel = f"{result.channel} {moved or 'none'}" if result.channel else ""
         took = duration(result.seconds) if result.seconds else ""
-        why = "" if result.status == "built" else first_line(result.reason).rstrip(":")
+        why = _not_executed(result) if result.status == "built" else first_line(result.reason).rstrip(":")
         rows.append((result.recipe, result.status, took, channel, why))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     widths[0] = min(widths[0], LONGEST_NAME)

@@ -184,10 +184,11 @@ def _dependencies(manifest: ImageManifest, made: Made) -> list[dict[str, Any]]:
 
 def _tests(report: TestReport) -> dict[str, Any]:
     numbers = {"passed": report.passed, "flaky": report.flaky, "failed": report.failed, "skipped": report.skipped}
+    without = {"notExecuted": report.not_executed} if report.not_executed else {}
     controls = {control.control: control.outcome for control in report.controls}
     return {
         "name": f"tests {report.gate} {report.architecture}",
-        "annotations": {"result": "passed" if report.ok else "failed", **numbers, "controls": controls},
+        "annotations": {"result": "passed" if report.ok else "failed", **numbers, **without, "controls": controls},
     }
 
 

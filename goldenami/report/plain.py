@@ -17,8 +17,17 @@ from typing import Any, Protocol
 
 from goldenami.events import Event
 from goldenami.printable import escaped
-from goldenami.report.state import OPERATION_ORDER, TEST_ORDER, BuildState, Stage, TargetRow, Tests, summary_of
-from goldenami.report.text import about, clean_lines, counts, duration, elapsed, first_line
+from goldenami.report.state import OPERATION_ORDER, BuildState, Stage, TargetRow, Tests, summary_of
+from goldenami.report.text import (
+    TEST_NUMBERS,
+    about,
+    clean_lines,
+    counts,
+    counts_of_tests,
+    duration,
+    elapsed,
+    first_line,
+)
 
 _STEP = 25  # percent of progress between two lines about the same target
 _QUIET = 300.0  # seconds after which there is another line about a target that goes on
@@ -204,7 +213,7 @@ def headline(fields: Mapping[str, Any]) -> list[str]:
 def facts_of_stage(stage: Stage, fields: Mapping[str, Any]) -> list[str]:
     """Return the parts of the line of a finished stage."""
     took = duration(float(fields.get("seconds") or 0))
-    numbers = counts(stage.operations, OPERATION_ORDER), counts(stage.tests, TEST_ORDER)
+    numbers = counts(stage.operations, OPERATION_ORDER), counts_of_tests(stage.tests)
     return [stage.label, took, stage.instance, *numbers, first_line(_get(fields, "detail"))]
 
 
@@ -229,8 +238,8 @@ def lines_of_test(fields: Mapping[str, Any]) -> list[str]:
 
 def facts_of_tests(tests: Tests, fields: Mapping[str, Any]) -> list[str]:
     """Return the parts of the line of a finished run of tests."""
-    numbers = {name: int(fields.get(name) or 0) for name in TEST_ORDER}
-    return [tests.label, duration(float(fields.get("seconds") or 0)), counts(numbers, TEST_ORDER)]
+    numbers = {name: int(fields.get(name) or 0) for name in TEST_NUMBERS}
+    return [tests.label, duration(float(fields.get("seconds") or 0)), counts_of_tests(numbers)]
 
 
 def _get(fields: Mapping[str, Any], name: str) -> str:

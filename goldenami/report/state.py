@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from goldenami.events import Event
+from goldenami.report.text import TEST_NUMBERS
 
 FAILED: Final = ("failed", "error", "invalid")
 READY: Final = ("available", "ready", "done", "shared", "verified", "released", "completed")
 """The states of a target that has its image, and of one that cannot get it."""
 
 OPERATION_ORDER: Final = ("failed", "changed", "ok", "skipped")
-TEST_ORDER: Final = ("failed", "passed", "flaky", "skipped")
 _ROWS: Final = 8  # targets that are shown one by one; of more, the counts and the unusual ones
 _ODD: Final = 4  # unusual targets that are shown then
 
@@ -253,7 +253,7 @@ class BuildState:
             del self.tests[key]
             stage = self.stages.get((f"test {key[0]}", key[1]))
             if stage is not None:
-                stage.tests = {name: _number(fields, name) for name in TEST_ORDER}
+                stage.tests = {name: _number(fields, name) for name in TEST_NUMBERS}
                 return None  # the line of the stage has the counts
         return tests
 

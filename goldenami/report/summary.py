@@ -12,8 +12,7 @@ from rich.text import Text
 from goldenami.errors import GoldenAmiError
 from goldenami.model import ImageManifest, ManifestImage
 from goldenami.report.problems import ReadSource, read_source, render_error
-from goldenami.report.state import TEST_ORDER
-from goldenami.report.text import counts, duration
+from goldenami.report.text import TEST_NUMBERS, counts, counts_of_tests, duration
 
 _WIDE = 150  # cells; from this width on, whole key ARNs fit
 
@@ -38,7 +37,7 @@ def render_release(
 ) -> None:
     """Print a release and its images. ``accounts``: the environment's account names by account id. ``notes``: a text
     before the key of an image, by the mode of its target. ``seconds``: the duration of the build; None: not shown.
-    ``tests`` False: leave them out, since they were shown while they ran.
+    ``tests`` False: show only how many were not executed, since all were shown while they ran.
     """
     took = f" · {duration(seconds)}" if seconds is not None else ""
     facts = f" · {manifest.digest[:12]}{took}"
@@ -48,9 +47,14 @@ def render_release(
     for row in images_table(manifest.images, accounts or {}, console.width, notes or {}):
         console.print(row, soft_wrap=True, highlight=False)
     for report in manifest.tests if tests else ():
-        numbers = {name: getattr(report, name) for name in TEST_ORDER}
-        line = f"tests at gate {report.gate} ({report.architecture}): {counts(numbers, TEST_ORDER)}"
+        numbers = {name: getattr(report, name) for name in TEST_NUMBERS}
+        line = f"tests at gate {report.gate} ({report.architecture}): {counts_of_tests(numbers)}"
         console.print(Text(line), soft_wrap=True, highlight=False)
+    for report in manifest.tests if not tests else ():
+        if report.not_executed:
+            where = ", ".join(part for part in (report.architecture, report.place) if part)
+            line = f"tests not executed at gate {report.gate} ({where}): {report.not_executed}, they prove nothing"
+            console.print(Text(line, style="yellow"), soft_wrap=True, highlight=False)
     for lost in manifest.replacements:
         line = f"lost on the way and replaced: {lost.purpose} {lost.instance_id} ({lost.architecture}): {lost.reason}"
         console.print(Text(line, style="yellow"), soft_wrap=True, highlight=False)

@@ -35,8 +35,8 @@ from goldenami.report.plain import (
     headline,
     lines_of_test,
 )
-from goldenami.report.state import OPERATION_ORDER, READY, TEST_ORDER, BuildState, Stage, TargetRow, Tests
-from goldenami.report.text import about, counts, duration, first_line
+from goldenami.report.state import OPERATION_ORDER, READY, BuildState, Stage, TargetRow, Tests
+from goldenami.report.text import TEST_ORDER, about, counts, duration, first_line
 
 REDRAWS_PER_SECOND = 8
 _BAR_CELLS = 20

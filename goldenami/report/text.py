@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from typing import Final
+
+TEST_ORDER: Final = ("failed", "passed", "flaky", "skipped")
+TEST_NUMBERS: Final = (*TEST_ORDER, "not_executed")  # those of a run of tests
 
 
 def duration(seconds: float) -> str:
@@ -40,6 +44,12 @@ def elapsed(seconds: float) -> str:
 def counts(numbers: Mapping[str, int], order: tuple[str, ...]) -> str:
     """Format the counts above zero in the given order: "3 changed, 11 ok"."""
     return ", ".join(f"{numbers[name]} {name}" for name in order if numbers.get(name))
+
+
+def counts_of_tests(numbers: Mapping[str, int]) -> str:
+    """Format the results of a run of tests: "36 passed, 12 skipped, of which 10 not executed"."""
+    without = numbers.get("not_executed")
+    return counts(numbers, TEST_ORDER) + (f", of which {without} not executed" if without else "")
 
 
 def first_line(text: str) -> str:

@@ -35,9 +35,15 @@ _SIGNALS = 128  # a shell reports a signal as an exit status above this number
 # size. That saves one round trip.
 _FIRST_BYTES = 16 << 10
 
-# Commands of the shell itself that leave nothing in it. They need no subshell, whose start is all that they cost.
-# But some shells keep what `command -v` finds (hash): each forgets it first, since a program may be removed.
-_PLAIN = re.compile(r"(test -[a-zA-Z]|command -v) [A-Za-z0-9_./@+][A-Za-z0-9_./@+-]*")
+# Commands that leave nothing in the shell: some of its own, and one program with plain arguments. They need no
+# subshell, whose start is all that the former cost. But some shells keep where a program is (hash): each forgets it
+# first, since a program may be removed.
+_WORD = r"([A-Za-z0-9_./@+,:%-]+|'[^'\n]*')"
+_PROGRAMS = "cat|date|df|dpkg-query|findmnt|getent|grep|id|ls|ps|readlink|realpath|rpm|ss|stat|sysctl|systemctl|uname"
+_PLAIN = re.compile(
+    r"(test -[a-zA-Z]|command -v) [A-Za-z0-9_./@+][A-Za-z0-9_./@+-]*"
+    rf"|((/usr)?/s?bin/)?({_PROGRAMS})( +{_WORD})*"
+)
 
 # The names of its variables are long, because each command sees them. They are not in its environment. The mark never
 # follows a line end here, as it does in the output: a command may print the arguments of this process.
@@ -91,6 +97,11 @@ class Shells:
         """Whether a shell has answered a command."""
         return any(shell.has_answered for group in self._shells.values() for shell in group)
 
+    @property
+    def has_idle(self) -> bool:
+        """Whether a shell has answered all its commands."""
+        return any(not shell.waiting for group in self._shells.values() for shell in group)
+
     def ask(self, plain: Sequence[str], as_root: Sequence[tuple[str, str]], on_answer: OnAnswer) -> None:
         """Send commands: all at once, and without waiting for their end. Opens the shells that are missing.
 
@@ -112,9 +123,14 @@ class Shells:
             shells = group or self._shells[False]
             waiting = [_BEHIND * shell.waiting for shell in shells]
             shares: list[list[_Asked]] = [[] for _ in shells]
-            for asked in commands[of_root] if shells else ():  # a shell that is behind, by a slow command, gets fewer
-                least = min(range(len(shells)), key=lambda number: waiting[number] + len(shares[number]))
+            # A shell that is behind, by a slow command, gets fewer, and so does one with a script, which is slow.
+            for asked in sorted(commands[of_root], key=lambda one: -one.weight) if shells else ():
+                least = waiting.index(min(waiting))
+                waiting[least] += asked.weight
                 shares[least].append(asked)
+            places = {asked.text: place for place, asked in enumerate(commands[of_root])}
+            for share in shares:
+                share.sort(key=lambda one: places[one.text])
             for shell, mine in zip(shells, shares, strict=True):
                 all_mine = mine if group else [self._as_user(asked.text, on_answer) for asked in mine]
                 ready.append((shell, shell.prepare(all_mine)))
@@ -177,6 +193,11 @@ class _Asked:
     text: str
     command: str
     on_answer: OnAnswer
+
+    @property
+    def weight(self) -> int:
+        """How slow it probably is: its lines."""
+        return 1 + self.command.count("\n")
 
     @property
     def kind(self) -> str:

@@ -199,6 +199,7 @@ def report_to_json(report: TestReport) -> dict[str, Any]:
         "controls": [[c.control, c.outcome, c.message, c.until] for c in report.controls],
         "facts": dict(report.facts),
         "place": report.place,
+        "not_executed": report.not_executed,
     }
 
 

@@ -51,13 +51,13 @@ class SshHostWork:
         packages of the base and runs all stages. The second runs after the tests: it lists the final packages and seals
         the host.
         """
-        validate.prepare()
+        prepare_gate(build.recipe, build.environment, architecture, gate="builder", report_dir=build.reports)
         contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
         with hosts.connected(build, host, architecture) as connection:
             base, outputs, undone = _provision(build, architecture, host, connection)
             provision.settle(connection, build.emit)
             report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
-            validate.prepare()  # for gate 2
+            prepare_gate(build.recipe, build.environment, architecture, gate="image", report_dir=build.reports)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -335,6 +335,19 @@ def run_gate(
         if required:
             validate.require(report)
     return report
+
+
+def prepare_gate(
+    recipe: Recipe, environment: Environment, architecture: Architecture, *, gate: str, report_dir: Path
+) -> None:
+    """Let the tests of a gate be collected now, for :func:`run_tests` with the same arguments later."""
+    validate.prepare(
+        _chosen(recipe, architecture, None, sealed=gate == "image"),
+        gate=gate,
+        architecture=architecture,
+        report_dir=report_dir,
+        environment=environment.test_environment,
+    )
 
 
 def run_tests(

@@ -48,12 +48,14 @@ from goldenami.ssh import Completed, Connection, ShellAnswer, Shells
 from goldenami.validate.commands import Kind, is_of_the_moment, is_settled, kind_of
 from goldenami.validate.effects import is_effect
 from goldenami.validate.gathering import Gathering, gather
+from goldenami.validate.reading import WAIT_FOR_BOOT
 from goldenami.validate.rehearsal import MOST_BODIES, Message, Rehearsal, Result, promises_to_read, send_answers
 
 _SHELLS = 2  # for the login user, and as many for root
 _FEWEST = 4  # tests with which a copy begins
 _FRESH_SECONDS = 10.0
 _PARTIAL_SECONDS = 2.0  # the copy gets the answers so far, while slower commands run
+_QUIET_SECONDS = 0.05  # the same, if no answer came in this time, and a shell has nothing to do
 _START_SECONDS = 20.0  # for the first answer of a shell
 _IDLE_SECONDS = 5.0  # for the commands that run, before one that runs alone
 _SILENT_SECONDS = 3.0  # of the copy while it computes; then it hangs
@@ -472,9 +474,12 @@ class Ahead:
 
     def _pump(self) -> None:
         """Wait for the next message of the copy or the next answer of the host, and pass it on."""
+        is_partial = self._silent_since is None and not self._asked <= self._outstanding
         try:
-            event = self._events.get(timeout=_POLL)
+            event = self._events.get(timeout=_QUIET_SECONDS if is_partial else _POLL)
         except queue.Empty:
+            if is_partial and self._shells is not None and self._shells[1].has_idle:
+                self._answer_the_copy()
             self._look_at_the_clock()
             return
         if isinstance(event, tuple):
@@ -552,7 +557,17 @@ class Ahead:
         while not self._outstanding.isdisjoint(facts):
             self._pump()
         self._asked.update(facts)
+        if facts and self._has_booted:
+            self._asked.add(self._do_not_wait())
         self._answer_the_copy()
+
+    def _do_not_wait(self) -> str:
+        """Answer the command of the built-in suites that waits for the end of the boot, which the host has told. Return
+        the command."""
+        answer, read_at = self._answers[_BOOTED]
+        self._since_boot.add(WAIT_FOR_BOOT)
+        self._keep(WAIT_FOR_BOOT, answer, read_at)
+        return WAIT_FOR_BOOT
 
     def _hear(self, copy: _Copy, message: Message | None) -> None:
         if message is None:

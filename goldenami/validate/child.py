@@ -1,23 +1,29 @@
 """The start of the process that runs tests: it loads pytest and the rest, and then waits for its order.
 
 ``runner`` starts it before its order is known, while a host is provisioned or boots, because loading takes longer than
-many tests do. The order comes over the socket whose descriptor is the only argument, until its end: arguments of
-pytest, environment, working directory, and with it the descriptors of the settings, the answers and the lifeline. If
-the parent ends first, or has no order for a long time, this process ends too.
+many tests do. The order comes over the socket whose descriptor is the only argument: arguments of pytest, environment,
+working directory, and the descriptors of the answers and the lifeline. The settings of the run come over it as well: at
+once, or when the tests are collected. If the parent ends first, or has nothing for a long time, this process ends too.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
 import os
 import socket
 import sys
+from contextlib import suppress
+from typing import NoReturn
+
+from goldenami.validate.settings import SIZE_BYTES
 
 IDLE_SECONDS = 3600.0
 PIECE_BYTES = 1 << 20
-MOST_DESCRIPTORS = 4
+MOST_DESCRIPTORS = 2
+_TURN_SECONDS = 0.0005  # for one thread, while others want to run: those of the connection answer the host at once
 _GARBAGE = 50_000  # new objects between two looks for garbage; pytest makes very many that live as long as it runs
 
 
@@ -31,7 +37,6 @@ def main() -> None:
 
     from goldenami import ssh
     from goldenami.validate import plugin
-    from goldenami.validate.settings import VARIABLE
 
     _ = (ssh.connect, ssh.Shells, plugin.TestRun)  # names that are loaded on demand
     for name in testinfra.modules.modules:  # they are loaded on demand, too, and each copy would load them again
@@ -42,21 +47,50 @@ def main() -> None:
     gc.freeze()  # pytest collects garbage at its end, and need not look at all this
     gc.set_threshold(_GARBAGE)
     parent.settimeout(IDLE_SECONDS)
-    data, descriptors, *_rest = socket.recv_fds(parent, PIECE_BYTES, MOST_DESCRIPTORS)
-    if not data:
-        return
-    while piece := parent.recv(PIECE_BYTES):
-        data += piece
-    parent.close()
-    order = json.loads(data)
+    data, (answers, lifeline) = _receive(parent)
+    size = int.from_bytes(data[:SIZE_BYTES], "big")
+    while len(data) < SIZE_BYTES + size:
+        data += _or_exit(parent.recv(min(PIECE_BYTES, SIZE_BYTES + size - len(data))))
+    order = json.loads(data[SIZE_BYTES:])
     os.environ.clear()
     os.environ.update(order["environment"])
-    os.environ[VARIABLE] = ",".join(map(str, descriptors))
     os.chdir(order["folder"])
     sys.argv = ["pytest", *order["arguments"]]
+    sys.setswitchinterval(_TURN_SECONDS)
+
+    def receive_settings() -> list[int]:
+        with parent:
+            if not order["at_once"]:
+                parent.sendall(b"1")  # it is ready
+            _, descriptors = _receive(parent)
+        return descriptors
+
+    plugin.begin(receive_settings, answers, lifeline, at_once=order["at_once"])
     # A line at once is one call of the kernel, and wakes the parent once.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    sys.exit(pytest.console_main())
+    _exit(pytest.console_main())
+
+
+def _receive(parent: socket.socket) -> tuple[bytes, list[int]]:
+    """Return some bytes, and the descriptors that come with them. Ends this process at the end of the parent."""
+    data, descriptors, *_rest = socket.recv_fds(parent, SIZE_BYTES, MOST_DESCRIPTORS)
+    return _or_exit(data), descriptors
+
+
+def _or_exit(data: bytes) -> bytes:
+    if not data:
+        os._exit(0)
+    return data
+
+
+def _exit(status: int) -> NoReturn:
+    """End this process with no work on its memory, which takes longer than many tests do. Threads that a test left
+    behind are not waited for."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # the parent has ended, or a test closed it
+            stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ _FAMILIES = (
         fewest=1,  # for what is asked next
     ),
     _family(
-        rf"stat -Lc %[UuGgasY] {_PATH}", f"stat -Lc {':'.join((*_FIELDS, '%n'))}", _files, rf"test -[efdx] {_PATH}"
+        rf"stat -Lc %[UuGgasY] {_PATH}", f"stat -Lc {':'.join((*_FIELDS, '%n'))}", _files, rf"test -[efdx] {_PATH}", 1
     ),
     _family(rf"id {_NAME}", "id", _users),
     _family(rf"id -u {_NAME}", "id -u", _numbers, rf"id {_NAME}"),

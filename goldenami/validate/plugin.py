@@ -28,7 +28,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,10 +44,12 @@ from goldenami.events import mask
 from goldenami.validate import explain, shellfiles
 from goldenami.validate.ahead import Ahead
 from goldenami.validate.backend import ConnectionBackend
-from goldenami.validate.settings import VARIABLE, TestSettings
+from goldenami.validate.settings import TestSettings
 from goldenami.validate.traces import Traces
 
 _RUN = pytest.StashKey["TestRun"]()
+_begun: list[TestRun | _Collection] = []  # at most one, until pytest takes it
+_STARTS = ("suite_start", "_session_start")  # of pytest's JUnit file and log: times from which they count
 _MESSAGE_CHARACTERS = 2000
 
 
@@ -62,26 +64,65 @@ class TestOutcome:
     first_failure: str = ""  # the first failure of a body that was repeated
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    descriptors = os.environ.pop(VARIABLE, "")
-    if not descriptors:
-        raise pytest.UsageError(
-            f"goldenami.validate.plugin: the environment variable {VARIABLE} is missing. Only goldenami sets it."
-        )
-    settings_fd, answers_fd, lifeline_fd, *connections = (int(n) for n in descriptors.split(","))
+def begin(receive_settings: Callable[[], Sequence[int]], answers: int, lifeline: int, *, at_once: bool) -> None:
+    """Begin a run, before pytest starts. ``receive_settings`` waits for the descriptors of the settings. ``at_once``:
+    they are there, so that this process connects to the host while pytest starts and collects the tests."""
 
     def follow_parent(scratch: str | None = None) -> None:
-        threading.Thread(target=_end_with_parent, args=(lifeline_fd, scratch), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(lifeline, scratch), daemon=True).start()
+
+    def start() -> TestRun:
+        settings, *connections = receive_settings()
+        given = replace(TestSettings.from_file(settings), connections=connections[0] if connections else None)
+        return TestRun(given, answers, follow_parent, (lifeline,))
 
     follow_parent(str(Path.cwd()))
+    _begun.append(start() if at_once else _Collection(start))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not _begun:
+        raise pytest.UsageError(
+            "goldenami.validate.plugin: there are no settings. Only the process that goldenami starts has them."
+        )
     config.addinivalue_line("markers", "gate(*names): run at these gates only")
     config.addinivalue_line("markers", "reads: the test only reads, with its fixtures")
     config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
     config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
-    settings = replace(TestSettings.from_file(settings_fd), connections=connections[0] if connections else None)
-    run = TestRun(settings, answers_fd, follow_parent, (lifeline_fd,))
+    begun = _begun.pop()
+    if isinstance(begun, TestRun):
+        _register(config, begun)
+    else:
+        config.pluginmanager.register(begun, "goldenami-collection")
+
+
+def _register(config: pytest.Config, run: TestRun) -> None:
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "goldenami-run")
+
+
+class _Collection:
+    """Collects tests before their settings are there. If it cannot, this process ends: the run that needs the tests
+    then starts another one, which reports the reason."""
+
+    def __init__(self, start: Callable[[], TestRun]) -> None:
+        self._start = start
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return shellfiles.collect(file_path, parent)
+
+    def pytest_exception_interact(self) -> None:
+        os._exit(1)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        run = self._start()
+        for plugin in config.pluginmanager.get_plugins():
+            for name in _STARTS:
+                if (start := getattr(plugin, name, None)) is not None:
+                    setattr(plugin, name, type(start)())
+        _register(config, run)
+        run.pytest_collection_modifyitems(config, items)
 
 
 def _end_with_parent(lifeline: int, scratch: str | None) -> None:

@@ -31,6 +31,7 @@ from goldenami.childenv import clean_environment
 from goldenami.errors import (
     BuilderError,
     ConnectionLost,
+    GoldenAmiError,
     Interrupted,
     InvalidInput,
     Problem,
@@ -38,7 +39,7 @@ from goldenami.errors import (
 )
 from goldenami.events import Emit, ignore_events, mask
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
-from goldenami.validate.settings import NOT_EXECUTED, TestPath, TestSettings
+from goldenami.validate.settings import NOT_EXECUTED, SIZE_BYTES, TestPath, TestSettings
 from goldenami.validate.traces import Traces
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ SUITES: Mapping[str, TestPath] = {
 _MODULES = ("PYTHONPATH", "PYTHONUSERBASE")  # where the modules of this program are, as HOME says
 _MEASURED = "COVERAGE_PROCESS_CONFIG"  # the settings of `make coverage`
 
-# The process that ``prepare`` started, with the socket for its order.
-_waiting: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+# The processes that ``prepare`` started. Each has a gate's tests, or none yet.
+_waiting: list[_Process] = []
 _waiting_lock = threading.Lock()
 
 # Plugins of pytest that tests of a host do not need. Each costs time for every test.
@@ -63,6 +64,8 @@ _UNUSED = (
     *("threadexception", "unraisableexception"),  # they only warn
 )
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
+_MOST_WAITING = 4  # processes; more would only need memory
+_READY_SECONDS = 5.0  # for a process that was prepared to collect its tests
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
 _PROBE_BYTES = 64 << 10  # of a file that shows whether reports can be written
 _OUTPUT_BYTES = 4 << 20  # of pytest's own output; only the end of longer output is kept
@@ -106,8 +109,8 @@ def run_suite(
     """
     chosen = _resolve(tests)
     report_dir = _writable(report_dir, emit)
-    stem = report_dir.absolute() / f"tests-{gate}-{architecture}"
-    junit, log = stem.with_suffix(".xml"), stem.with_suffix(".log")
+    junit = _junit(report_dir, gate, architecture)
+    log = junit.with_suffix(".log")
     for old in (junit, log):
         old.unlink(missing_ok=True)
     settings = TestSettings(
@@ -291,7 +294,8 @@ class _Results:
             )
 
     def report(self, seconds: float, junit: Path) -> TestReport:
-        self._emit("tests.finished", seconds=round(seconds, 3), **self.counts)
+        counts = {**self.counts, "not_executed": self.not_executed}
+        self._emit("tests.finished", seconds=round(seconds, 3), **counts)
         if self.not_executed:
             text = f"{self.not_executed} of the tests at gate {self.gate}"
             message = f"not executed, because this instance runs in a user namespace: {text}"
@@ -307,89 +311,192 @@ class _Results:
             skipped=self.counts["skipped"],
             flaky=self.counts["flaky"],
             facts=dict(self.facts),
+            not_executed=self.not_executed,
         )
 
 
-def prepare() -> None:
-    """Start the process of the next ``run_suite`` now, so that its start takes no time then.
+def prepare(
+    tests: Sequence[TestPath | str | os.PathLike[str]] = (),
+    *,
+    gate: str = "",
+    architecture: Architecture = "x86_64",
+    report_dir: Path | None = None,
+    environment: Sequence[str] = (),
+) -> None:
+    """Start the process of a later ``run_suite`` now, so that its start takes no time then.
 
-    It loads pytest and waits, and ends with this process. Does nothing if such a process waits already."""
+    It loads pytest and waits, and ends with this process. Does nothing if such a process waits already. With ``tests``,
+    it also collects them: the code of their modules runs now, and a ``run_suite`` with the same arguments uses it. A
+    file that cannot be collected is no error here; ``run_suite`` reports it."""
+    work = None
+    if tests and report_dir is not None:
+        with suppress(GoldenAmiError):
+            work = _Work.of(_resolve(tests), gate, architecture, _junit(report_dir, gate, architecture), environment)
     with _waiting_lock:
-        if not _waiting:
-            _waiting.append(_start())
+        if any(process.work == work for process in _waiting):
+            return
+        process = next((one for one in _waiting if one.work is None), None)
+        if process is None:
+            process = _Process()
+            _waiting.append(process)
+        elif work is None:
+            return
+        if work is not None:
+            try:
+                process.give_work(work, at_once=False)
+            except OSError:  # it ended while it waited
+                _waiting.remove(process)
+                process.end()
+        while len(_waiting) > _MOST_WAITING:
+            _waiting.pop(0).end()
 
 
-def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a process for tests, and return it with the socket for its order."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)  # a message of packets has a limit
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-B", "-P", "-m", "goldenami.validate.child", str(theirs.fileno())],
-            env=_environment(()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C at the terminal reaches only the parent, which then ends the child
-        )
-    return process, ours
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a process needs to collect tests. It gets the settings later, or at once."""
+
+    tests: tuple[TestPath, ...]
+    gate: str
+    architecture: Architecture
+    junit: Path
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        tests: tuple[TestPath, ...],
+        gate: str,
+        architecture: Architecture,
+        junit: Path,
+        environment: Sequence[str],
+    ) -> _Work:
+        return cls(tests, gate, architecture, junit, _environment(environment))
 
 
-def _order(order: Mapping[str, Any], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
-    """Give an order to the process that waits, or to a new one, and return the process."""
-    data = json.dumps(order).encode()
+class _Process:
+    """A process for tests, with the socket for its work and its settings."""
+
+    def __init__(self) -> None:
+        self.work: _Work | None = None
+        self._scratch: Path | None = None
+        self._lifeline = -1
+        self.answers = -1  # the pipe of its answers
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)  # a message of packets has a limit
+        self._parent = ours
+        with theirs:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-B", "-P", "-m", "goldenami.validate.child", str(theirs.fileno())],
+                env=_environment(()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C at the terminal reaches only the parent, which then ends the child
+            )
+
+    def give_work(self, work: _Work, *, at_once: bool) -> None:
+        """Let it collect tests. ``at_once``: the settings follow at once, so that it connects before it collects.
+        Raises OSError if it has ended."""
+        self.work = work
+        self._scratch = Path(tempfile.mkdtemp(prefix="goldenami-tests-"))
+        self.answers, answers_write = os.pipe()
+        lifeline_read, self._lifeline = os.pipe()
+        order = {
+            "arguments": _arguments(work, self._scratch),
+            "environment": dict(work.environment),
+            "folder": str(self._scratch),
+            "at_once": at_once,
+        }
+        try:
+            data = json.dumps(order).encode()
+            data = len(data).to_bytes(SIZE_BYTES, "big") + data
+            sent = socket.send_fds(self._parent, [data], [answers_write, lifeline_read])
+            self._parent.sendall(data[sent:])
+        finally:
+            os.close(answers_write)
+            os.close(lifeline_read)
+
+    def is_ready(self) -> bool:
+        """Wait until it has collected its tests. Return false if it could not, or takes too long."""
+        self._parent.settimeout(_READY_SECONDS)
+        try:
+            return bool(self._parent.recv(1))
+        except OSError:
+            return False
+
+    def give_settings(self, descriptors: Sequence[int]) -> None:
+        """Let it run its tests. Raises OSError if it has ended."""
+        socket.send_fds(self._parent, [b"settings"], descriptors)
+
+    def end(self) -> None:
+        """Kill the process and its group, and delete its scratch folder. The kernel cannot have reused its id, because
+        it is not reaped."""
+        if self.popen.returncode is None:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+            self.popen.wait()
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+        self._parent.close()
+        for descriptor in (self.answers, self._lifeline):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.answers = self._lifeline = -1
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _run(work: _Work, descriptors: Sequence[int]) -> _Process:
+    """Give work and settings to a process that waits, or to a new one, and return it."""
+    with _waiting_lock:
+        prepared = next((one for one in _waiting if one.work == work), None)
+        if prepared is not None:
+            _waiting.remove(prepared)
+    if prepared is not None:
+        try:
+            if prepared.is_ready():
+                prepared.give_settings(descriptors)
+                return prepared
+        except OSError:
+            pass
+        except BaseException:
+            prepared.end()
+            raise
+        prepared.end()  # it ended while it waited, so another one is started
     while True:
         with _waiting_lock:
-            has_waited = bool(_waiting)
-            process, parent = _waiting.pop() if has_waited else _start()
-        with parent:  # its end is the end of the order
-            try:
-                sent = socket.send_fds(parent, [data], descriptors)
-                parent.sendall(data[sent:])
-                return process
-            except OSError as error:
-                _end(process)
-                if not has_waited:
-                    raise BuilderError(f"The process of the tests did not start: {error}") from error
-                # It ended while it waited, so another one is started.
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its group. The kernel cannot have reused its id, because the process is not reaped."""
-    if process.returncode is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+            process = next((one for one in _waiting if one.work is None), None)
+            has_waited = process is not None
+            if process is not None:
+                _waiting.remove(process)
+        process = process or _Process()
+        try:
+            process.give_work(work, at_once=True)
+            process.give_settings(descriptors)
+            return process
+        except OSError as error:
+            process.end()
+            if not has_waited:
+                raise BuilderError(f"The process of the tests did not start: {error}") from error
 
 
 @contextmanager
 def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> Iterator[_Child]:
     """Start the child. At the end, kill the child and its process group, and delete its scratch folder."""
-    scratch = Path(tempfile.mkdtemp(prefix="goldenami-tests-"))
-    ours: list[int] = []
-    theirs: list[int] = []
+    work = _Work.of(settings.tests, settings.gate, settings.architecture, junit, environment)
+    descriptors: list[int] = []
     connections: ConnectionServer | None = None
     try:
-        theirs.append(settings.to_file())
-        answers_read, answers_write = os.pipe()
-        ours.append(answers_read)
-        theirs.append(answers_write)
-        lifeline_read, lifeline_write = os.pipe()
-        ours.append(lifeline_write)
-        theirs.append(lifeline_read)
-        given = list(theirs)
+        descriptors.append(settings.to_file())
+        given = list(descriptors)
         if settings.endpoint.transport is not None:
             from goldenami.ssh import ConnectionServer  # here, because paramiko loads slowly
 
             connections = ConnectionServer(settings.endpoint)
             given.append(connections.client)
-        arguments = _arguments(settings, junit, scratch)
-        order = {"arguments": arguments, "environment": _environment(environment), "folder": str(scratch)}
-        process = _order(order, given)
-        while theirs:
-            os.close(theirs.pop())
-        child = _Child(process, answers_read)
+        process = _run(work, given)
+        while descriptors:
+            os.close(descriptors.pop())
+        child = _Child(process)
         try:
             yield child
         finally:
@@ -397,13 +504,16 @@ def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> 
     finally:
         if connections is not None:
             connections.close()
-        for descriptor in (*ours, *theirs):
+        for descriptor in descriptors:
             os.close(descriptor)
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
-    own = [t.path for t in settings.tests if not t.installed and not t.path.is_relative_to(_PACKAGE)]
+def _junit(report_dir: Path, gate: str, architecture: Architecture) -> Path:
+    return report_dir.absolute() / f"tests-{gate}-{architecture}.xml"
+
+
+def _arguments(work: _Work, scratch: Path) -> list[str]:
+    own = [t.path for t in work.tests if not t.installed and not t.path.is_relative_to(_PACKAGE)]
     # Tests of shipped agents are in another folder than those of the project. They do not change the folder from which
     # the project's conftest.py files are loaded.
     own = [path for path in own if not path.is_relative_to(shipped.ROOT)] or own
@@ -412,7 +522,7 @@ def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
     # belong to a larger repository that contains the recipes.
     root = Path(os.path.commonpath(folders)) if folders else _SUITES
     options = {
-        "junit_suite_name": f"goldenami.{settings.gate}.{settings.architecture}",
+        "junit_suite_name": f"goldenami.{work.gate}.{work.architecture}",
         "console_output_style": "classic",
     }
     return [
@@ -420,9 +530,9 @@ def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
         *("-p", "goldenami.validate.plugin"),
         *(f"-pno:{name}" for name in _UNUSED),
         "-Wignore::pytest.PytestAssertRewriteWarning",  # the plugin is loaded before pytest is
-        *("-v", "--tb=short", "--color=no", f"--basetemp={scratch / 'tmp'}", f"--junit-xml={junit}"),
+        *("-v", "--tb=short", "--color=no", f"--basetemp={scratch / 'tmp'}", f"--junit-xml={work.junit}"),
         *(f"--override-ini={name}={value}" for name, value in options.items()),
-        *(str(test.path) for test in settings.tests),
+        *(str(test.path) for test in work.tests),
     ]
 
 
@@ -436,9 +546,10 @@ def _environment(names: Sequence[str]) -> dict[str, str]:
 class _Child:
     """A running pytest process, with its answers and its output."""
 
-    def __init__(self, process: subprocess.Popen[bytes], answers: int) -> None:
-        self._process = process
-        self._answers = answers
+    def __init__(self, process: _Process) -> None:
+        self._owner = process
+        self._process = process.popen
+        self._answers = process.answers
         self.output = bytearray()
         self.status = -1
 
@@ -499,5 +610,5 @@ class _Child:
 
     def end(self) -> None:
         """Kill the child's process group, and keep its status."""
-        _end(self._process)
+        self._owner.end()
         self.status = self._process.returncode

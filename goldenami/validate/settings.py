@@ -1,9 +1,9 @@
 """The settings of the process that runs tests, and the format of its answers.
 
 The settings contain the private key. They are written to an anonymous file in memory, which only the child inherits;
-the key is not on disk, in the arguments or in the environment. The environment variable ``VARIABLE`` contains file
-descriptors: the settings, the pipe of answers, a pipe that stays open as long as the parent runs, and, if the parent
-has a transport, the socket from which connections come.
+the key is not on disk, in the arguments or in the environment. The child gets file descriptors over its socket: first
+the pipe of answers and a pipe that stays open as long as the parent runs, with the order to collect the tests; then the
+settings and, if the parent has a transport, the socket from which connections come.
 
 Answers are JSON objects, one per line, with the type in ``event``:
 
@@ -31,7 +31,7 @@ from typing import Any
 from goldenami.model import Architecture, SshEndpoint
 from goldenami.validate.traces import Traces
 
-VARIABLE = "GOLDENAMI_VALIDATE"
+SIZE_BYTES = 8  # of the number before an order: its bytes
 NOT_EXECUTED = "NOT EXECUTED"  # the begin of the reason for which a test was skipped
 
 

@@ -81,7 +81,7 @@ BLOCKING = {
     "report/terminal.py:close self._redrawing.join": "the event is set; the thread draws once more at most",
     "snapshots/freeze.py:word said.wait": "the end of the context, which always sets it; a daemon thread waits",
     "ssh/tunnel.py:_end_group self._process.wait": "the process is killed",
-    "validate/runner.py:_end process.wait": "the process is killed",
+    "validate/runner.py:end self.popen.wait": "the process is killed",
 }
 # Loops around a call that waits for a short time, or for the next data, by file and function: what ends the loop, and
 # who tells that it goes on. Most are threads of their own, which nobody waits for: what they serve has its own bound.

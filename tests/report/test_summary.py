@@ -88,6 +88,16 @@ def test_lost_instances_are_listed() -> None:
     assert "lost on the way and replaced: builder i-0123 (x86_64): EC2 reclaimed the spot instance" in text(console)
 
 
+def test_tests_that_were_not_executed_are_told_also_where_the_others_are_not() -> None:
+    manifest = replace(MANIFEST, tests=(replace(MANIFEST.tests[0], skipped=12, not_executed=10),))
+    console = page(100)
+    render_release(manifest, console, tests=False)
+    assert "tests not executed at gate builder (x86_64): 10, they prove nothing" in text(console)
+    console = page(100)
+    render_release(manifest, console)
+    assert "tests at gate builder (x86_64): 41 passed, 1 flaky, 12 skipped, of which 10 not executed" in text(console)
+
+
 def test_release_on_a_narrow_terminal_keeps_the_ids() -> None:
     console = page(80)
     render_release(MANIFEST, console)

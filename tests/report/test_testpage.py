@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def test_junit_has_the_suites_of_all_runs(tmp_path: Path) -> None:
         "goldenami.image.x86_64.apps/eu-west-1",
     ]
     assert len(list(root.iter("testcase"))) == 8
+
+
+def test_tests_that_were_not_executed_are_counted(tmp_path: Path) -> None:
+    here = replace(reports(tmp_path)[0], not_executed=7)
+    assert "<p>7 of the skipped tests were not executed" in testpage.page("Tests", [here])
+    (suite,) = ElementTree.fromstring(testpage.junit([here]))
+    assert [(one.get("name"), one.get("value")) for one in suite.find("properties") or ()] == [
+        ("tests not executed", "7")
+    ]
 
 
 def test_the_page_has_every_test_and_needs_no_other_file(tmp_path: Path) -> None:

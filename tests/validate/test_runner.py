@@ -14,7 +14,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -661,17 +661,61 @@ def test_one(host, variables):
     pids = bench.folder / "pids"
     runner.prepare()
     runner.prepare()
-    ((process, _),) = runner._waiting
+    (process,) = [one.popen for one in runner._waiting]
     for _ in range(2):
         require(bench.run(path, variables={"pids": str(pids)}))
     first, second = map(int, pids.read_text().split())
     assert first == process.pid != second
     runner.prepare()
-    ((process, _),) = runner._waiting
+    (process,) = [one.popen for one in runner._waiting]
     process.kill()  # while it waits
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     require(bench.run(path, variables={"pids": str(pids)}))
     assert not runner._waiting
+
+
+def test_tests_that_were_prepared_are_collected_once(bench: Bench) -> None:
+    """Their file is read while the host is not known yet, and the run uses what was read."""
+    made = bench.folder / "made"
+    code = f"""
+import os
+with open({str(made)!r}, "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+def test_one(host):
+    assert host.run("true").succeeded
+    assert "X" not in os.environ
+"""
+    path = bench.write(code)
+    wanted: Any = {"gate": "builder", "architecture": "x86_64", "report_dir": bench.folder / "reports"}
+    runner.prepare([path], **wanted)
+    runner.prepare([path], **wanted)
+    (process,) = runner._waiting
+    report = bench.run(path)
+    require(report)
+    assert made.read_text().split() == [str(process.popen.pid)]
+    assert report.junit is not None
+    assert 'tests="1"' in Path(report.junit).read_text()
+    # Other arguments are another run, which does not use it.
+    runner.prepare([path], **wanted | {"gate": "image"})
+    require(bench.run(path))
+    (process,) = runner._waiting
+    require(bench.run(path, gate="image"))
+    assert made.read_text().split()[1:].count(str(process.popen.pid)) == 1
+    assert len(made.read_text().split()) == 3
+
+
+@pytest.mark.parametrize("code", ["import nothing_of_that_name\n", "def no_test():\n    pass\n"])
+def test_what_cannot_be_collected_ahead_is_reported_by_the_run(bench: Bench, code: str) -> None:
+    path = bench.write(code)
+    runner.prepare([path], gate="builder", architecture="x86_64", report_dir=bench.folder / "reports")
+    with pytest.raises((InvalidInput, TestsFailed)) as raised:
+        bench.run(path)
+    told = [p.message for p in raised.value.problems] if isinstance(raised.value, InvalidInput) else [str(raised.value)]
+    assert any(text in told[0] for text in ("nothing_of_that_name", "No tests were collected from"))
+    runner.prepare([bench.folder / "missing.py"], gate="x", architecture="x86_64", report_dir=bench.folder)
+    assert [one.work for one in runner._waiting] == [None], "it waits without tests"
+    bench.write("def test_one():\n    pass\n")
+    require(bench.run(path))
 
 
 def test_an_order_has_any_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
