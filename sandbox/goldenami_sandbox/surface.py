@@ -116,27 +116,27 @@ class Surface:
             self._stash = []
 
     def _put_away(self) -> None:
-        for backends in list(_in_use()):
+        for backends in list(in_use()):
             extra = {name: getattr(backends, name) for name in _EXTRA if hasattr(backends, name)}
             self._stash.append((backends, dict(backends), extra))
             backends.clear()
             for name in extra:
                 setattr(backends, name, {})
-        _in_use().clear()
+        in_use().clear()
 
     def _take_out(self) -> None:
         for backends, content, extra in self._stash:
             backends.update(content)
             for name, value in extra.items():
                 setattr(backends, name, value)
-            _in_use().append(backends)
+            in_use().append(backends)
         self._stash = []
 
     def dump(self) -> dict[str, bytes]:
         """Return the state by service, pickled. Objects that cannot be pickled are left out, with a line in the log."""
         result: dict[str, bytes] = {}
         with self.active():
-            for backends in list(_in_use()):
+            for backends in list(in_use()):
                 try:
                     result[backends.service_name] = _dump_service(backends)
                 except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -192,7 +192,7 @@ def _dictionary(service: str) -> Any:
     return find(service)
 
 
-def _in_use() -> list[Any]:
+def in_use() -> list[Any]:
     """Return moto's list of the dictionaries that have contents."""
     from moto.core import base_backend
 

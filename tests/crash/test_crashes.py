@@ -91,7 +91,7 @@ def test_a_second_release_is_published_in_all_places_or_in_none(
 
 def second(world: World, label: Label, when: str, then: str, lag: float) -> None:
     world.fresh()
-    world.build()
+    world.built()
     first = release_of(world)
     assert first is not None
     decoys = inventory.place_decoys(world)

@@ -44,7 +44,7 @@ def delete_images(world: World, place: Place, decoys: set[str]) -> int:
 def test_a_copy_is_made_again(world: World, killed: Label, when: str, place: Place) -> None:
     world.fresh()
     decoys, others = inventory.place_decoys(world), images_in(world, place)
-    world.build_until(killed, when)
+    world.killed(killed, when)
     assert delete_images(world, place, others)
     assert world.resume().status == "released"
     check(world, decoys, released=True)
@@ -56,7 +56,7 @@ def test_a_copy_of_the_released_image_is_made_again(world: World, place: Place) 
     world.fresh()
     at_launch(world)
     decoys, others = inventory.place_decoys(world), images_in(world, place)
-    world.build_until(NOT_PUBLISHED, "before")
+    world.killed(NOT_PUBLISHED, "before")
     assert delete_images(world, place, others)
     world.cloud.start_process(NOT_PUBLISHED, "before")
     with pytest.raises(Death):
@@ -93,7 +93,7 @@ def test_a_release_is_of_one_builder(world: World, killed: Label, when: str, enc
     if encryption == "launch":
         at_launch(world)
     decoys, others = inventory.place_decoys(world), images_in(world, HOME)
-    world.build_until(killed, when)
+    world.killed(killed, when)
     (first,) = {captured(world, HOME, image) for image in images_in(world, HOME) - others}
     assert delete_images(world, HOME, images_in(world, HOME) - {first})
     with pytest.raises(CloudError, match=f"image {first} in .* failed: it does not exist") as caught:
@@ -114,7 +114,7 @@ def test_without_the_candidate_the_error_has_the_next_step(world: World, killed:
     """A second candidate is another image than the copies of the first one."""
     world.fresh()
     decoys, others = inventory.place_decoys(world), images_in(world, HOME)
-    world.build_until(killed, "before")
+    world.killed(killed, "before")
     (build_id,) = world.builds
     assert delete_images(world, HOME, others)
     with pytest.raises(CloudError, match=r"image ami-\w+ in .* failed: it does not exist") as caught:

@@ -110,7 +110,7 @@ def test_a_release_is_never_collected(world: World) -> None:
     keep = next(x for x in calls("build") if x.action == "DeleteTags")
     for when in ("before", "after"):
         world.fresh()
-        world.build_until(keep, when)
+        world.killed(keep, when)
         lose_journals(world)
         owned = {line for line in inventory.take(world) if ": image" in line or ": snapshot" in line}
         clean_expired(world)
@@ -139,7 +139,7 @@ def test_parameters_of_a_lost_machine_are_collected_unless_a_release_has_them(
 def lost(world: World, label: Label, when: str, *, first: bool) -> None:
     world.fresh()
     if not first:
-        world.build()
+        world.built()
         world.change_recipe("hello again")
     before = world.catalog.versions(RECIPE)
     known = set(world.builds)
@@ -182,7 +182,7 @@ def parameters(world: World) -> set[str]:
 def test_without_the_catalog_nothing_is_collected(world: World) -> None:
     keep = next(x for x in calls("build") if x.action == "DeleteTags")
     world.fresh()
-    world.build_until(keep, "before")
+    world.killed(keep, "before")
     lose_journals(world)
     before = inventory.take(world)
     (manifest,) = Path(world.environment.catalog, "releases", "web").iterdir()
@@ -194,7 +194,7 @@ def test_without_the_catalog_nothing_is_collected(world: World) -> None:
 
 def test_a_release_is_not_cleaned_by_who_sees_another_catalog(world: World) -> None:
     world.fresh()
-    manifest = world.build().manifest
+    manifest = world.built().manifest
     world.environment = replace(world.environment, catalog=str(world.path / "elsewhere"))
     before = inventory.take(world)
     mine = Catalog(world.path / ".goldenami/test/catalog").identity()
@@ -210,7 +210,7 @@ def test_a_build_whose_journal_is_here_is_cleaned_by_it_unless_somebody_works_on
     label = next(x for x in calls("build") if x.action == "CopyImage")
     world.fresh()
     decoys = inventory.place_decoys(world)
-    world.build_until(label, "after")
+    world.killed(label, "after")
     (build_id,) = world.builds
     before = inventory.take(world)
     with Journals(Path(world.environment.builds)).open(build_id):

@@ -75,7 +75,7 @@ def with_consumers(world: World) -> None:
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     iam = world.client("iam", Place(APPS, "us-east-1"))
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
-        iam.create_role(RoleName="runner", AssumeRolePolicyDocument=document)
+        world.remember("runner", lambda: iam.create_role(RoleName="runner", AssumeRolePolicyDocument=document))
 
 
 def share(world: World, what: str) -> None:
@@ -157,7 +157,7 @@ def test_only_arns_of_organizations_are_accepted(world: World) -> None:
 
 def test_each_consumer_has_one_grant_on_each_key(world: World) -> None:
     with_consumers(world)
-    world.build()
+    world.built()
     assert set(grants(world, HERE)) == {scaling(HOME)}
     assert set(grants(world, Place(APPS, HERE.region))) == OF_APPS
     shared = grants(world, THERE)
@@ -194,7 +194,7 @@ def launched_by_a_group(world: World, place: Place, image_id: str) -> tuple[str,
 
 def test_a_group_launches_the_image_only_with_a_grant(world: World) -> None:
     """In the account that owns the image, and in one that it is shared with."""
-    manifest = world.build().manifest
+    manifest = world.built().manifest
     images = {image.place: image.image_id for image in manifest.images}
     places = (HERE, Place(APPS, HERE.region), Place(APPS, THERE.region))
     for place in places:
@@ -211,7 +211,7 @@ def test_a_group_launches_the_image_only_with_a_grant(world: World) -> None:
 
 def test_a_failed_build_keeps_the_grant_of_another_release(world: World) -> None:
     with_consumers(world)
-    world.build()
+    world.built()
     before = grants(world, THERE)
     world.change_recipe("another")
     world.cloud.start_process()
@@ -227,7 +227,7 @@ def test_a_failed_build_keeps_the_grant_of_another_release(world: World) -> None
 
 def test_a_grant_ends_with_the_last_release_that_needs_it(world: World) -> None:
     with_consumers(world)
-    world.build()
+    world.built()
     rewrite(world, "      - {account: apps, regions: [eu-west-1], mode: share}\n", "")
     rewrite(world, "regions: [eu-central-1, eu-west-1]", "regions: [eu-central-1]")
     for _ in range(2):
@@ -281,7 +281,7 @@ def test_what_other_accounts_must_do_is_printed(estate: Estate) -> None:
 
 def test_consumers_can_be_added_and_removed_later(estate: Estate) -> None:
     world = estate.world
-    world.build()
+    world.built()
     with_consumers(world)
     code, _, err = estate.try_("consumers", "show", "--environment", "test")
     assert (code, "run `goldenami consumers apply`" in err) == (0, True)

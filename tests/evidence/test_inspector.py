@@ -40,7 +40,7 @@ def world(build_world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
 
 
 def image_of(world: World) -> str:
-    return next(image.image_id for image in world.build().manifest.images if image.place == HERE)
+    return next(image.image_id for image in world.built().manifest.images if image.place == HERE)
 
 
 def run(world: World, image: str) -> None:

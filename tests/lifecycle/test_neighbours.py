@@ -30,15 +30,19 @@ STEPS = 22
 @pytest.fixture
 def world(build_world: World) -> World:
     build_world.fresh()
-    volume = build_world.client("ec2", HERE).create_volume(
+    build_world.remember("a volume and decoys", lambda: of_a_person(build_world))
+    build_world.cloud.start_process()
+    return build_world
+
+
+def of_a_person(world: World) -> None:
+    volume = world.client("ec2", HERE).create_volume(
         AvailabilityZone="eu-central-1a",
         Size=1,
         TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "backup", "Value": "nightly"}]}],
     )
     assert volume["VolumeId"]
-    inventory.place_decoys(build_world)
-    build_world.cloud.start_process()
-    return build_world
+    inventory.place_decoys(world)
 
 
 def names_of_images(world: World, part: str) -> list[str]:
@@ -49,11 +53,27 @@ def names_of_images(world: World, part: str) -> list[str]:
 
 def first(world: World, **settings: str) -> Neighbour:
     """A team's environment, with two releases."""
-    neighbour = checkout(world, "first", **settings)
-    for _ in range(2):
-        world.cloud.start_process()
-        neighbour.build()
+    return with_releases(world, checkout(world, "first", **settings), 2)
+
+
+def with_releases(world: World, neighbour: Neighbour, count: int) -> Neighbour:
+    """A neighbour that has built so often."""
+
+    def build() -> int:
+        for _ in range(count):
+            world.cloud.start_process()
+            neighbour.build()
+        return neighbour.number
+
+    neighbour.number = world.remember((neighbour.name, count), build)
+    neighbour.load()
     return neighbour
+
+
+def second(world: World) -> Neighbour:
+    """Another environment, with a release."""
+    other = checkout(world, "other", environment="other", recipe="shop", parameter_prefix="/golden-ami-other")
+    return with_releases(world, other, 1)
 
 
 # --- a fresh clone ----------------------------------------------------------------------------------------------------
@@ -107,9 +127,7 @@ def test_a_clone_that_lost_its_releases_is_refused(world: World) -> None:
 
 def test_a_second_environment_takes_nothing_of_the_first(world: World) -> None:
     team = first(world)
-    other = checkout(world, "other", environment="other", recipe="shop", parameter_prefix="/golden-ami-other")
-    world.cloud.start_process()
-    other.build()
+    other = second(world)
     street = Street(world, [team, other])
     for command in ("orphans --delete", "clean --expired", "clean --all", "retire", "dlm apply", "schedule run"):
         assert other.act(command, random.Random(1)) == "done"
@@ -119,10 +137,9 @@ def test_a_second_environment_takes_nothing_of_the_first(world: World) -> None:
 def test_expired_resources_of_others_are_listed_and_kept(world: World) -> None:
     """The grant of a released, shared image of another catalog, and the temporary resources of its lost machine."""
     team = first(world)
+    other = second(world)
     team.build_until(next(label for label in calls("build") if label.action == "CreateImage"))
-    other = checkout(world, "other", environment="other", recipe="shop", parameter_prefix="/golden-ami-other")
     world.cloud.start_process()
-    other.build()
     street = Street(world, [team, other])
     done = other.clean_expired()
     street.after(other, "clean --expired")
@@ -243,10 +260,7 @@ def test_policies_of_a_schedule_of_the_same_name_are_listed_and_kept(world: Worl
 
 
 def test_a_release_whose_owner_is_unknown_is_not_retired(world: World) -> None:
-    team = checkout(world, "first")
-    for _ in range(4):
-        world.cloud.start_process()
-        team.build()
+    team = with_releases(world, first(world), 2)
     oldest, older = (team.catalog.get("web", version) for version in reversed(team.catalog.versions("web")[2:]))
     row = next(image for image in oldest.images if image.place == HERE)
     world.client("ec2", HERE).delete_tags(Resources=[row.image_id], Tags=[{"Key": "goldenami:catalog"}])

@@ -90,7 +90,7 @@ def next_name(world: World) -> str:
 def test_a_second_catalog_cannot_take_the_parameters_of_the_first(build_world: World) -> None:
     world = build_world
     world.fresh()
-    world.build()
+    world.built()
     first = world.catalog.identity()
     world.other_machine()  # its catalog is empty
     error = refused(world)
@@ -103,7 +103,7 @@ def test_a_second_catalog_cannot_take_the_parameters_of_the_first(build_world: W
 def test_a_second_catalog_with_its_own_prefix_gets_the_next_free_number(build_world: World) -> None:
     world = build_world
     world.fresh()
-    world.build()
+    world.built()
     before = values(world)
     world.other_machine()
     configure(world, "    tags:", "    parameter_prefix: '/{{ environment.name }}'\n    tags:")
@@ -126,7 +126,7 @@ def test_a_second_catalog_with_its_own_prefix_gets_the_next_free_number(build_wo
 def test_an_environment_in_image_name_needs_no_other_number(build_world: World) -> None:
     world = build_world
     world.fresh()
-    world.build()
+    world.built()
     world.other_machine()
     configure(
         world,
@@ -168,7 +168,7 @@ def test_a_parameter_that_another_program_moved_is_kept(build_world: World) -> N
 
     world = build_world
     world.fresh()
-    world.build()
+    world.built()
     ssm = world.client("ssm", PLACES[1])
     other = register(world, "other")
     ssm.put_parameter(Name=PARAMETER, Value=other, Overwrite=True)
@@ -260,7 +260,7 @@ def test_a_resume_whose_name_was_taken_since_launches_nothing(build_world: World
 def test_a_fresh_clone_with_the_catalog_in_a_bucket_continues_the_releases(build_world: World) -> None:
     world = build_world
     world.fresh(bucket=True)
-    first = world.build().manifest
+    first = world.built().manifest
     world.other_machine()
     world.cloud.start_process()
     assert world.build().status == "unchanged"

@@ -37,8 +37,7 @@ def released(world: World, *, consumers: bool) -> None:
         settings.write_text(settings.read_text() + CONSUMERS)
     world.project = recipes.load_project(world.path)
     world.environment = recipes.environment(world.project, "test")
-    world.build()
-    world.cloud.start_process()
+    world.built()
 
 
 def launch(world: World, place: Place, *errors: Exception) -> dict[str, Any]:

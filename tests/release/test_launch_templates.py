@@ -28,6 +28,10 @@ CREATE, SWITCH = "CreateLaunchTemplateVersion", "ModifyLaunchTemplate"
 def begin(world: World) -> None:
     world.fresh()
     declare(world, DECLARED)
+    world.remember("templates", lambda: make_templates(world))
+
+
+def make_templates(world: World) -> None:
     for place in PLACES:
         data = {"ImageId": "ami-11111111", "InstanceType": "t3.micro", "KeyName": "team"}
         world.client("ec2", place).create_launch_template(LaunchTemplateName="web", LaunchTemplateData=data)

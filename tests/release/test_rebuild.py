@@ -33,10 +33,9 @@ def find(world: World, identity: str | None = None) -> Rebuild:
 def two_releases(world: World) -> tuple[ImageManifest, ImageManifest, Path]:
     """Two releases of a catalog that is lost then; its place, and an empty checkout of the project."""
     world.fresh()
-    first = world.build().manifest
+    first = world.built().manifest
     world.change_recipe("second")
-    world.cloud.start_process()
-    second = world.build().manifest
+    second = world.built().manifest
     before = Path(world.environment.catalog)
     world.other_machine()
     world.cloud.start_process()
@@ -95,7 +94,7 @@ def test_what_a_build_did_not_release_is_left_out(build_world: World) -> None:
 
     world = build_world
     world.fresh()
-    world.build()
+    world.built()
     world.change_recipe("second")
     world.build_until(Label("ec2", "CopyImage", "111111111111", "eu-west-1", 1), "after")
     world.cloud.start_process()

@@ -20,17 +20,18 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import botocore.session
 import pytest
 from goldenami_sandbox import guard
 from goldenami_sandbox.accounts import ACCOUNTS, admin_key
+from goldenami_sandbox.authorization import Use
 from goldenami_sandbox.cloud import Cloud as SandboxCloud
 from goldenami_sandbox.direct import Direct
 from goldenami_sandbox.ec2.paper import PaperNode
@@ -39,6 +40,7 @@ from goldenami_sandbox.http import Response, Server
 from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.protocol import Call, new_request_id, parse
 from goldenami_sandbox.settings import Settings
+from goldenami_sandbox.surface import in_use
 from goldenami_sandbox.testing import PaperCloud
 
 from goldenami import pipeline
@@ -56,6 +58,8 @@ from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
 from tests.worlds.inprocess import called_directly
 from tests.worlds.paper import PaperHostWork as PaperHostWork
+
+T = TypeVar("T")
 
 # Seconds for an answer, real ones. Where it is over too early on a busy machine, that is one more fault to live with.
 TIMEOUT = 2.0
@@ -177,6 +181,11 @@ class MortalCloud(Cloud):
     @property
     def dead(self) -> bool:
         return self._dead
+
+    @property
+    def doomed(self) -> bool:
+        """Whether this process is dead, or will die at a call."""
+        return self._dead or self._doom is not None
 
     def start_process(self, label: Label | None = None, when: str = "") -> None:
         """A new process. With a label: it dies ``when`` ("before", "after") that mutating call has its effect."""
@@ -331,9 +340,21 @@ class Saved(NamedTuple):
 Files = Mapping[str, tuple[bytes | None, int]]  # content (None: a directory) and mode, by path
 
 
-class Reached(NamedTuple):
-    """What a program made in an untouched world, and what is known of its process."""
+class Standing(NamedTuple):
+    """A state that several worlds can be in. A world is in it as long as it has had so many ``changes``, and its clock
+    is on so many ``seconds``. ``name``: of the state, without the files and what the worlds are given."""
 
+    name: object
+    changes: int
+    seconds: float
+
+
+class Reached(NamedTuple):
+    """What a program did in a world: what it returned, what the world was like afterwards, and what is known of the
+    program's process. ``name``: of the state."""
+
+    name: int
+    result: Any
     files: Files
     node: PaperNode
     own: Mapping[str, Any]
@@ -345,6 +366,11 @@ class Reached(NamedTuple):
     events: list[Event]
     prepared: list[str]
     proved: list[str]
+    used: frozenset[Use]
+
+
+# What the tests of a worker have in common: by the state of the world before, and what was made in it.
+_MADE: Final[dict[object, Reached]] = {}
 
 
 @dataclass
@@ -365,6 +391,7 @@ class World:
     environment: Any = field(init=False)
     accounts: Mapping[str, str] = field(default_factory=lambda: dict(ACCOUNTS))  # of the next cloud
     _node: PaperNode | None = None
+    _standing: Standing | None = None
     _in_a_bucket: bool = False
     _witness: Cloud | None = None
     _paths: list[Path] = field(default_factory=list)
@@ -377,26 +404,13 @@ class World:
         takes a while). ``bucket``: journals and catalog are kept in one."""
         self.end()
         self.clock.reset(saved.seconds if saved is not None else 0.0)
-        node = PaperNode() if saved is None else saved.node.copy()
-        node.start()
         sessions = self.gate.target.credentials.dump() if self.gate.target is not None else []
-        behind = SandboxCloud(
-            node,
-            accounts=self.accounts,
-            clock=self.clock.now,
-            sleep=self.clock.sleep,
-            settings=Settings(),
-            secret=SECRET,
-        )
-        behind.seed()
+        self._open(PaperNode() if saved is None else saved.node.copy())
         if saved is not None:
-            behind.load(saved.own, saved.services)
-            assert behind.settle()
+            self.behind.load(saved.own, saved.services)
+            assert self.behind.settle()
         if sessions and not new_process:
-            behind.credentials.load(sessions)
-        self._node, self.gate.target, self.clock.settle = node, behind, behind.ec2.settle
-        endpoint = f"http://127.0.0.1:{self.server.port}"
-        self.paper = PaperCloud(endpoint, dict(self.accounts), behind, node)
+            self.behind.credentials.load(sessions)
         self._in_a_bucket = bucket
         self._paths = []
         if bucket:
@@ -410,6 +424,24 @@ class World:
         self.events = []
         self.cloud.start_process()
         self.gate.stop()
+        name = (saved.path if saved is not None else None, bucket, tuple(self.accounts.items()), self.wire)
+        self._standing = Standing(name, self._changes(), self.clock.offset)
+
+    def _open(self, node: PaperNode) -> None:
+        """Serve an empty cloud."""
+        node.start()
+        behind = SandboxCloud(
+            node,
+            accounts=self.accounts,
+            clock=self.clock.now,
+            sleep=self.clock.sleep,
+            settings=Settings(),
+            secret=SECRET,
+        )
+        behind.seed()
+        self._node, self.gate.target, self.clock.settle = node, behind, behind.ec2.settle
+        endpoint = f"http://127.0.0.1:{self.server.port}"
+        self.paper = PaperCloud(endpoint, dict(self.accounts), behind, node)
 
     def save(self) -> Saved:
         """The case as it is, to begin others with it."""
@@ -420,67 +452,108 @@ class World:
         self._saved.append(path)
         return Saved(path, self._node.copy(), *self.behind.dump(), self.clock.offset)
 
-    def inputs(self) -> tuple[object, ...] | None:
-        """What decides what a build makes in an untouched world: two worlds with the same can share it. None if this
-        world was used, or was given what this does not tell."""
-        host, node = self.host_work, self._node
-        environment = recipes.environment(recipes.load_project(self.path), "test")
+    def remember(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns; the world is as it is after that, in a new process. It is made once in a worker
+        for each state of the world: for every other test, the world becomes what it was after that. Only for what a
+        test begins with: what it is about has to happen in it.
+
+        ``what``: names what is made, and all that it depends on beside the world. What is returned must not change.
+        """
+        state = self._state()
+        if state is None:
+            return make()
+        host, made = self.host_work, _MADE.get((what, state))
+        if made is None:
+            before = (len(self.paper.calls), len(self.events), len(host.prepared), len(host.proved))
+            result = make()
+            made = self._reached(result, *before)
+            if made is None:
+                return result
+            _MADE[what, state] = made
+        else:
+            self._become(made)
+            self.events += made.events
+            host.prepared += made.prepared
+            host.proved += made.proved
+        self.project = recipes.load_project(self.path)
+        self.environment = recipes.environment(self.project, "test")
+        self.cloud.start_process()
+        self.cloud._count.update(made.counted)
+        self.cloud.mutations += made.mutations
+        self._standing = Standing(made.name, self._changes(), self.clock.offset)
+        return made.result  # type: ignore[no-any-return]
+
+    def _state(self) -> Hashable | None:
+        """What decides what a program makes in this world. None if the world was used since ``fresh`` or ``remember``,
+        or was given what this does not tell."""
+        standing, host, node = self._standing, self.host_work, self._node
         assert node is not None
+        work = {name: value for name, value in vars(host).items() if name not in ("prepared", "proved")}
         if (
-            self.paper.calls
-            or self.clock.offset
+            standing is None
+            or (self._changes(), self.clock.offset) != standing[1:]
             or self.cloud.ahead
-            or self.events
+            or self.cloud.doomed
             or self.gate.disturb is not None
             or self.gate.recording is not None
-            or self.environment != environment
-            or type(host) is not PaperHostWork
-            or vars(host) != vars(PaperHostWork())
+            or any(map(callable, work.values()))
             or node.gates
             or node.failures
-            or node.on_volumes
-            or self.behind.settings.enforce_policies
+            or self.behind.settings.visibility_delay  # the sandbox does not save what is not visible yet
+            or self.environment != recipes.environment(recipes.load_project(self.path), "test")
         ):
             return None
-        files = tuple(read_files(self.path).items())
         settings = json.dumps(self.behind.settings.to_json(), sort_keys=True)
-        return files, settings, tuple(self.accounts.items()), self.wire
+        given = (settings, type(host), repr(work), repr(node.on_volumes), node.room)
+        return standing.name, tuple(read_files(self.path).items()), *given
 
-    def reached(self) -> Reached:
-        """The case as it is, for ``reach``."""
+    def _changes(self) -> int:
+        """How many calls so far have changed something. A login changes nothing."""
+        return sum(not reads_only(c["service"], c["action"]) and c["service"] != "sts" for c in self.paper.calls)
+
+    def _reached(self, result: object, calls: int, events: int, prepared: int, proved: int) -> Reached | None:
+        """The case as it is. The numbers: of what was there before. None if its cloud has what cannot be saved."""
         assert self._node is not None
         assert self.behind.settle()
+        own, services = self.behind.dump()
+        with self.behind.surface.active():
+            if {backends.service_name for backends in in_use()} - services.keys():
+                return None
         return Reached(
+            len(_MADE),
+            result,
             read_files(self.path),
             self._node.copy(),
-            *self.behind.dump(),
+            own,
+            services,
             self.clock.offset,
-            self.paper.calls,
+            self.paper.calls[calls:],
             Counter(self.cloud._count),
             list(self.cloud.mutations),
-            list(self.events),
-            list(self.host_work.prepared),
-            list(self.host_work.proved),
+            self.events[events:],
+            self.host_work.prepared[prepared:],
+            self.host_work.proved[proved:],
+            frozenset(self.behind.authorization.used),
         )
 
-    def reach(self, made: Reached) -> None:
-        """Make an untouched world one in which all that was made."""
+    def _become(self, made: Reached) -> None:
+        """Make the cloud and the files those of a state that another world reached from the state of this one."""
         assert self._node is not None
         self.clock.reset(made.seconds)
-        self._node.become(made.node)
-        sessions = self.behind.credentials.dump()
+        sessions, calls = self.behind.credentials.dump(), self.paper.calls
+        if self._changes():  # what is loaded replaces what is in an empty cloud
+            self.behind.close()
+            self._node.close()
+            self._open(made.node.copy())
+            self.behind.log.load(calls)
+        else:
+            self._node.become(made.node)
         self.behind.load(made.own, made.services)
         self.behind.credentials.load(sessions)
         assert self.behind.settle()
         self.behind.log.load(made.calls)
+        self.behind.authorization.used.update(made.used)
         write_files(self.path, made.files)
-        self.project = recipes.load_project(self.path)
-        self.cloud.start_process()
-        self.cloud._count.update(made.counted)
-        self.cloud.mutations += made.mutations
-        self.events += made.events
-        self.host_work.prepared += made.prepared
-        self.host_work.proved += made.proved
 
     def other_machine(self, saved: Path | None = None) -> None:
         """A checkout of the project where nothing else is, or what was saved; what others left in the bucket is a while
@@ -501,6 +574,7 @@ class World:
 
     def leases_run_out(self) -> None:
         """S3's clock goes on, and nobody renews."""
+        self._standing = None
         target = self.gate.target
         assert target is not None
         with target.surface.active():
@@ -545,6 +619,14 @@ class World:
             host_work=self.host_work,
             cloud=self.cloud,
         )
+
+    def built(self) -> Outcome:
+        """An ordinary build's outcome, for tests of what comes after it (see ``remember``)."""
+        return self.remember("build", self.build)
+
+    def killed(self, label: Label, when: str) -> None:
+        """``build_until``, for tests of what comes after it (see ``remember``)."""
+        self.remember(("killed", label, when), lambda: self.build_until(label, when))
 
     def resume(self, build_id: str | None = None) -> Outcome:
         self.cloud.start_process()
@@ -627,6 +709,10 @@ def read_files(path: Path) -> Files:
 
 
 def write_files(path: Path, files: Files) -> None:
+    """Make these all that is below a directory."""
+    for name in sorted(read_files(path).keys() - files.keys(), reverse=True):
+        gone = path / name
+        gone.rmdir() if gone.is_dir() else gone.unlink()
     for name, (content, mode) in files.items():
         file = path / name
         if content is None:

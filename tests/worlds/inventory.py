@@ -127,6 +127,10 @@ def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", ma
     in the home account and region, with all tags; a second one is in the other account and region, with some of them.
 
     Returns what the inventory has of them."""
+    return world.remember(("decoys", build_id, mark), lambda: _place_decoys(world, build_id, mark))
+
+
+def _place_decoys(world: World, build_id: str, mark: str) -> Inventory:
     before = take(world)
     tags = {
         "Name": f"goldenami builder {RECIPE} 1.0.20200101.1",
