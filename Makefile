@@ -29,7 +29,7 @@ SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables opens
 	systemd-container util-linux xfsprogs
 TEST_PACKAGES    := createrepo-c git gpg gpg-agent openssh-server openssl rpm uidmap unzip
 # Clients that the sandbox is tested with. If the distribution has no such package, its tests are skipped with a message.
-PEER_PACKAGES    := packer awscli rsync fish sudo tcsh zsh
+PEER_PACKAGES    := packer awscli jq rsync fish sudo tcsh zsh
 
 .PHONY: help
 help: ## Show this list

@@ -5,7 +5,8 @@ line before the block says what is different:
 
 - ``<!-- nightly: WHY -->``: it is run in a sandbox with real instances, at night (``tests/e2e/test_documentation.py``);
 - ``<!-- parsed: WHY -->``: it cannot be run here. Its commands are parsed only;
-- ``<!-- tested: FILE -->``: this file runs it.
+- ``<!-- tested: FILE -->``: this file runs it;
+- ``<!-- listed: WHY -->``: a list of commands, each of which is in a block that is run.
 
 In a ``console`` block, a line that begins with ``$`` is a command, and the lines below it are what it prints.
 """

@@ -8,23 +8,41 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import botocore.exceptions
 import click
 import pytest
 
 from goldenami.cli.main import program
 from tests.docs.examples import DOCS, Example, examples
 from tests.worlds.handbook import Reader, a_reader
+from tests.worlds.volumes import HOME_PLACE
 
 LANGUAGES = ("console", "sh", "bash")
-MARKS = {"": "run on paper", "nightly": "run at night", "parsed": "parsed only", "tested": "run by another test"}
+MARKS = {
+    "": "run on paper",
+    "nightly": "run at night",
+    "parsed": "parsed only",
+    "tested": "run by another test",
+    "listed": "run in other blocks",
+}
+# How many blocks of a page can be run nowhere: they install packages, need AWS itself, or have names to be replaced.
+PARSED = {
+    "../README.md": 2,
+    "install.md": 1,
+    "aws.md": 1,
+    "evidence.md": 1,
+    "contributing/add-a-command.md": 1,
+    "contributing/add-a-sandbox-service.md": 1,
+}
 PAGES = ["../README.md", *sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))]
 # Pages that begin in an empty directory, not in a project with releases.
 TEMPLATES = DOCS.parent / "tests/importing/templates"
-FROM_NOTHING = {"../README.md", "install.md", "first-image.md", "from-packer.md"}
+FROM_NOTHING = {"../README.md", "install.md", "first-image.md", "aws.md", "from-packer.md"}
 
 
 def commands(page: str) -> list[Example]:
@@ -77,6 +95,34 @@ def test_every_block_is_run_or_says_why_not() -> None:
     assert (wrong, missing) == ([], [])
 
 
+def test_blocks_that_are_only_parsed_do_not_become_more() -> None:
+    assert Counter(one.page for one in ALL if one.mark == "parsed") == PARSED
+
+
+def test_each_command_of_a_list_is_in_a_block_that_is_run() -> None:
+    run = {path(found) for one in ALL if one.mark in ("", "nightly", "tested") for found in every_call(one)}
+    listed = {path(found) for one in ALL if one.mark == "listed" for found in every_call(one)}
+    assert len(listed) > 30
+    assert listed - run == set()
+
+
+def every_call(example: Example) -> Iterator[list[str]]:
+    return (found for one in typed(example) for found in words(one.script))
+
+
+def path(arguments: list[str]) -> str:
+    """The names of the command that arguments begin with, such as ``images list``."""
+    command: click.Command = program
+    names: list[str] = []
+    for word in arguments:
+        inner = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+        if inner is None:
+            break
+        names.append(word)
+        command = inner
+    return " ".join(names)
+
+
 @pytest.mark.parametrize("example", ALL, ids=str)
 def test_the_argument_parser_accepts_it(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (click.Path, click.File):  # the files of the reader are not here
@@ -119,13 +165,14 @@ def test_cloudformation_is_valid() -> None:
 
 def test_the_page_about_errors_has_messages_of_the_program() -> None:
     """Each literal part of a message is in the source."""
-    package = DOCS.parent / "goldenami"
-    source = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    packages = [DOCS.parent / "goldenami", DOCS.parent / "sandbox/goldenami_sandbox"]
+    files = [*(path for package in packages for path in package.rglob("*.py")), Path(botocore.exceptions.__file__)]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in files)
     page = (DOCS / "debugging.md").read_text(encoding="utf-8")
     messages = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
-    parts = [part.strip() for message in messages for part in re.sub(r"\(\w+\)", "", message).split("…")]
+    parts = [part.strip() for message in messages for part in re.sub(r"[()]", "…", message).split("…")]
     missing = [part for part in parts if part and not part.startswith("recipes/") and part not in source]
-    assert len(messages) > 5
+    assert len(messages) > 25
     assert missing == []
 
 
@@ -149,13 +196,24 @@ def job_of_gitlab(reader: Reader) -> None:
     reader.variables = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": "main", "CI_COMMIT_BEFORE_SHA": "main"}
 
 
-def environment_of_aws(reader: Reader) -> None:
-    """The project has the goldenami.yaml of the page."""
-    (text,) = [one.text for one in examples("aws.md", "yaml") if one.title == "goldenami.yaml"]
-    (reader.directory / "goldenami.yaml").write_text(text)
+def bucket_of_aws(reader: Reader) -> None:
+    """awscli has made the bucket and the key: tests/e2e/test_documentation.py does it. The paper cloud has the key."""
+    place = {"LocationConstraint": HOME_PLACE.region}
+    reader.world.client("s3", HOME_PLACE).create_bucket(Bucket="acme-golden-ami", CreateBucketConfiguration=place)
 
 
-SCENES = {"aws.md": environment_of_aws, "from-packer.md": templates_of_packer, "pipelines.md": job_of_gitlab}
+def receiver_of_notifications(reader: Reader) -> None:
+    """A program gets them."""
+    file = reader.directory / "goldenami.yaml"
+    file.write_text(f"{file.read_text()}    notify: {{program: {{command: {{argv: [/bin/true]}}}}}}\n")
+
+
+SCENES = {
+    "aws.md": bucket_of_aws,
+    "from-packer.md": templates_of_packer,
+    "notifications.md": receiver_of_notifications,
+    "pipelines.md": job_of_gitlab,
+}
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(not one.mark for one in commands(p))])
@@ -166,25 +224,33 @@ def test_the_commands_of_a_page_do_what_it_shows(reader: Reader, page: str) -> N
     if prepare is not None:
         prepare(reader)
     wrong: list[str] = []
-    for example in commands(page):
-        if example.mark:
-            continue
-        every = typed(example)
-        marker = "\x1e"
-        script = "\n".join(f"{one.script}\nprintf '{marker}%s{marker}' $?" for one in every)
-        _, output = reader.type(f'{script}\nprintf "%s" "$PWD"')
-        *parts, where = output.split(marker)
-        reader.directory = Path(where)  # the next block goes on there
-        for number, one in enumerate(every):
-            printed, code = parts[2 * number], parts[2 * number + 1] if len(parts) > 2 * number + 1 else "?"
-            expected = re.search(r"# exit code (\d+)$", one.script)
-            if code != (expected[1] if expected else "0"):
-                wrong.append(f"{example}: {one.script}\nended with {code}:\n{printed}")
-            lines = {loose(line) for line in printed.splitlines()}
-            for shown in one.shown:
-                if not any(fits(loose(shown), line) for line in lines):
-                    wrong.append(f"{example}: {one.script}\ndoes not print\n{shown}\nbut\n{printed}")
+    for example in examples(page):
+        if example.title == "goldenami.yaml":
+            (reader.directory / example.title).write_text(example.text)
+        if example in commands(page) and not example.mark:
+            found, where = mistakes(example, typed(example), lambda script: reader.type(script)[1])
+            wrong += found
+            reader.directory = Path(where)  # the next block goes on there
     assert not wrong, "\n\n".join(wrong)
+
+
+def mistakes(example: Example, every: list[Typed], shell: Callable[[str], str]) -> tuple[list[str], str]:
+    """Run the commands of a block, one after the other in one shell. Returns what is not as the page says, and the
+    directory at the end. ``shell``: runs a script, and returns what it printed on both streams."""
+    wrong: list[str] = []
+    marker = "\x1e"
+    script = "\n".join(f"{one.script}\nprintf '{marker}%s{marker}' $?" for one in every)
+    *parts, where = shell(f'{script}\nprintf "%s" "$PWD"').split(marker)
+    for number, one in enumerate(every):
+        printed, code = parts[2 * number], parts[2 * number + 1] if len(parts) > 2 * number + 1 else "?"
+        expected = re.search(r"#.*\bexit code (\d+)$", one.script)
+        if code != (expected[1] if expected else "0"):
+            wrong.append(f"{example}: {one.script}\nended with {code}:\n{printed}")
+        lines = {loose(line) for line in printed.splitlines()}
+        for shown in one.shown:
+            if not any(fits(loose(shown), line) for line in lines):
+                wrong.append(f"{example}: {one.script}\ndoes not print\n{shown}\nbut\n{printed}")
+    return wrong, where
 
 
 _LOOSE = (

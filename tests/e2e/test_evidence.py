@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from tests.worlds.keys import new_signing_key
 
 if TYPE_CHECKING:
     from tests.worlds.machines import Workspace
@@ -36,9 +36,7 @@ MOST = 10  # files that differ between two builds of one plan; each of them has 
 
 
 def test_two_builds_of_one_plan_differ_in_few_files_and_all_are_explained(workspace: Workspace) -> None:
-    key = ed25519.Ed25519PrivateKey.generate()
-    form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    workspace.write("signing.pem", key.private_bytes(serialization.Encoding.PEM, form, none).decode())
+    workspace.write("signing.pem", new_signing_key()[0])
     workspace.write("goldenami.yaml", SETTINGS)
     workspace.write("recipes/again.yaml", RECIPE)
     for _ in range(2):

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from goldenami import recipe
 from goldenami.aws.guard import reads_only
@@ -31,6 +29,7 @@ from goldenami.release.versions import Reference
 from tests.worlds import distributing
 from tests.worlds.builds import HOME, PLACES, RECIPE, Saved, World, logged_in
 from tests.worlds.faults import denied
+from tests.worlds.keys import new_signing_key
 
 WEST = PLACES[1]
 SECTION = """    signing: {key: {file: keys/signing.pem}, trusted: [keys/signing.pub]}
@@ -39,17 +38,9 @@ SECTION = """    signing: {key: {file: keys/signing.pem}, trusted: [keys/signing
 BLOCKS = {0: "boot", 1: "root", 5000: "more"}
 
 
-def new_key() -> tuple[str, str]:
-    """A private key and its public half, as PEM."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    pem, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return private.decode(), key.public_key().public_bytes(pem, form).decode()
-
-
 def add_signing(world: World, section: str = SECTION) -> None:
     """Give the environment a key, and the section ``signing``."""
-    private, public = new_key()
+    private, public = new_signing_key()
     (world.path / "keys").mkdir(exist_ok=True)
     (world.path / "keys" / "signing.pem").write_text(private)
     (world.path / "keys" / "signing.pub").write_text(public)
@@ -169,7 +160,7 @@ def change_statement(world: World) -> None:
 def sign_with_another_key(world: World) -> None:
     file = file_of(world, "evidence")
     payload = signing.read_envelope(file.read_bytes()).payload
-    another = signing.read_private_key(new_key()[0], None, "another")
+    another = signing.read_private_key(new_signing_key()[0], None, "another")
     file.write_text(json.dumps(signing.sign(payload, another).to_json()))
 
 
@@ -251,7 +242,7 @@ def test_an_image_that_is_not_the_releases_is_named(world: World, capsys: pytest
 
 def test_a_key_can_be_named(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     other = tmp_path / "other.pub"
-    other.write_text(new_key()[1])
+    other.write_text(new_signing_key()[1])
     assert verify(capsys, "--key", "keys/signing.pub", "--no-images")[0] == 0
     code, found = verify(capsys, "--key", str(other), "--no-images")
     assert (code, [one["what"] for one in found["deviations"]]) == (5, ["signature"])

@@ -26,6 +26,7 @@ from goldenami.stages import fresh, tools
 from tests.ci.runner import Repository, own_variables
 from tests.ci.shells import Answering
 from tests.worlds.builds import Death, Label, MortalCloud, PaperHostWork, Saved, World, a_world
+from tests.worlds.keys import new_signing_key
 from tests.worlds.volumes import HOME_PLACE, Estate
 
 SHIPPED = Path(__file__).parents[2]
@@ -43,6 +44,7 @@ environments:
       - {account: apps, regions: [eu-central-1, eu-west-1], kms_key: alias/golden-ami}
     catalog: .goldenami/production/catalog
     tags: {owner: platform-team}
+    signing: {key: {file: keys/signing.pem}, trusted: [keys/golden-ami.pub]}
     vulnerabilities:
       feeds: [{file: feeds/tracker.json, format: security-tracker}]
       severity: high
@@ -82,6 +84,9 @@ class Handbook(World):
             (self.path / "goldenami.yaml").write_text(ENVIRONMENTS)
             (self.path / "feeds").mkdir()
             (self.path / "feeds" / "tracker.json").write_text(json.dumps(FEED))
+            (self.path / "keys").mkdir()
+            for file, text in zip(("signing.pem", "golden-ami.pub"), new_signing_key(), strict=True):
+                (self.path / "keys" / file).write_text(text)
             for name in ("debian-12-base.yaml", "debian-12-web.yaml", "files", "templates", "tests"):
                 source = SHIPPED / "recipes" / name
                 copy: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy
@@ -137,6 +142,7 @@ class Reader:
             return
         if self.saved is None:
             self.world.fresh(new_process=True)
+            self.world.put_on_volumes({0: "boot", 9: "root"})
             self._release()
         self.world.fresh(saved=self.saved, new_process=True)
         self.directory, self.variables = self.world.path, {}
