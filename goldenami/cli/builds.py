@@ -95,6 +95,10 @@ def builds_list(
         who = f"  {holder}" if holder else ""
         age = f"  {_age(header.created)}" if header else ""
         click.echo(f"{summary.build_id}  {state:<10}  {what}{age}{left}{who}")
+    if not found:
+        some = "No build is unfinished." if unfinished else "No build matches."
+        none = f"There are no builds yet. {step('build', 'RECIPE')} makes one."
+        click.echo(some if any(True for _ in journals.newest()) else none, err=True)
 
 
 def _subject(header: Header) -> str:
@@ -295,7 +299,7 @@ def _chosen(journals: Journals, build_id: str | None) -> Summary:
     for summary in journals.newest():
         if summary.header is not None and not summary.header.data.get("task"):
             return summary
-    raise NotFound("there is no build yet", hint=f"{step('builds list')} shows all builds and tasks.")
+    raise NotFound("there is no build yet", hint=f"{step('build', 'RECIPE')} makes one.")
 
 
 def _age(created: datetime) -> str:

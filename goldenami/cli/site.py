@@ -110,7 +110,8 @@ def build(
         print_json({"schema": BUILD_SCHEMA, "out": str(out), **numbers, "left_out": left_out})
         return
     size = f"{written.bytes / 1e6:.1f} MB, the first page {written.first / 1e3:.0f} kB"
-    click.echo(f"{written.pages} pages in {seconds:.1f} s ({size}): {out / 'index.html'}")
+    pages = f"{written.pages} page{'s' if written.pages != 1 else ''}"
+    click.echo(f"{pages} in {seconds:.1f} s ({size}): {out / 'index.html'}")
 
 
 def _rules(project: Project, environment: Environment, catalog: Catalog) -> tuple[dict[str, Rules], list[str]]:

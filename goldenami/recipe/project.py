@@ -294,7 +294,11 @@ def find(start: Path) -> Path:
     for directory in (start, *start.parents):
         if (directory / FILE).is_file():
             return directory / FILE
-    raise NotFound(f"no {FILE} in {start} or above it", hint=f"Create a project: {command('init')}")
+    raise NotFound(
+        f"no {FILE} in {start} or above it",
+        hint=f"Create a project: {command('init')}. To work in another directory, begin with -C DIRECTORY. "
+        "With --catalog or --parameter, `resolve` needs no project.",
+    )
 
 
 def load_project(start: Path, consent: Consent | None = None) -> Project:

@@ -74,7 +74,9 @@ ANSWERS = {
     "know which image an instance runs, and until when it is supported": Answer(
         (r"version +FIRST", r"behind +candidate by 1", r"deprecated +\d{4}-\d\d-\d\d")
     ),
-    "know whether an image is vulnerable": Answer(("CVE-2026-0001 .* openssl .* not accepted",), code=5),
+    "know whether an image is vulnerable, if goldenami.yaml names a [feed](docs/evidence.md#vulnerabilities)": Answer(
+        ("CVE-2026-0001 .* openssl .* not accepted",), code=5
+    ),
     "know what is in an image": Answer(("CycloneDX", "libssl3")),
     "see the tests that an image passed": Answer(("tests builder x86_64 +3 passed", "tests image x86_64 +4 passed")),
     "hear of new releases (subscribe to a feed of the site)": Answer(("public/index.html",)),
@@ -108,7 +110,7 @@ ANSWERS = {
     "see which releases would be deleted, and why": Answer(
         (r"keep +debian-12-base .*: current of the channel stable",)
     ),
-    "be told of new vulnerabilities, every night": Answer(("CVE-2026-0001",), code=5),
+    "get a message about new vulnerabilities, every night": Answer(("CVE-2026-0001",), code=5),
 }
 
 
