@@ -91,15 +91,21 @@ def find_base(
 
 
 def base_by_id(
-    cloud: Cloud, place: Place, image_id: str, *, architecture: Architecture | None = None, source: str | None = None
+    cloud: Cloud,
+    place: Place,
+    image_id: str,
+    *,
+    architecture: Architecture | None = None,
+    source: str | None = None,
+    hint: str = "Image ids differ in each region. Use a filter or an SSM parameter, which work in every region.",
 ) -> BaseImage:
     """Return a base by its id. Raises NotFound if it does not exist, is not available, or has another architecture.
-    ``architecture``: None is any."""
+    ``architecture``: None is any. ``hint``: for an image that does not exist."""
     image = describe_many(cloud, place, [image_id]).get(image_id)
     if image is None:
         raise NotFound(
             f"image {image_id} does not exist in {place}, or is not shared with it",
-            hint="Image ids differ in each region. Use a filter or an SSM parameter, which work in every region.",
+            hint=hint,
         )
     if image.get("State") != "available":
         raise NotFound(f"image {image_id} in {place} has the state {image.get('State')}, expected available")

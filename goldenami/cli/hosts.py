@@ -31,7 +31,7 @@ from goldenami.cli.tasks import find_place, run_task
 from goldenami.errors import TestsFailed, UsageError
 
 if TYPE_CHECKING:
-    from goldenami.model import Architecture, Environment, ImageManifest, Place, SshEndpoint, TestReport
+    from goldenami.model import Architecture, BaseImage, Environment, ImageManifest, Place, SshEndpoint, TestReport
     from goldenami.recipe import Recipe
     from goldenami.ssh import Access
     from goldenami.stages.host_work import Known
@@ -274,7 +274,7 @@ def test(
                 raise UsageError(f"found {option} and --on, expected {option} for a fresh instance only")
         reports = [_test_on(where, recipe_ref or subject, environment_name, variables, access, events, chosen)]
     else:
-        _refuse_login(access, "without --on", "--on")
+        _refuse_login(access, "no --on", "--on")
         wanted = _Fresh(subject, recipe_ref, architecture, region, account, access.user, through == "autoscaling")
         reports = _test_fresh(wanted, environment_name, variables, chosen, reboot)
     from goldenami import validate
@@ -457,20 +457,28 @@ def _known(manifest: ImageManifest | None, architecture: Architecture) -> Known:
     return Known(set_id=set_id, earlier=facts, made_here=manifest is not None)
 
 
-def _strange_recipe(environment: Environment, place: Place, wanted: _Fresh) -> Recipe:
-    """Return a recipe with the tests that hold for any image. Raises NotFound if there is no such image, UsageError if
-    its operating system is not known."""
+def _strange_image(environment: Environment, place: Place, wanted: _Fresh) -> BaseImage:
+    """Return an image that is in no release. Raises NotFound if there is no such image, UsageError if it has another
+    architecture than the wanted one."""
     from goldenami.aws import images
     from goldenami.aws.session import Cloud
-    from goldenami.os import of_reference
-    from goldenami.recipe.stranger import recipe_for_image
 
     reach(environment)
     cloud = Cloud.of(environment)
     cloud.check_caller()
-    found = images.base_by_id(cloud, place, wanted.subject)
+    hint = "Image ids differ in each region. Name that of the image with --region."
+    found = images.base_by_id(cloud, place, wanted.subject, hint=hint)
     if wanted.architecture not in (None, found.architecture):
         raise UsageError(f"{wanted.subject} is for {found.architecture}, found --architecture {wanted.architecture}")
+    return found
+
+
+def _strange_recipe(found: BaseImage, wanted: _Fresh) -> Recipe:
+    """Return a recipe with the tests that hold for any image. Raises UsageError if the operating system of the image is
+    not known."""
+    from goldenami.os import of_reference
+    from goldenami.recipe.stranger import recipe_for_image
+
     system = of_reference(found.name)
     if system is None:
         raise UsageError(
@@ -498,14 +506,15 @@ def _find(
         manifest = catalog.get(entry.name, entry.version) if entry is not None else None
         if manifest is None:
             if recipe_ref is None:
-                strange = _strange_recipe(environment, place, wanted)
-                return None, {strange.architectures[0]: subject}, strange, environment
-            environment, recipe = _load(recipe_ref, environment_name, variables)
-            if architecture is None and len(recipe.architectures) > 1:
+                recipe = _strange_recipe(found := _strange_image(environment, place, wanted), wanted)
+            else:
+                environment, recipe = _load(recipe_ref, environment_name, variables)
+                found = _strange_image(environment, place, wanted)
+            if found.architecture not in recipe.architectures:
                 raise UsageError(
-                    f"{recipe.name} has several architectures", hint="Give that of the image: --architecture."
+                    f"{subject} is for {found.architecture}, and {recipe.name} for {', '.join(recipe.architectures)}"
                 )
-            return None, {architecture or recipe.architectures[0]: subject}, recipe, environment
+            return None, {found.architecture: subject}, recipe, environment
         images = [image for image in manifest.images if image.image_id == subject]
     else:
         name = subject
@@ -520,6 +529,9 @@ def _find(
         for image in images
         if image.place == place and architecture in (None, image.architecture)
     }
+    known = sorted({image.architecture for image in images})
+    if architecture is not None and architecture not in known:
+        raise UsageError(f"{manifest.label} has no image for {architecture}", hint=f"It has {', '.join(known)}.")
     if not chosen:
         places = ", ".join(sorted({f"{image.place} ({image.architecture})" for image in images}))
         raise UsageError(

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import html
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.model import TestReport
+from goldenami.model import TestFailure, TestReport
 
-_STYLE = """body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
+_STYLE = """body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em;
+background: Canvas; color: CanvasText }
 table { border-collapse: collapse; width: 100% } td, th { border-bottom: 1px solid #8884; padding: .3em .6em;
-text-align: left; vertical-align: top } td:first-child { white-space: nowrap; font-weight: 600 }
-pre { margin: .3em 0 0; white-space: pre-wrap } .failed { color: #c00 } .passed { color: #080 }
-.flaky { color: #b60 } .skipped { color: #777 } :root { color-scheme: light dark }"""
+text-align: left; vertical-align: top; overflow-wrap: anywhere }
+:is(td, th):is(:first-child, :last-child) { white-space: nowrap }
+td:first-child { font-weight: 600 } :is(td, th):last-child { text-align: right }
+pre { margin: .3em 0 0; white-space: pre-wrap } small { color: var(--skipped) }
+.failed { color: var(--failed) } .passed { color: var(--passed) }
+.flaky { color: var(--flaky) } .skipped { color: var(--skipped) }
+:root { color-scheme: light dark; --failed: #b00020; --passed: #0b6b0b; --flaky: #8a4b00; --skipped: #595959 }
+@media (prefers-color-scheme: dark) {
+:root { --failed: #ff8a80; --passed: #81c784; --flaky: #ffb74d; --skipped: #b0b0b0 } }"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class _Case:
     outcome: str
     seconds: str
     message: str
+    place: str = ""
 
 
 def junit(reports: Sequence[TestReport]) -> bytes:
@@ -64,18 +72,20 @@ def page(title: str, reports: Sequence[TestReport]) -> str:
                 "or no network of its own. They prove nothing.</p>"
             )
         body.append("<table>")
-        body.append("<tr><th>Result</th><th>Test</th><th>Seconds</th></tr>")
+        body.append('<tr><th scope="col">Result</th><th scope="col">Test</th><th scope="col">Seconds</th></tr>')
         order = {"failed": 0, "flaky": 1, "skipped": 2, "passed": 3}
         for case in sorted(_cases(report), key=lambda case: order[case.outcome]):  # stable
+            place = f" <small>{html.escape(case.place)}</small>" if case.place else ""
             message = f"<pre>{html.escape(case.message)}</pre>" if case.message else ""
             body.append(
                 f'<tr><td class="{case.outcome}">{case.outcome}</td>'
-                f"<td>{html.escape(case.name)}{message}</td><td>{html.escape(case.seconds)}</td></tr>"
+                f"<td>{html.escape(case.name)}{place}{message}</td><td>{html.escape(case.seconds)}</td></tr>"
             )
         body.append("</table>")
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n" + "\n".join(body) + "\n</html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{_STYLE}</style>\n<main>\n" + "\n".join(body) + "\n</main></html>\n"
     )
 
 
@@ -86,7 +96,7 @@ def _suites(report: TestReport) -> Iterator[ElementTree.Element]:
 
 def _cases(report: TestReport) -> Iterator[_Case]:
     """Yield the tests of a run; without its file, the failed ones."""
-    failures = {failure.name: failure.message for failure in report.failures}
+    failures = {failure.name: failure for failure in report.failures}
     found = False
     for suite in _suites(report):
         for case in suite.iter("testcase"):
@@ -94,18 +104,20 @@ def _cases(report: TestReport) -> Iterator[_Case]:
             name = f"{case.get('classname', '')}::{case.get('name', '')}".removeprefix("::")
             yield _case(case, name, failures)
     if not found:
-        for name, message in failures.items():
-            yield _Case(name, "failed", "", message)
+        for name, failure in failures.items():
+            yield _Case(name, "failed", "", failure.message, failure.place)
 
 
-def _case(case: ElementTree.Element, name: str, failures: dict[str, str]) -> _Case:
+def _case(case: ElementTree.Element, name: str, failures: Mapping[str, TestFailure]) -> _Case:
     failed = next((one for tag in ("failure", "error") for one in case.iter(tag)), None)
     skipped = next(case.iter("skipped"), None)
     flaky = next((one for one in case.iter("property") if one.get("name") == "flaky"), None)
     seconds = case.get("time", "")
     if failed is not None:
-        ours = next((text for full, text in failures.items() if _same(full, name)), "")
-        return _Case(name, "failed", seconds, ours or failed.get("message", ""))
+        ours = next((one for full, one in failures.items() if _same(full, name)), None)
+        if ours is not None:
+            return _Case(ours.name, "failed", seconds, ours.message, ours.place)
+        return _Case(name, "failed", seconds, failed.get("message", ""))
     if skipped is not None:
         return _Case(name, "skipped", seconds, skipped.get("message", ""))
     if flaky is not None:

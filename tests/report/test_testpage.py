@@ -23,7 +23,7 @@ XML = """<?xml version="1.0"?><testsuites><testsuite name="goldenami.image.x86_6
 def reports(folder: Path) -> list[TestReport]:
     file = folder / "tests-image-x86_64.xml"
     file.write_text(XML)
-    failure = TestFailure("tests/web_test.py::test_serves", "<b>port 80</b> is closed")
+    failure = TestFailure("tests/web_test.py::test_serves", "<b>port 80</b> is closed", "tests/web_test.py:7")
     here = TestReport("image", "x86_64", 1, 1, 1, 1, 2.5, (failure,), str(file))
     gone = TestReport("image", "x86_64", 3, 1, 0, 0, 1.0, (failure,), str(folder / "none.xml"), place="apps/eu-west-1")
     return [here, gone]
@@ -55,6 +55,7 @@ def test_the_page_has_every_test_and_needs_no_other_file(tmp_path: Path) -> None
     assert text.index("test_serves") < text.index("test_slow") < text.index("test_kernel") < text.index("test_boots")
     assert "&lt;b&gt;port 80&lt;/b&gt; is closed" in text, "the whole message, escaped"
     assert "at first: not yet" in text
+    assert "<td>tests/web_test.py::test_serves <small>tests/web_test.py:7</small><pre>" in text, "as on the terminal"
     assert "Gate image, x86_64 in apps/eu-west-1" in text
     assert text.count("is closed") == 2, "also for a run whose file is missing"
 

@@ -63,6 +63,27 @@ def test_plain_lines(recorded: Recorded) -> None:
     assert stream.getvalue() == PLAIN
 
 
+def test_a_stage_with_a_failed_test_is_not_shown_as_ok() -> None:
+    """`goldenami test` reports failed tests without an error of the stage."""
+    of = {"architecture": "x86_64"}
+    events = [
+        Event("stage.started", {"stage": "test image", **of}),
+        Event("tests.started", {"gate": "image", "total": 3, **of}),
+        Event("tests.finished", {"gate": "image", "passed": 1, "failed": 1, "skipped": 1, "not_executed": 1, **of}),
+        Event("stage.finished", {"stage": "test image", "status": "ok", "seconds": 2.0, **of}),
+    ]
+    recorded = [(float(number), event) for number, event in enumerate(events)]
+    stream, clock = io.StringIO(), Clock()
+    play(recorded, Lines(stream, clock=clock), clock)
+    line = "test image (x86_64) · 2.0 s · 1 failed, 1 passed, 1 skipped, of which 1 not executed\n"
+    assert stream.getvalue().endswith(f"00:03  failed   {line}")
+    screen = io.StringIO()
+    live = Live(Console(file=screen, width=120, color_system=None), clock=clock, refresh=False)
+    play(recorded, live, clock)
+    live.close()
+    assert f"x {line}" in screen.getvalue() or f"✗ {line}" in screen.getvalue()
+
+
 def test_gitlab_sections_are_never_nested(recorded: Recorded) -> None:
     clock, stream = Clock(), io.StringIO()
     lines = Lines(stream, clock=clock, sections=True, wall_clock=lambda: 1700000000.5)
