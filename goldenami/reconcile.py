@@ -4,33 +4,43 @@ It deletes all resources in the journal, and all resources with the build's tags
 First the creating calls of unknown outcome are looked up. Then the kinds are deleted in reverse order of dependency
 (``Kind.order``)::
 
-    grants → parameters, policies → instances (until they are terminated) → images with their snapshots → snapshots
-    → volumes → security groups → key pairs
+    grants → parameters, policies → instances (until they are terminated) → volumes → security groups
+                                    images with their snapshots → snapshots
+                                    key pairs
 
-All of it is done twice, since new resources may be invisible in the first round. A release searches only where the
-journal may not have all: see ``doubtful``. The caller names the resources of a
-release (``keep``). A resource that is not in the journal is deleted only if its tags prove that the build created it
-(``aws.ownership.Proofs``).
+The chains under each other run at the same time: no resource of one uses a resource of another. All of it is done
+twice, since new resources may be invisible in the first round. A release searches only where and for what the journal
+may not have all: see ``doubtful``. The caller names the resources of a release (``keep``). A resource that is not in
+the journal is deleted only if its tags prove that the build created it (``aws.ownership.Proofs``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from goldenami.aws import images, snapshots
 from goldenami.aws.kinds import Build, Kind, in_order, kind_of
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import UNPROVEN, Proofs
 from goldenami.aws.session import Cloud
-from goldenami.each import Failures, each
+from goldenami.each import Failures, all_of, each
 from goldenami.errors import GoldenAmiError, PlaceUnreachable
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Journal
 from goldenami.model import ImageManifest, Place
 
 _ROUNDS = 2
+# What is deleted at the same time as the other kinds, one after the other; what may use any of them goes first.
+_FIRST: Final = 1  # the highest ``order`` of what goes before all others
+_IMAGES: Final = frozenset({"image", "snapshot"})
+_KEYS: Final = frozenset({"key-pair"})
+_VOLUME: Final = "volume"
+_EVERY: Final = frozenset(kind.name for kind in in_order())
 
+Search = Mapping[Place, Collection[str]]
+"""The names of the kinds to search for, by place."""
 
 TEMPORARY = "candidate/"  # ledger keys of resources that belong to a candidate, and to no release
 
@@ -79,12 +89,14 @@ def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
     return frozenset(ids)
 
 
-def doubtful(ledger: Ledger) -> frozenset[Place]:
-    """Return the places of a build where there may be resources of it that its journal does not have: those of creating
-    calls whose outcome was unknown for a while, and all if an earlier process began the build. Where instances ran,
-    they may leave volumes."""
-    ran = {intent.place for intent in ledger.journal.calls("instance")}
-    return frozenset(ran | (set(ledger.journal.places()) if ledger.is_continued else ledger.doubtful))
+def doubtful(ledger: Ledger) -> Search:
+    """Return where there may be resources of a build that its journal does not have, and of which kinds.
+
+    Of all kinds in the places of creating calls whose outcome was unknown for a while, and everywhere if an earlier
+    process began the build. Where instances ran, they may leave volumes."""
+    search: dict[Place, Collection[str]] = {intent.place: {_VOLUME} for intent in ledger.journal.calls("instance")}
+    everywhere = ledger.journal.places() if ledger.is_continued else ledger.doubtful
+    return search | dict.fromkeys(everywhere, _EVERY)
 
 
 def finish_deletions(ledger: Ledger) -> None:
@@ -114,12 +126,12 @@ def delete_all(
     *,
     keep: Collection[str] = (),
     emit: Emit = ignore_events,
-    search: Collection[Place] | None = None,
+    search: Search | None = None,
 ) -> CleanUp:
     """Delete every resource of the build, except ``keep`` (see :func:`released`) and the snapshots of kept images.
 
-    ``search``: the places to search for resources with the build's tags, once; in the others, the journal has all. By
-    default, all places are searched twice.
+    ``search``: where and for which kinds to search for resources with the build's tags, once; of all others, the
+    journal has all. By default, all places are searched twice for all kinds.
 
     A resource that is not in the journal, and only has the tags of the build, is deleted if its proof is right. Others
     are listed in ``others`` and kept.
@@ -162,7 +174,7 @@ class _Deletion:
         emit: Emit,
         *,
         check_owner: bool = True,
-        search: Collection[Place] | None = None,
+        search: Search | None = None,
     ) -> None:
         self.ledger = ledger
         self.keep = keep
@@ -178,21 +190,33 @@ class _Deletion:
         """Delete the build's resources in a place, kind by kind. Raises the error if the place cannot be searched, or
         does not answer any more."""
         cloud, journal = self.ledger.cloud, self.ledger.journal
-        search = self.search is None or place in self.search
+        search = _EVERY if self.search is None else self.search.get(place, ())
         if not search and all(one.id in self.keep for one in journal.resources(place=place)):
             return
         # If this fails, nothing is deleted here: the snapshots of a release would not be known.
         behind = {one.id for one in _behind_kept(cloud, place, self.keep)}
-        for kind in in_order():
-            if (error := cloud.unreachable(place)) is not None:
-                raise error.copy()
-            with self.failures.of(f"{kind.name}s in {place}"):
-                every = _find(cloud, journal, self.ledger.proofs, place, kind, self.keep, self.others, search=search)
-                found = sorted(set(every))
-                deletable = [one for one in found if one.id not in self.keep and one.id not in behind]
-                done = [one for one in deletable if self.delete(one)]
-                if done:
-                    self.await_deleted(kind, place, [one.id for one in done])
+
+        def delete(kinds: Sequence[Kind]) -> None:
+            for kind in kinds:
+                self._clean_kind(place, kind, behind, search=kind.name in search)
+
+        first, *chains = _chains()
+        delete(first)
+        all_of(chains, delete)
+
+    def _clean_kind(self, place: Place, kind: Kind, behind: Collection[str], *, search: bool) -> None:
+        """Delete the build's resources of a kind in a place."""
+        ledger = self.ledger
+        if (error := ledger.cloud.unreachable(place)) is not None:
+            raise error.copy()
+        with self.failures.of(f"{kind.name}s in {place}"):
+            every = _find(
+                ledger.cloud, ledger.journal, ledger.proofs, place, kind, self.keep, self.others, search=search
+            )
+            deletable = [one for one in sorted(set(every)) if one.id not in self.keep and one.id not in behind]
+            done = [one for one in deletable if self.delete(one)]
+            if done:
+                self.await_deleted(kind, place, [one.id for one in done])
 
     def delete(self, one: Found) -> bool:
         """Delete a resource that was found, also if the journal has it as deleted. Return whether it is deleted, or is
@@ -216,6 +240,18 @@ class _Deletion:
 
     def warn(self, what: object, error: GoldenAmiError) -> None:
         emit(self.emit, "note", message=f"not deleted: {what}: {error.message}", level="warning")
+
+
+def _chains() -> tuple[Sequence[Kind], ...]:
+    """Return all kinds in chains, each in the order of deletion. The first one is deleted before the others, which can
+    be deleted at the same time."""
+    later = [kind for kind in in_order() if kind.order > _FIRST]
+    return (
+        [kind for kind in in_order() if kind.order <= _FIRST],
+        [kind for kind in later if kind.name not in _IMAGES | _KEYS],
+        [kind for kind in later if kind.name in _IMAGES],
+        [kind for kind in later if kind.name in _KEYS],
+    )
 
 
 def _resolve(ledger: Ledger, work: _Deletion) -> None:

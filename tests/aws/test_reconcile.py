@@ -316,19 +316,20 @@ def test_what_does_not_exist_any_more_is_not_counted(world: World) -> None:
 def test_a_place_without_doubt_is_not_searched(world: World) -> None:
     before = inventory(world)
     build(world.ledger)
-    assert reconcile.doubtful(world.ledger) == {HOME_PLACE}, "an instance may leave volumes"
-    done = clean(world, search=())
+    assert reconcile.doubtful(world.ledger) == {HOME_PLACE: {"volume"}}, "an instance may leave volumes"
+    done = clean(world, search={})
     assert done.complete, done.left
     assert inventory(world) == before, "the journal has all"
     mark = world.mark()
-    assert clean(world, search=()).complete
+    assert clean(world, search={}).complete
     assert world.paper.calls[mark:] == []
 
 
 def test_a_place_is_searched_if_an_answer_was_lost_or_another_process_began(world: World) -> None:
     world.paper.set(faults=[{"action": "CreateSecurityGroup", "nth": 1, "when": "after", "how": "drop"}])
     make_group(world)
-    assert reconcile.doubtful(world.ledger) == {HOME_PLACE}
+    every = {kind.name for kind in in_order()}
+    assert reconcile.doubtful(world.ledger) == {HOME_PLACE: every}
     build(world.ledger)
     world.restart()
-    assert reconcile.doubtful(world.ledger) == set(PLACES)
+    assert reconcile.doubtful(world.ledger) == dict.fromkeys(PLACES, every)
