@@ -54,7 +54,7 @@ from goldenami.provision.program import Fact, Item, Recheck
 from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
 from goldenami.provision.runner import is_going_down, run_program, run_stage, settle
 from goldenami.provision.seal import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
-from goldenami.provision.state import STATE, state_below
+from goldenami.provision.state import READ_AHEAD, STATE, read_ahead_below, state_below
 
 FAMILIES = (
     accounts,
@@ -89,6 +89,7 @@ __all__ = [
     "INVENTORY",
     "OPERATIONS",
     "PACKAGES",
+    "READ_AHEAD",
     "SETUP",
     "SET_ID",
     "SHORTEST",
@@ -124,6 +125,7 @@ __all__ = [
     "packages",
     "parse_packages",
     "patch_stage",
+    "read_ahead_below",
     "run_program",
     "run_stage",
     "seal",

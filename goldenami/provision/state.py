@@ -1,7 +1,9 @@
 """The state of a host: files, services, users, listening ports, kernel settings, and the size of its disk.
 
 The text is parsed by ``evidence.state``. It is read in the program that seals a builder, after the sealing, so it costs
-no round trip and tells what is captured.
+no round trip and tells what is captured. Most of that time would be the digests of files that the sealing does not
+touch. So they are read before it, while gate 1 tests the host (``READ_AHEAD``). A digest that was read ahead counts
+only for a file that is the same since: its inode, and the time of its last change, which no program can set.
 """
 
 from __future__ import annotations
@@ -13,13 +15,54 @@ from goldenami.provision.program import Fact
 from goldenami.provision.walk import walk_below
 from goldenami.shell import Script, sh
 
+_AHEAD: Final = "/run/goldenami-digests"  # in memory, so it is in no image
+# The walk's lines of files that get a digest, for awk: others may read them, and they are smaller than 64 MiB.
+_DIGESTED: Final = Script("""NF == 6 && $1 == "f" && $2 ~ /[4567]$/ && $4 < 67107840 { print $6 }""")
 
-def state_below(top: str) -> Script:
+
+def state_below(top: str, ahead: str = "") -> Script:
     """Return code that prints the state of what is below a folder; empty for the root folder. ``$work`` must be a
-    directory."""
+    directory. ``ahead``: the folder of :func:`read_ahead_below`, if that was run. The code removes it."""
     text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
-    return Script("export LC_ALL=C\n") + walk_below(top) + sh(text, top=Script(top))
+    # A reader that has not ended is ended: what it has not read is read now, by all processors.
+    first = """export LC_ALL=C
+_ahead=@ahead stamps=$work/stamps
+[ -z "$_ahead" ] || [ ! -s "$_ahead/pid" ] || kill -s KILL -- "-$(cat "$_ahead/pid")" 2>/dev/null || :
+"""
+    return sh(first, ahead=ahead) + walk_below(top) + sh(text, top=Script(top), digested=_DIGESTED)
 
 
-STATE: Final = Fact("state", state_below(""))
+def read_ahead_below(top: str, ahead: str) -> Script:
+    """Return code that reads the digests of files below a folder into a folder of its own, in the background and with
+    the lowest priority, and ends at once. Without ``setsid`` it reads nothing."""
+    # First everything is written to the disk: a change of a page that is not yet written would set no time.
+    reader = sh(
+        """export LC_ALL=C
+echo $$ >pid
+work=. stamps=stamps
+sync
+date +%s >began
+@walk
+awk -F '\\t' '@digested' walk | xargs -d '\\n' -r -P 8 -n 100 sh -c '
+sha256sum -- "$@" >part.$$ 2>/dev/null
+[ $? -gt 1 ] || mv part.$$ of.$$' sh
+rm -f pid
+""",
+        walk=walk_below(top),
+        digested=_DIGESTED,
+    )
+    return sh(
+        """if command -v setsid >/dev/null && rm -rf @ahead && mkdir -m 0700 @ahead; then
+(cd @ahead && exec setsid nice -n 19 sh -c @reader) </dev/null >/dev/null 2>&1 &
+fi
+exit 0
+""",
+        ahead=ahead,
+        reader=reader.text,
+    )
+
+
+STATE: Final = Fact("state", state_below("", _AHEAD))
 """The state of a host, as text for ``evidence.state.parse``."""
+READ_AHEAD: Final = Fact("read-ahead", read_ahead_below("", _AHEAD))
+"""Reads ahead what ``STATE`` needs; its text is empty. It goes on after the program."""

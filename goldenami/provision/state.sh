@@ -3,8 +3,9 @@
 _section() { echo "=$1"; sed 's/^/ /'; }
 _tab=$(printf '\t')
 
-systemctl list-unit-files --no-legend --no-pager --plain 2>/dev/null |
-awk -v OFS='\t' '$2 ~ /^(enabled|masked|linked)/ { print $1, $2 }' | sort | _section services
+# systemd takes a while for its list.
+systemctl list-unit-files --no-legend --no-pager --plain >"$work/units" 2>/dev/null &
+_units=$!
 awk -F: -v OFS='\t' 'NF >= 7 { print $1, $3, $4, $6, $7 }' @top/etc/passwd | sort | _section users
 awk -F: -v OFS='\t' 'NF >= 4 { print $1, $3, $4 }' @top/etc/group | sort | _section groups
 ss -H -l -n -t -u 2>/dev/null | awk '{ print $1 " " $5 }' | sort -u | _section ports
@@ -23,12 +24,29 @@ mkdir -p "$_digests"
 { _cut=$({
 awk 'NR > 200000 { exit 1 } { print }' "$work/walk" >"$_digests/files" || echo files >&5
 _section files <"$_digests/files" >&4
-awk -F '\t' 'NF == 6 && $1 == "f" && $2 ~ /[4567]$/ && $4 < 67107840 { print $6 }' "$_digests/files" |
+awk -F '\t' '@digested' "$_digests/files" >"$_digests/paths"
+# What was read ahead counts if the time of the last change and the inode are the same, and that time was two seconds
+# over when the reading began. A path that is there twice is part of a name with a line end.
+if [ -n "$_ahead" ] && [ -s "$_ahead/began" ] && [ -s "$stamps" ]; then
+cat "$_ahead"/of.* >"$_digests/ahead" 2>/dev/null
+awk -v OFS='\t' -v began="$(cat "$_ahead/began")" -v known="$_digests/of.ahead" '
+of == "paths" { if (!($0 in have)) print; next }
+of == "digests" { path = substr($0, 67)
+if (/^[0-9a-f]/ && (path in old) && (path in now) && old[path] == now[path]) { have[path]; print >known }; next }
+{ split($0, part, "\t"); path = part[3]; stamp = part[1] OFS part[2] }
+of == "old" { if (path in old || part[1] + 2 > began) stamp = "old"; old[path] = stamp }
+of == "now" { if (path in now) stamp = "now"; now[path] = stamp }
+' of=old "$_ahead/stamps" of=now "$stamps" of=digests "$_digests/ahead" of=paths "$_digests/paths" \
+>"$_digests/left" &&
+mv "$_digests/left" "$_digests/paths"
+fi
 { timeout 120 xargs -d '\n' -r -P 8 -n 1000 sh -c 'exec sha256sum -- "$@" >>"$0.$$"' "$_digests/of" 2>/dev/null ||
-[ $? = 123 ] || echo digests >&5; }
+[ $? = 123 ] || echo digests >&5; } <"$_digests/paths"
 cat "$_digests"/of.* 2>/dev/null | awk '/^[0-9a-f]/ { print substr($0, 1, 16) "\t" substr($0, 67) }' |
 _section digests >&4
 } 5>&1); } 4>&1
-rm -rf "$_digests"
+wait "$_units" || :
+awk -v OFS='\t' '$2 ~ /^(enabled|masked|linked)/ { print $1, $2 }' "$work/units" | sort | _section services
+rm -rf "$_digests" "$work/units" "$stamps" ${_ahead:+"$_ahead"}
 [ -n "$_cut" ] || echo '=end'
 exit 0

@@ -1,7 +1,8 @@
 """One look at every file of a host's disks, which the state and the inventory share.
 
 The list is ``$work/walk``, with a line for each file: kind, mode, owner, size, target of a link and path, with tabs
-between them. The first who needs it makes it. What is mounted by the kernel, /tmp, and a file that is mounted through a
+between them. The first who needs it makes it; if ``$stamps`` names a file, it gets the time of the last change, the
+inode and the path of each file. What is mounted by the kernel, /tmp, and a file that is mounted through a
 loop device are left out: they are in no image, or in it as one file.
 """
 
@@ -17,7 +18,8 @@ def walk_below(top: str) -> Script:
 _mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $1 !~ "^/dev/loop" && $2 != "/" && index($2, top) == 1 { print $2 }' \\
 /proc/mounts)
 find @top/ $_mounts -xdev \\( -path @top/proc -o -path @top/sys -o -path @top/dev -o -path @top/run -o -path @top/tmp \\
--o -path @top/var/tmp \\) -prune -o -printf '%y\\t%m\\t%U:%G\\t%s\\t%l\\t%p\\n' 2>/dev/null >"$work/walk"
+-o -path @top/var/tmp \\) -prune -o -printf '%y\\t%m\\t%U:%G\\t%s\\t%l\\t%p\\n' \\
+${stamps:+-fprintf "$stamps" '%C@\\t%i\\t%p\\n'} 2>/dev/null >"$work/walk"
 } || :
 """,
         top=Script(top),

@@ -139,7 +139,8 @@ def _state(build: BuildContext, text: str) -> bytes:
 def _provision(
     build: BuildContext, architecture: Architecture, host: Host, connection: ssh.Connection
 ) -> tuple[_Base, dict[str, str], tuple[Drift, ...]]:
-    """Run every stage of the recipe in one program. Only a reboot divides it.
+    """Run every stage of the recipe in one program. Only a reboot divides it. The host goes on to read ahead what the
+    sealing needs, while it is tested.
 
     Returns what the host had before the stages, the outputs of the recipe's scripts, and the operations that the
     hardening undid.
@@ -150,7 +151,7 @@ def _provision(
     before = (provision.SET_ID,) if recipe.has_suite("hygiene") else ()
     result = provision.run_program(
         connection,
-        [provision.PACKAGES, *before, *rechecked(full), *script_outputs.output_facts(full)],
+        [provision.PACKAGES, *before, *rechecked(full), *script_outputs.output_facts(full), provision.READ_AHEAD],
         build.emit,
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,

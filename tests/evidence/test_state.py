@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,11 +45,11 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def read(top: Path, code: str) -> str:
-    """What the program prints. It works in a directory beside the host."""
+def read(top: Path, code: str, left: Sequence[str] = ("walk",)) -> str:
+    """What the program prints. It works in a directory beside the host, and leaves these files there."""
     with tempfile.TemporaryDirectory(dir=top.parent) as work:
         done = subprocess.run(["sh", "-euc", f"work={work}\n{code}"], check=True, stdout=subprocess.PIPE, text=True)
-        assert [path.name for path in Path(work).iterdir()] == ["walk"]
+        assert [path.name for path in Path(work).iterdir()] == [*left]
         return done.stdout
 
 
@@ -73,6 +76,46 @@ def test_a_host_is_read(found: State) -> None:
     assert found.sysctls.keys() == {"kernel.panic", "kernel.hostname"}
     assert found.complete
     assert found.used > 0
+
+
+def test_what_was_read_ahead_counts_only_for_files_that_are_the_same(tmp_path: Path) -> None:
+    """Between the two looks, a file is written with its time set back, one is replaced, and one is new."""
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    for name in ("kept", "written", "replaced"):
+        (host / name).parent.mkdir(exist_ok=True)
+        (host / name).write_text("one\n")
+    # Waits for the reader, and takes its age for two seconds more.
+    reading = provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait")
+    read(host, reading, left=[])
+    (ahead / "began").write_text(f"{time.time() + 3:.0f}\n")
+    (digests,) = ahead.glob("of.*")
+    true = digests.read_text()
+    digests.write_text("".join("f" * 64 + line[64:] + "\n" for line in true.splitlines()))  # to tell them apart
+    times = (host / "written").stat()
+    (host / "written").write_text("two\n")
+    os.utime(host / "written", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (host / "new").write_text("one\n")
+    (host / "new").rename(host / "replaced")
+    (host / "new").write_text("one\n")
+    found = state.parse(read(host, provision.state_below(str(host), str(ahead)).text), top=str(host))
+    assert found is not None
+    one = true[:16]
+    digests_of = {path: file.digest for path, file in found.files.items() if file.kind == "f"}
+    assert digests_of == {"/kept": "f" * 16, "/written": "27dd8ed44a83ff94", "/replaced": one, "/new": one}
+    assert not ahead.exists()
+
+
+def test_a_file_that_changed_just_before_it_was_read_ahead_is_read_again(tmp_path: Path) -> None:
+    """Its next change could have the same time."""
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    (host / "fresh").write_text("one\n")
+    read(host, provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait"), left=[])
+    (digests,) = ahead.glob("of.*")
+    digests.write_text("f" * 64 + digests.read_text()[64:])
+    found = state.parse(read(host, provision.state_below(str(host), str(ahead)).text), top=str(host))
+    assert found is not None
+    assert found.files["/fresh"].digest == "2c8b08da5ce60398"
 
 
 @pytest.mark.parametrize(
