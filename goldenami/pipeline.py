@@ -21,7 +21,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of
-from goldenami.errors import CatalogError, ConditionsUnmet, NotFound, TargetsFailed, UsageError
+from goldenami.errors import CatalogError, ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -40,7 +40,7 @@ from goldenami.planning import BuildPlan
 from goldenami.recipe import Project
 from goldenami.release import channels, consumers, fast_restore, protection, redistribute, scan, shared_tags
 from goldenami.release.catalog import Catalog
-from goldenami.release.distribute import distribute
+from goldenami.release.distribute import Distributed, distribute
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import Unchanged, find_unchanged
@@ -157,8 +157,7 @@ def build(
                     message = f"base recipe {parent.name} of {recipe.name} has no release: it is built first"
                     emit(emit_to, "note", message=message)
                     planned = deciding.plan_for(parent, environment, tools)
-                    check_before(planned, tools)
-                    start(project, planned, {}, tools)
+                    start(project, planned, {}, check_before(planned, tools), tools)
         with tools.journals.exclusive(recipe.name, tools.patience):
             plan = deciding.plan_for(recipe, environment, tools)
             if request.digest not in (None, plan.digest):
@@ -198,8 +197,7 @@ def build(
                 emit(emit_to, "note", message=message, level="warning")
             for text in (*fresh.notes, *fresh.reasons):
                 emit(emit_to, "note", message=text)
-            check_before(plan, tools)
-            return start(project, plan, request.variables, tools)
+            return start(project, plan, request.variables, check_before(plan, tools), tools)
 
 
 def to_adopt(unfinished: Sequence[Summary], unchanged: Unchanged | None) -> Summary | None:
@@ -230,20 +228,39 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
     return Outcome("unchanged", release, reason)
 
 
-def check_before(plan: BuildPlan, tools: Tools) -> None:
-    """Raise PreflightFailed with all reasons for which the build of a plan would fail. Makes only reads."""
-    keys = plan.facts.kms_keys
-    more = [check_proofs]
-    findings = preflight.find(tools.cloud, plan.environment, tools.catalog, [plan.recipe], keys=keys, more=more)
-    preflight.require(findings)
-    for finding in findings:
-        if finding.level == "warning":
-            emit(tools.emit, "note", message=str(finding), level="warning")
+def check_before(plan: BuildPlan, tools: Tools) -> opening.Names:
+    """Raise PreflightFailed with all reasons for which the build of a plan would fail. Makes only reads.
+
+    The names of the release are read at the same time, and returned. Their error is raised if there is no other."""
+    names: list[opening.Names | GoldenAmiError] = []
+
+    def check() -> None:
+        keys = plan.facts.kms_keys
+        more = [check_proofs]
+        findings = preflight.find(tools.cloud, plan.environment, tools.catalog, [plan.recipe], keys=keys, more=more)
+        preflight.require(findings)
+        for finding in findings:
+            if finding.level == "warning":
+                emit(tools.emit, "note", message=str(finding), level="warning")
+
+    def read() -> None:
+        try:
+            names.append(opening.read_names(plan, tools))
+        except GoldenAmiError as error:
+            names.append(error)
+
+    all_of([check, read], lambda work: work())
+    [found] = names
+    if isinstance(found, GoldenAmiError):
+        raise found
+    return found
 
 
-def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Outcome:
-    """Open the journal of a new build of a plan, and run all stages."""
-    with opening.create(project, plan, variables, tools) as opened:
+def start(
+    project: Project, plan: BuildPlan, variables: Mapping[str, str], names: opening.Names, tools: Tools
+) -> Outcome:
+    """Open the journal of a new build of a plan, and run all stages. ``names``: those of its release."""
+    with opening.create(project, plan, variables, names, tools) as opened:
         return _to_the_end(project, opened, tools)
 
 
@@ -366,18 +383,34 @@ def make_images(
     earlier = proof.earlier_facts(build, catalog)
     order = release_order(build)
     candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, order, prepared)]
+    proofs: list[TestReport] = []
+    results: list[tuple[Distributed, Verified]] = []
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
-        proofs = attesting.beside(
-            build,
-            candidates,
-            copies.home_image,
-            lambda: proof.boot_at_home(build, candidates, copies.home_image),
-        )
-        distributed = copies.finish()
-        ended = copies.end_loans()
+
+        def prove() -> None:
+            try:
+                proofs.extend(
+                    attesting.beside(
+                        build,
+                        candidates,
+                        copies.home_image,
+                        lambda: proof.boot_at_home(build, candidates, copies.home_image),
+                    )
+                )
+            except BaseException:
+                copies.give_up()  # the copies of other regions may take hours
+                raise
+
+        def place() -> None:
+            distributed = copies.finish()
+            ended = copies.end_loans()
+            with build.stage("verify"):
+                results.append((distributed, verify(build.ledger, order, distributed, ended=ended, emit=build.emit)))
+
+        # Nothing that only the tests decide: the images are read back while the last of them is tested.
+        all_of([prove, place], lambda work: work())
+        [(distributed, verified)] = results
         proofs += proof.boot_elsewhere(build, candidates, distributed.placed)
-    with build.stage("verify"):
-        verified = verify(build.ledger, order, distributed, ended=ended, emit=build.emit)
     build.journal.stage_done(VERIFIED, failures=dict(verified.failures))
     return manifest_of(build, catalog, candidates, proofs, verified), verified.failures
 

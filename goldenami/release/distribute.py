@@ -129,6 +129,7 @@ class Distribution:
         self._emit = to
         self._tries = tries
         self._stopped = threading.Event()
+        self._given_up = False
         self._mutex = threading.Lock()
         self._lent_keys: dict[str, frozenset[str]] = {}  # of the candidates' snapshots, by the account that copies them
         self._candidate_keys: dict[str, list[str]] = {}
@@ -190,10 +191,19 @@ class Distribution:
         """Stop all work. No resource is created after it returns, so that a clean-up can follow."""
         self._stop()
 
+    def give_up(self) -> None:
+        """Stop all work, because the images will not be released. Every target that has not ended fails."""
+        self._given_up = True
+        self._stop()
+
     def _stop(self) -> None:
         self._stopped.set()
         self._agenda.close()
-        self._broken(Interrupted("the distribution was stopped"))
+        self._broken(self._why_stopped())
+
+    def _why_stopped(self) -> GoldenAmiError:
+        text = "the distribution was stopped"
+        return GoldenAmiError(f"{text}: the images will not be released") if self._given_up else Interrupted(text)
 
     def _broken(self, error: BaseException) -> None:
         """Let every target fail that has not ended."""
@@ -631,7 +641,7 @@ class Distribution:
 
     def _check(self) -> None:
         if self._stopped.is_set():
-            raise Interrupted("the distribution was stopped")
+            raise self._why_stopped()
 
     def _tell(
         self,

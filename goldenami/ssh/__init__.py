@@ -6,7 +6,8 @@
 All errors are BuilderErrors: NotReachable and Refused (no connection), ConnectionLost (the connection ended during a
 command), CommandTimeout, NotBack. Errors of paramiko are translated into them.
 
-paramiko loads slowly, and plans need no connection. So a name is loaded when it is first used.
+paramiko loads slowly, and plans need no connection. So a name is loaded when it is first used. ``preload`` loads what a
+connection needs while there is something to wait for.
 """
 
 from typing import TYPE_CHECKING
@@ -53,10 +54,16 @@ __all__ = [
     "known_host_key",
     "open_process",
     "plain_key",
+    "preload",
     "read_identity",
     "relay",
     "with_terminal",
 ]
+
+
+def preload() -> None:
+    """Load the modules of a connection."""
+    import goldenami.ssh.connection  # noqa: F401
 
 
 if not TYPE_CHECKING:  # a type checker reads the imports above

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from goldenami.errors import GoldenAmiError
 from goldenami.model import SshEndpoint
-from goldenami.ssh.relaying import listen
 
 _PROXY = Path(__file__).with_name("unixproxy.py")
 
@@ -90,6 +89,8 @@ def files_for(endpoint: SshEndpoint, alias: str) -> Iterator[Files]:
         if endpoint.transport is None:
             yield Files(folder, identities, found, ())
             return
+        from goldenami.ssh.relaying import listen  # here, because it loads paramiko, and most hosts need no relay
+
         failures: list[str] = []
 
         def failed(error: GoldenAmiError) -> None:

@@ -144,7 +144,11 @@ def prepare(build: BuildContext, architecture: Architecture, purpose: str, place
         return keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key)
 
     found: dict[str, Any] = {}
-    works: tuple[tuple[str, Callable[[], object]], ...] = (("groups", groups), ("key_name", key_name))
+    works: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("groups", groups),
+        ("key_name", key_name),
+        ("connection", ssh.preload),  # takes no time of its own while the calls wait for their answers
+    )
     all_of(works, lambda one: found.update({one[0]: one[1]()}))
     subnets, chosen = found["groups"]
     return Access(subnets, chosen, found["key_name"], logins, host_keys)

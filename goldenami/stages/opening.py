@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,37 @@ _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 _VARIABLES = "variables"
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the targets have of the names of a new release, on the day of its version."""
+
+    day: date
+    taken: availability.Taken
+
+
+def read_names(plan: BuildPlan, tools: Tools) -> Names:
+    """Search the targets for the names of a plan's release. Raises NameTaken or CloudError if they are not free in all
+    targets."""
+    wanted, day = release_names(plan), tools.cloud.now().date()
+    channel = plan.recipe.distribution.channel
+    taken = availability.find_taken(tools.cloud, tools.catalog, wanted, day, channel)
+    check_channel(plan, wanted, tools, taken.channel)
+    return Names(day, taken)
+
+
 @contextmanager
-def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Iterator[BuildContext]:
+def create(
+    project: Project, plan: BuildPlan, variables: Mapping[str, str], names: Names, tools: Tools
+) -> Iterator[BuildContext]:
     """Create a new build. Its journal holds what a resume needs: the recipe's path, the variables, facts and version.
 
     The time of the build is the cloud's time, because the clock of this machine may be wrong or may jump. The expiry
-    and the deprecation are computed from it.
-
-    Raises NameTaken or CloudError, before it changes anything, if names of the release are not free in all targets.
+    and the deprecation are computed from it. ``names``: what :func:`read_names` returned.
     """
     secrets = secrets_of(plan.recipe, tools.cloud)
     with transports.opened(plan.environment, tools.cloud) as transport:
         transport.start()
-        with _create(project, plan, variables, secrets, transport, tools) as build:
+        with _create(project, plan, variables, names, secrets, transport, tools) as build:
             yield build
 
 
@@ -59,6 +77,7 @@ def _create(
     project: Project,
     plan: BuildPlan,
     variables: Mapping[str, str],
+    names: Names,
     secrets: Mapping[str, str],
     transport: HostTransport,
     tools: Tools,
@@ -66,19 +85,15 @@ def _create(
     now = tools.cloud.now()
     build_id = new_build_id(now)
     name = plan.recipe.name
-    wanted = release_names(plan)
-    channel = plan.recipe.distribution.channel
-    taken = availability.find_taken(tools.cloud, tools.catalog, wanted, now.date(), channel)
-    check_channel(plan, wanted, tools, taken.channel)
-    for warning in taken.warnings:
+    for warning in names.taken.warnings:
         emit(tools.emit, "note", message=warning, level="warning")
     version = tools.catalog.reserve(
         name,
         plan.recipe.version,
-        now.date(),
+        names.day,
         build_id=build_id,
         now=now,
-        taken=taken.numbers,
+        taken=names.taken.numbers,
         environment=plan.environment.name,
     )
     data = {

@@ -269,6 +269,18 @@ def test_leaving_early_starts_nothing_more(world: World) -> None:
     assert world.mutations(calls) == []
 
 
+def test_who_gives_up_waits_for_no_copy_and_interrupts_nothing(world: World) -> None:
+    """The failure that made the build give up is told: an interruption would take its place."""
+    ledger, order, candidate = world.build(), world.order(), world.candidate()
+    world.paper.set(pending={"copy": 1e6, "image": 1e6, "snapshot": 1e6})
+    with distribute(ledger, order, {"x86_64": candidate}) as distribution:
+        distribution.give_up()
+        with pytest.raises(TargetsFailed, match="targets failed") as failed:
+            distribution.finish()
+    assert not failed.value.ends_everything
+    assert set(failed.value.failures.values()) == {"the distribution was stopped: the images will not be released"}
+
+
 def test_an_order_that_cannot_be_carried_out_changes_nothing(world: World) -> None:
     from tests.worlds.releases import TARGETS
 
