@@ -53,7 +53,7 @@ rm -f pid
     )
     return sh(
         """if command -v setsid >/dev/null && rm -rf @ahead && mkdir -m 0700 @ahead; then
-(cd @ahead && exec setsid nice -n 19 sh -c @reader) </dev/null >/dev/null 2>&1 &
+(cd @ahead && exec setsid nice -n 19 sh -c @reader) </dev/null >/dev/null 2>&1 3>&- &
 fi
 exit 0
 """,
