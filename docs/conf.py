@@ -15,6 +15,7 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "generated"]
 exclude_patterns = ["_ext"]
+smartquotes = False  # commands in the help are copied as they are
 default_role = "code"  # `name` in docstrings and in the help of commands
 
 # Markdown as GitLab shows it: headings are link targets, and tables and bare addresses work.

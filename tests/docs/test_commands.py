@@ -99,6 +99,13 @@ def test_blocks_that_are_only_parsed_do_not_become_more() -> None:
     assert Counter(one.page for one in ALL if one.mark == "parsed") == PARSED
 
 
+def test_the_index_names_each_page_in_the_order_of_the_site() -> None:
+    text, _, rest = (DOCS / "index.md").read_text(encoding="utf-8").partition("```{toctree}")
+    pages = re.findall(r"^[a-z-]+$", rest.partition("```")[0], re.MULTILINE)
+    assert len(pages) > 25
+    assert [*dict.fromkeys(re.findall(r"\(([a-z-]+)\.md\)", text.partition("**To look")[0]))] == pages
+
+
 def test_each_command_of_a_list_is_in_a_block_that_is_run() -> None:
     run = {path(found) for one in ALL if one.mark in ("", "nightly", "tested") for found in every_call(one)}
     listed = {path(found) for one in ALL if one.mark == "listed" for found in every_call(one)}
