@@ -454,7 +454,7 @@ def _known(manifest: ImageManifest | None, architecture: Architecture) -> Known:
     reports = manifest.tests if manifest is not None else ()
     facts = next((r.facts for r in reports if (r.gate, r.architecture, r.place) == ("image", architecture, "")), {})
     set_id = tuple(facts["set_id"]) if "set_id" in facts else None
-    return Known(set_id=set_id, earlier=facts, made_here=manifest is not None)
+    return Known(set_id=set_id, earlier=facts, made_here=False)
 
 
 def _strange_image(environment: Environment, place: Place, wanted: _Fresh) -> BaseImage:

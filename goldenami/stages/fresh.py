@@ -19,7 +19,15 @@ from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Recipe
 from goldenami.stages import hosts, transports
 from goldenami.stages.build import BuildContext, Host
-from goldenami.stages.host_work import REBOOT, Known, SshHostWork, reboot_gate, recipe_suites, run_gate
+from goldenami.stages.host_work import (
+    REBOOT,
+    Known,
+    SshHostWork,
+    prepare_gate,
+    reboot_gate,
+    recipe_suites,
+    run_gate,
+)
 from goldenami.stages.opening import secrets_of
 from goldenami.stages.replacing import on_a_host
 from goldenami.task import Task
@@ -73,14 +81,18 @@ def run(
             secrets=secrets,
         )
 
+        wanted = _with_reboot(recipe, suites) if reboot else suites
+
         def once(spot: bool) -> tuple[TestReport, ...]:
+            if on_instance is None:
+                prepare_gate(build, architecture, gate="image", suites=wanted)
             with build.stage("boot image", architecture):
                 host = hosts.launch(
                     build, architecture, "proof", image_id, None, spot=spot, place=place, in_group=in_group
                 )
             if on_instance is not None:
                 return (on_instance(build, architecture, host, outputs),)
-            return _over_ssh(build, architecture, host, outputs, replace(known or Known(), fresh=True), suites, reboot)
+            return _over_ssh(build, architecture, host, outputs, replace(known or Known(), fresh=True), wanted, reboot)
 
         reports = on_a_host(build, architecture, "proof", once)
         if place not in (None, environment.home_place):
@@ -93,6 +105,13 @@ def run(
         return reports
 
 
+def _with_reboot(recipe: Recipe, suites: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the suites with that of the reboot. None: all of the recipe, which has it."""
+    if suites is None:
+        return None if recipe.has_suite(REBOOT) else (*recipe_suites(recipe), REBOOT)
+    return (*suites, REBOOT)
+
+
 def _over_ssh(
     build: BuildContext,
     architecture: Architecture,
@@ -102,12 +121,7 @@ def _over_ssh(
     suites: Sequence[str] | None,
     reboot: bool,
 ) -> tuple[TestReport, ...]:
-    wanted = suites
-    if reboot and wanted is None and not build.recipe.has_suite(REBOOT):
-        wanted = (*recipe_suites(build.recipe), REBOOT)
-    elif reboot and wanted is not None:
-        wanted = (*wanted, REBOOT)
-    options: dict[str, Any] = {"outputs": outputs, "suites": wanted, "required": False}
+    options: dict[str, Any] = {"outputs": outputs, "suites": suites, "required": False}
     first = run_gate(build, architecture, host, gate="image", known=known, **options)
     if not reboot:
         return (first,)

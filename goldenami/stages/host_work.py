@@ -51,13 +51,13 @@ class SshHostWork:
         packages of the base and runs all stages. The second runs after the tests: it lists the final packages and seals
         the host.
         """
-        prepare_gate(build.recipe, build.environment, architecture, gate="builder", report_dir=build.reports)
+        prepare_gate(build, architecture, gate="builder")
         contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
         with hosts.connected(build, host, architecture) as connection:
             base, outputs, undone = _provision(build, architecture, host, connection)
             provision.settle(connection, build.emit)
             report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
-            prepare_gate(build.recipe, build.environment, architecture, gate="image", report_dir=build.reports)
+            prepare_gate(build, architecture, gate="image", sealed=True)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -102,8 +102,8 @@ class SshHostWork:
 class Known:
     """What the built-in suites compare a host with. ``set_id``: the set-id files of the base; None: unknown.
     ``earlier``: what the tests of the last release recorded. ``running``: what ran before the reboot. ``fresh``: the
-    host is a new instance of the image, and its only login is ours. ``made_here``: False for an image of others,
-    whose builder nobody knows."""
+    host is a new instance of the image, and its only login is ours. ``made_here``: False if the traces of the builder
+    are not known, because this is no build."""
 
     set_id: tuple[str, ...] | None = None
     earlier: Mapping[str, Any] = field(default_factory=dict)
@@ -339,15 +339,22 @@ def run_gate(
 
 
 def prepare_gate(
-    recipe: Recipe, environment: Environment, architecture: Architecture, *, gate: str, report_dir: Path
+    build: BuildContext,
+    architecture: Architecture,
+    *,
+    gate: str,
+    sealed: bool = False,
+    suites: Sequence[str] | None = None,
 ) -> None:
-    """Let the tests of a gate be collected now, for :func:`run_tests` with the same arguments later."""
+    """Let the tests of a gate be collected now, for a later :func:`run_gate`. ``sealed``: it will have traces.
+
+    Raises UsageError if the recipe has no tests of ``suites``."""
     validate.prepare(
-        _chosen(recipe, architecture, None, sealed=gate == "image"),
+        _chosen(build.recipe, architecture, suites, sealed=sealed),
         gate=gate,
         architecture=architecture,
-        report_dir=report_dir,
-        environment=environment.test_environment,
+        report_dir=build.reports,
+        environment=build.environment.test_environment,
     )
 
 
@@ -411,6 +418,7 @@ def reboot_gate(
     required: bool = True,
 ) -> TestReport:
     """Reboot a host, and run the tests at gate "reboot". Raises TestsFailed if a test failed and ``required``."""
+    prepare_gate(build, architecture, gate=REBOOT, suites=suites)
     with build.stage("reboot", architecture), hosts.connected(build, host, architecture) as connection:
         once = BoundOperation(Reboot(when="always"), build.recipe.mark)
         provision.run_stage(connection, Stage("reboot", (once,)), build.emit)
@@ -445,7 +453,8 @@ def _chosen(
     more = [name for name in suites if name in validate.SUITES and name not in (kind for kind, _ in own)]
     chosen = (*(test for kind, test in own if kind in suites), *more)
     if not chosen:
-        raise UsageError(f"{recipe.name} has no tests of {', '.join(suites)}", hint=f"Suites: {', '.join(SUITES)}.")
+        known = dict.fromkeys((*validate.SUITES, *(kind for kind, _ in own)))
+        raise UsageError(f"{recipe.name} has no tests of {', '.join(suites)}", hint=f"It has {', '.join(known)}.")
     return chosen
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from goldenami import os as systems
-from goldenami import provision, ssh
+from goldenami import provision, ssh, validate
 from goldenami.errors import BuilderError, UsageError
 from goldenami.events import Emit, emit
 from goldenami.hardening import AFTER, BEFORE, rechecked
@@ -16,7 +16,7 @@ from goldenami.model import Architecture, Environment, SshEndpoint, TestReport
 from goldenami.provision import OperationResult, Stage
 from goldenami.provision.boot import Reboot
 from goldenami.recipe import Recipe
-from goldenami.stages.host_work import outputs_on, run_tests, stages_of
+from goldenami.stages.host_work import Known, outputs_on, run_tests, stages_of
 
 _MACHINES: Final[Mapping[str, Architecture]] = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _IDENTIFY: Final = '. /etc/os-release; printf "%s|%s|" "$ID" "$ID_LIKE"; uname -m'
@@ -116,6 +116,7 @@ def test(
 ) -> TestReport:
     """Run the tests of a recipe on a host. A failed test raises no error. ``timeout``: seconds to connect. ``suites``:
     as in :func:`host_work.run_tests`."""
+    validate.prepare()
     with ssh.connect(endpoint, timeout=timeout) as connection:
         architecture = architecture_of(recipe, connection)
         outputs = outputs_on(recipe, architecture, secrets, connection)
@@ -130,5 +131,6 @@ def test(
         emit=to,
         secrets=secrets,
         outputs=outputs,
+        known=Known(made_here=False),
         suites=suites,
     )

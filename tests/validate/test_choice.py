@@ -34,8 +34,9 @@ def test_suites_select_tests() -> None:
     assert names("agents") == ["chrony_test.py"]
     assert names("recipe", "hygiene") == ["hygiene", "web_test.py"]
     assert names("reboot") == ["reboot"], "a built-in suite that the recipe does not name"
-    with pytest.raises(UsageError, match="has no tests of hardening"):
+    with pytest.raises(UsageError, match="has no tests of hardening") as raised:
         names("hardening")
+    assert raised.value.hint == "It has base, hygiene, performance, reboot, sealed, agents, recipe."
 
 
 def test_the_command_offers_every_suite() -> None:

@@ -27,8 +27,8 @@ _KEY_FOLDERS = "$(getent passwd | cut -d: -f6 | sort -u | sed 's,/*$,/.ssh,')"
 
 @pytest.fixture(scope="module")
 def builder(builder_traces: Traces | None, variables: Mapping[str, Any]) -> Traces:
-    """The traces of the builder. Tests fail without them, because they could prove nothing. They are skipped for an
-    image whose builder nobody knows any more."""
+    """The traces of the builder. Tests of a build fail without them, because they could prove nothing. Elsewhere they
+    are skipped, because only the build knows its builder."""
     if builder_traces is None and not dict(variables.get("goldenami") or {}).get("made_here", True):
         pytest.skip("NOT PROVEN: the builder of this image is not known")
     assert builder_traces is not None, "the traces of the builder are missing, so this test can prove nothing"
