@@ -84,7 +84,7 @@ class Terminal:
             before()
 
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.worlds.driver", *arguments],
+            [sys.executable, "-m", "tests.worlds.process", *arguments],
             cwd=world.path,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
             stdin=there,
@@ -122,7 +122,7 @@ class Terminal:
 def run(world: World, *arguments: str, signals: Signals | None = None) -> tuple[int, str]:
     """The exit code (negative: the signal that ended it) and stderr."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.worlds.driver", *arguments],
+        [sys.executable, "-m", "tests.worlds.process", *arguments],
         cwd=world.path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,

@@ -48,7 +48,7 @@ from goldenami import recipe as recipes
 from goldenami.aws import journals
 from goldenami.aws.guard import reads_only
 from goldenami.aws.reach import Reach
-from goldenami.aws.recent import Patience, Recent
+from goldenami.aws.recent import Recent
 from goldenami.aws.session import Cloud, Timeouts
 from goldenami.errors import GoldenAmiError
 from goldenami.events import Event
@@ -57,6 +57,8 @@ from goldenami.model import Environment, Place
 from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
 from tests.worlds.inprocess import called_directly
+from tests.worlds.paper import PATIENCE
+from tests.worlds.paper import RECIPE as RECIPE
 from tests.worlds.paper import PaperHostWork as PaperHostWork
 
 T = TypeVar("T")
@@ -66,7 +68,6 @@ TIMEOUT = 2.0
 HOME, APPS = "111111111111", "222222222222"
 REGIONS = ("eu-central-1", "eu-west-1")
 PLACES = tuple(Place(account, region) for account in (HOME, APPS) for region in REGIONS)
-RECIPE = "web"
 CHANNEL = "stable"
 
 PROJECT = {
@@ -315,10 +316,6 @@ def _session() -> botocore.session.Session:
     session = botocore.session.Session()
     session.register_component("data_loader", _LOADER)
     return session
-
-
-# These clouds show at once what was created. On AWS, "not found" proves something only after minutes.
-PATIENCE = Patience(visible=2.0, known=2.0)
 
 
 def logged_in(environment: Environment, **options: Any) -> Cloud:

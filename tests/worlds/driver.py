@@ -1,4 +1,4 @@
-"""The program as a separate process, without hosts: ``python driver.py build|resume|clean [BUILD_ID]``.
+"""The program without hosts, for a process of its own (``process``): ``build|resume|clean [BUILD_ID]``.
 
 It exits and prints as the command line does. Of waiting it does little: the clouds it is run against are ready at once.
 """
@@ -19,7 +19,7 @@ from goldenami.cli import output
 from goldenami.errors import GoldenAmiError
 from goldenami.events import Emit, Event
 from goldenami.interrupts import Interrupts
-from tests.worlds.builds import PATIENCE, RECIPE, PaperHostWork
+from tests.worlds.paper import PATIENCE, RECIPE, PaperHostWork
 
 
 def main(verb: str, build_id: str | None = None) -> int:
@@ -52,6 +52,7 @@ def tell(event: Event) -> None:
         sys.stderr.write(f"{time.time():.3f} {event.fields['message']}\n")
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """Run as the process's only work, with the arguments of its command line."""
     streams = output.protect()
-    sys.exit(streams.finish(main(*sys.argv[1:])))
+    return streams.finish(main(*sys.argv[1:]))

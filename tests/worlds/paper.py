@@ -1,11 +1,19 @@
-"""Work on hosts that ends at once, for builds without hosts."""
+"""Builds without hosts, as far as the process of a build needs it: work on hosts that ends at once, and what it builds.
+
+It loads no cloud and no pytest: ``driver`` starts many such processes.
+"""
 
 from __future__ import annotations
 
+from goldenami.aws.recent import Patience
 from goldenami.evidence.state import State, dumps
 from goldenami.model import Architecture, Package, TestReport
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.validate import Traces
+
+RECIPE = "web"
+# These clouds show at once what was created. On AWS, "not found" proves something only after minutes.
+PATIENCE = Patience(visible=2.0, known=2.0)
 
 
 class PaperHostWork:
