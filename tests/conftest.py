@@ -54,12 +54,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: ranks[item.path])
 
 
+# The collector looks seldom at what the tests make: with Python's own thresholds it takes a sixth of the processor time
+# of the tests that call the cloud, and of the collection of tests.
+gc.set_threshold(50_000, 20, 50)
+
+
 def pytest_collection_finish() -> None:
-    """The collector looks at the loaded modules and tests no more, and seldom at what the tests make: with Python's own
-    thresholds it takes a sixth of the processor time of the tests that call the cloud."""
-    gc.collect()
+    """The collector looks at the loaded modules and tests no more."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
     if "botocore.session" in sys.modules:
         from tests.worlds import descriptions
 

@@ -6,6 +6,7 @@ Only ``goldenami-sandbox up`` starts it, by the command of a way to run instance
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import sys
@@ -26,6 +27,8 @@ def main() -> int:
     parser.add_argument("--accounts", required=True)
     options = parser.parse_args()
 
+    # With Python's own thresholds, a sixth of the daemon's processor time is looks for garbage, also while it loads.
+    gc.set_threshold(50_000, 20, 50)
     from goldenami_sandbox import daemon
     from goldenami_sandbox.errors import SandboxError
 

@@ -62,8 +62,6 @@ def run(
     starter: Starter,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit status."""
-    # Looks for garbage are a sixth of the daemon's processor time with Python's own thresholds.
-    gc.set_threshold(50_000, 20, 50)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
