@@ -261,7 +261,7 @@ def mistakes(example: Example, every: list[Typed], shell: Callable[[str], str]) 
 
 
 _LOOSE = (
-    (r"(ami|snap|vol|i|sg|subnet|key|eni)-[0-9a-f]{8,}", r"\1-ID"),
+    (r"\b(ami|snap|vol|i|sg|subnet|key|eni)-[0-9a-f]{8,}", r"\1-ID"),
     (r"\b\d{8}-\d{6}-[0-9a-f]{8}\b", "BUILD"),
     (r"\b\d+\.\d+\.\d{8}\.\d+\b", "VERSION"),
     (r"\b\d{4}-\d\d-\d\d(T[\d:]+Z?| \d\d:\d\d(:\d\d)?( UTC)?)?", "DATE"),
