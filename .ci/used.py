@@ -23,6 +23,7 @@ _.schema_  # the key schema of a document
 _.do_POST  # http.server
 _.has_location, _.is_package, _.get_source, _.get_code  # importlib
 _.latest_amis_loaded, _.latest_ecs_amis_loaded, _.last_modified, _.desired_capacity  # moto
+_.from_wsgi_server, _.content_encoding, _.raw_path, _.get_value, _.gen_amzn_requestid_long  # moto
 _.teardown  # hypothesis
 _.setup  # sphinx
 _kill_all  # atexit

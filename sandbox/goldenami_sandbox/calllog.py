@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import quote_plus
 
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
@@ -22,6 +23,7 @@ from goldenami_sandbox.protocol import Call
 _ID = re.compile(
     rb"\b(?:ami|snap|vol|i|key|sg|sgr|subnet|vpc|eni|lt|r|eipalloc|igw|rtb|copy|import-ami)-[0-9a-f]{8,17}\b"
 )
+_ID_TEXT = re.compile(_ID.pattern.decode(), re.ASCII)
 _XML_CODE = re.compile(rb"<Code>([^<]+)</Code>")
 _MEMORY = 10_000
 
@@ -77,6 +79,9 @@ def ids(call: Call, response: Response) -> list[str]:
     """Return the resource ids in a request and its response. Bodies of S3 objects and EBS blocks are not searched."""
     if call.service in ("s3", "ebs"):
         texts = [call.request.path.encode()]
+    elif call.given is not None:  # as in the body, which is not encoded for this
+        texts = [quote_plus(value).encode() for value in call.given.values() if _ID_TEXT.search(value)]
+        texts.append(response.body)
     else:
         texts = [call.request.body, call.request.query.encode(), response.body]
     return sorted({match.decode() for text in texts for match in _ID.findall(text)})

@@ -96,6 +96,8 @@ def _matches(fault: Fault, call: Call) -> bool:
 
 
 def _by_action(table: Mapping[str, _T], call: Call) -> _T | None:
+    if not table:
+        return None
     whole = f"{call.service}:{call.action}"
     for name in (whole, call.action):
         if name in table:

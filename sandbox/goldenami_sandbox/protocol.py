@@ -10,8 +10,8 @@ Responses of this module have no request-id header. The cloud adds it to all res
 from __future__ import annotations
 
 import json
+import random
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -109,8 +109,13 @@ class Call:
 _READ_VERBS = ("Describe", "Get", "List", "Lookup", "Search", "Simulate", "Decode", "BatchGet")
 
 
+_ids = random.Random()  # a request id is no secret: it need not cost a system call
+
+
 def new_request_id() -> str:
-    return str(uuid.uuid4())
+    """Return a random UUID of version 4."""
+    digits = f"{_ids.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def parse(request: Request, request_id: str) -> Call | None:

@@ -18,6 +18,7 @@ import threading
 import types
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -55,7 +56,6 @@ class Surface:
 
     def __init__(self) -> None:
         self._stash: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []
-        self._app: Any = None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -83,29 +83,14 @@ class Surface:
     def serve(self, call: Call, account: str | None = None) -> Response:
         """Return moto's answer, on behalf of ``account`` (default: the caller's)."""
         with self.active():
+            account = account or call.account
             try:
-                environ = _environ(call, account or call.account)
                 if call.service in moto_calls.SERVICES:
-                    return moto_calls.answer(call.service, environ)
-                return _run(self._application(), environ)
+                    request = moto_calls.request(call, account) or moto_calls.read(_environ(call, account))
+                    return moto_calls.answer(call.service, request)
+                return _run(_application(), _environ(call, account))
             except NotImplementedError as error:
                 raise Unsupported(f"the sandbox does not have {call.service}:{call.action}") from error
-
-    def _application(self) -> Any:
-        """Return moto's WSGI application for all services. It selects the service of each request."""
-        if self._app is None:
-            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
-            moto_calls.remember()
-            make: Any = create_backend_app
-
-            def found(backend: str | None) -> Any:
-                if backend is None:
-                    raise NotImplementedError
-                return make(backend)
-
-            self._app = DomainDispatcherApplication(found)
-        return self._app
 
     def close(self) -> None:
         """Discard this cloud's state."""
@@ -168,6 +153,24 @@ class Surface:
                         dict.__setitem__(backends[account], region, backend)
                 for name, value in extra.items():
                     setattr(backends, name, value)
+
+
+@cache
+def _application() -> Any:
+    """Return moto's WSGI application for all services. It selects the service of each request. It has no state, so all
+    clouds share it. Call it only while a surface is ``active``.
+    """
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    moto_calls.remember()
+    make: Any = create_backend_app
+
+    def found(backend: str | None) -> Any:
+        if backend is None:
+            raise NotImplementedError
+        return make(backend)
+
+    return DomainDispatcherApplication(found)
 
 
 # Attributes of moto's backend dictionaries that are state besides their content: who owns a bucket; who is in an
@@ -275,11 +278,7 @@ def _environ(call: Call, account: str) -> dict[str, Any]:
     environ.setdefault("HTTP_HOST", "127.0.0.1")
     environ["HTTP_USER_AGENT"] = "client"  # moto would read a region out of it
     environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
-    if "HTTP_AUTHORIZATION" not in environ or f"/{call.region}/" not in environ["HTTP_AUTHORIZATION"]:
-        environ["HTTP_AUTHORIZATION"] = (
-            f"AWS4-HMAC-SHA256 Credential={call.access_key}/20000101/{call.region}/{call.service}/aws4_request, "
-            "SignedHeaders=host, Signature=0"
-        )
+    environ["HTTP_AUTHORIZATION"] = moto_calls.authorization(call, environ.get("HTTP_AUTHORIZATION", ""))
     return environ
 
 

@@ -18,6 +18,7 @@ from goldenami_sandbox.ec2.protocol import timestamp
 Answer = Mapping[str, Any]
 Source = str | Callable[[Answer], Iterable[object]]
 _MAX_VALUES = 200  # per request, as EC2 limits them
+_SPECIAL = frozenset("*?\\")
 _MOMENTS = frozenset({"StartTime", "LaunchTime", "AttachTime", "CreateTime"})
 
 
@@ -35,13 +36,16 @@ def select(
 
 
 def _test(item: Mapping[str, Any], known: Mapping[str, Source]) -> Callable[[Answer], bool]:
-    name, patterns = str(item.get("Name", "")), [_pattern(str(v)) for v in item.get("Values", ())]
+    name, values = str(item.get("Name", "")), [str(v) for v in item.get("Values", ())]
+    plain = {v for v in values if not _SPECIAL & set(v)}
+    patterns = [_pattern(v) for v in values if v not in plain]
     source = _source(name, known)
+    path = source.split(".") if isinstance(source, str) else []
 
     def accepts(answer: Answer) -> bool:
-        values = _at(answer, source.split(".")) if isinstance(source, str) else source(answer)
-        texts = [_as_text(v) for v in values if v is not None]
-        return any(p.fullmatch(t) for p in patterns for t in texts)
+        found = _at(answer, path) if isinstance(source, str) else source(answer)
+        texts = [_as_text(v) for v in found if v is not None]
+        return any(text in plain or any(p.fullmatch(text) for p in patterns) for text in texts)
 
     return accepts
 

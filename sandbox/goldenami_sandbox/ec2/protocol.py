@@ -22,6 +22,7 @@ from botocore.utils import parse_timestamp
 from goldenami_sandbox import models
 from goldenami_sandbox.constraints import Kind, scalar_condition
 from goldenami_sandbox.ec2.context import Ec2Error
+from goldenami_sandbox.times import iso_time
 
 _COMMON = frozenset(
     {"Action", "Version", "AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"}
@@ -376,7 +377,7 @@ def _parsed_value(shape: Shape, value: Any) -> Any:
         case "boolean":
             return bool(value)
         case "timestamp":
-            return parse_timestamp(value) if isinstance(value, str) else _moment(value)
+            return (iso_time(value) or parse_timestamp(value)) if isinstance(value, str) else _moment(value)
         case "blob":
             return bytes(value)
         case "integer" | "long":

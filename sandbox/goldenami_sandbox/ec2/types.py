@@ -103,7 +103,9 @@ def find(name: str) -> InstanceType:
     return catalogue()[name]
 
 
+@cache
 def rendered(kind: InstanceType) -> dict[str, Any]:
+    """Return the answer about a type. All answers share it, so nobody may change it."""
     disks = {"SizeInGB": kind.store_gb, "Count": 1, "Type": "ssd"}
     store = {
         "TotalSizeInGB": kind.store_gb,
@@ -212,18 +214,22 @@ def describe_instance_types(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]
 
 def describe_instance_type_offerings(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """DescribeInstanceTypeOfferings. Every type is offered in every zone."""
-    kind = params.get("LocationType") or "region"
-    zones = [ctx.region + letter for letter in "abc"]
+    answers = _offerings(params.get("LocationType") or "region", ctx.region)
+    filters = {"instance-type": "InstanceType", "location": "Location"}
+    return described("InstanceTypeOfferings", answers, params, filters, ["InstanceType", "Location"])
+
+
+@cache
+def _offerings(kind: str, region: str) -> tuple[dict[str, Any], ...]:
+    zones = [region + letter for letter in "abc"]
     places = {
-        "region": [ctx.region],
+        "region": [region],
         "availability-zone": zones,
-        "availability-zone-id": [f"{_zone_prefix(ctx.region)}-az{n}" for n in (1, 2, 3)],
+        "availability-zone-id": [f"{_zone_prefix(region)}-az{n}" for n in (1, 2, 3)],
     }.get(kind)
     if places is None:
         raise Ec2Error("InvalidParameterValue", f"Value ({kind}) for parameter locationType is invalid.")
-    answers = [{"InstanceType": n, "LocationType": kind, "Location": p} for n in catalogue() for p in places]
-    filters = {"instance-type": "InstanceType", "location": "Location"}
-    return described("InstanceTypeOfferings", answers, params, filters, ["InstanceType", "Location"])
+    return tuple({"InstanceType": n, "LocationType": kind, "Location": p} for n in catalogue() for p in places)
 
 
 def _zone_prefix(region: str) -> str:

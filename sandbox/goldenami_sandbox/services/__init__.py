@@ -117,6 +117,7 @@ class Services:
 
     def __init__(self, world: World, kinds: Mapping[str, type[Service]] | None = None) -> None:
         self._all = {name: kind(world) for name, kind in (registered() if kinds is None else kinds).items()}
+        self._settling = [one for one in self._all.values() if type(one).settle is not Service.settle]
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self._all.values())
@@ -132,7 +133,7 @@ class Services:
         raise LookupError(f"this cloud has no {kind.__name__}")
 
     def settle(self) -> None:
-        for one in self._all.values():
+        for one in self._settling:
             one.settle()
 
     def dump(self) -> dict[str, Any]:
