@@ -295,15 +295,17 @@ class Renderer:
 
     def expression(self, source: str, report: Report, budget: Budget | None = None) -> Any:
         """Evaluate one expression without {{ }}, for example of ``when``. None after a problem."""
-        return self._rendered("{{ (" + source + ") | _keep }}", report, budget, whole=True)
+        return self._rendered("{{ (" + source + ") | _keep }}", report, budget, whole=True, name=source)
 
-    def _rendered(self, source: str, report: Report, budget: Budget | None, *, whole: bool) -> Any:
+    def _rendered(self, source: str, report: Report, budget: Budget | None, *, whole: bool, name: str = "") -> Any:
         budget = budget or Budget()
         start = time.thread_time()
         result: Any = None
         try:
             budget.spend(0)
-            if is_cheap(source):
+            if (found := _looked_up(name, self.context)) is not None:
+                result, problems, names = found
+            elif is_cheap(source):
                 result, problems, names = _render_named(source, self.context, whole)
             else:
                 result, problems, names = bounded.call(budget, _render_named, source, self.context, whole)
@@ -335,6 +337,26 @@ def _render_named(source: str, context: Mapping[str, Any], whole: bool) -> tuple
     """Return what ``_render`` returns, and the names in the template."""
     result, problems = _render(source, context, whole)
     return result, problems, frozenset() if problems else _names(source)
+
+
+_LOOKUP = re.compile(r"\s*(?P<group>[a-z_]+)\.(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?P<text>\|\s*string\s*)?")
+_LOOKED_UP = frozenset({str, int, bool, float, list})
+
+
+def _looked_up(expression: str, context: Mapping[str, Any]) -> tuple[Any, _Reported, frozenset[str]] | None:
+    """Return what ``_render_named`` returns for an expression that is only the name of a value, such as ``vars.port``;
+    None for any other one. Most expressions are such names, and Jinja would compile a program for each."""
+    match = _LOOKUP.fullmatch(expression)
+    group = context.get(match["group"]) if match is not None else None
+    if match is None or type(group) is not Namespace or match["name"] not in group:
+        return None
+    value = group[match["name"]]
+    kind = type(value)
+    if kind not in _LOOKED_UP or (match["text"] is not None and kind is not str and kind is not int):
+        return None
+    problems: _Reported = []
+    result = _plain(value if match["text"] is None else str(value), _Reporter(lambda *one: problems.append(one)))
+    return (None, problems, frozenset()) if problems else (result, problems, frozenset([match["group"]]))
 
 
 def _render(source: str, context: Mapping[str, Any], whole: bool) -> tuple[Any, _Reported]:
@@ -403,7 +425,7 @@ def is_cheap(source: str) -> bool:
     if len(source) > _SHORT:
         return False
     try:
-        tree = _environment(Undefined).parse(source)
+        tree = _tree(source)
     except Exception:  # reported when it is rendered
         return True
     growing = 0
@@ -420,7 +442,12 @@ def is_cheap(source: str) -> bool:
 @lru_cache(maxsize=4096)
 def _names(source: str) -> frozenset[str]:
     """Return all names of a template that can be rendered, also those that it defines itself."""
-    return frozenset(node.name for node in _environment(Undefined).parse(source).find_all(nodes.Name))
+    return frozenset(node.name for node in _tree(source).find_all(nodes.Name))
+
+
+@lru_cache(maxsize=64)
+def _tree(source: str) -> nodes.Template:
+    return _environment(Undefined).parse(source)
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from goldenami.recipe import rendering
 from goldenami.recipe.rendering import Namespace, Renderer
 from goldenami.recipe.secrets import Masker, Secret, display, fill, names_in
 
@@ -133,3 +134,39 @@ def test_masker_takes_values_and_their_lines_out() -> None:
     assert mask("password hunter2, again hunter2") == "password (secret), again (secret)"
     assert mask("got line two here") == "got (secret) here"
     assert Masker([])("hunter2") == "hunter2"
+
+
+@pytest.mark.parametrize("form", ["vars.{}", " vars.{} ", "vars.{}|string", "vars.{} | string "])
+def test_the_name_of_a_value_is_looked_up_as_jinja_does(form: str) -> None:
+    """Without Jinja, where that is the same: what is found, what is reported, and the names that were used."""
+    values = {
+        "text": "a {{ b }}",
+        "number": 7,
+        "yes": True,
+        "ratio": 0.5,
+        "nothing": None,
+        "items": ["a", {"b": [1]}],
+        "mapping": {"a": 1},
+        "keys": "declared",
+        "odd": "a\0b",
+        "large": 1 << 70,
+        "secret": Secret("vault"),
+    }
+    context = {"vars": Namespace("vars", values)}
+    seen = set()
+    for name in (*values, "missing"):
+        expression = form.format(name)
+        found = rendering._looked_up(expression, context)
+        if found is not None:
+            seen.add(name)
+            assert found == rendering._render_named("{{ (" + expression + ") | _keep }}", context, True), name
+            assert type(found[0]) is type(rendering._render("{{ (" + expression + ") | _keep }}", context, True)[0])
+    texts = {"text", "number", "keys", "odd", "large"}
+    assert seen == (texts if "string" in form else texts | {"yes", "ratio", "items"})
+
+
+@pytest.mark.parametrize(
+    "source", ["vars", "vars.a.b", "vars.a()", "other.a", "vars['a']", "vars.a + 1", "loop.a", "-vars.a"]
+)
+def test_other_expressions_are_jinjas(source: str) -> None:
+    assert rendering._looked_up(source, {"vars": Namespace("vars", {"a": "b"}), "other": {"a": 1}}) is None
