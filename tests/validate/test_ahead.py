@@ -317,9 +317,9 @@ def test_next(host, number):
     assert host.check_output("echo %s", str(number)) == str(number)
 """
     )
-    report = bench.run(path, test_timeout=4.0)
+    report = bench.run(path, test_timeout=6.0)  # the next test connects again, on a busy machine
     assert (report.passed, report.flaky, report.failed) == (6, 0, 1)
-    assert report.failures[0].message.startswith("took longer than 4 s\n> host.run(")
+    assert report.failures[0].message.startswith("took longer than 6 s\n> host.run(")
 
 
 def test_a_fixture_that_nobody_can_rehearse_ends_the_rehearsal_only(bench: Bench) -> None:
