@@ -119,7 +119,7 @@ def host(launched: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return launched
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "that never came true"
@@ -159,7 +159,7 @@ def test_a_frozen_host_thaws_when_the_line_is_cut(host: Host) -> None:
     connection = host.connect()
     with pytest.raises(Exception), freeze.frozen(connection):  # noqa: B017  whatever the broken line gives
         connection.close()
-    until(lambda: writable(host), 30)
+    until(lambda: writable(host))
 
 
 def test_the_watchdog_thaws_and_what_came_late_is_said(host: Host) -> None:

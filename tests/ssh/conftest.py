@@ -58,7 +58,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
     try:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not path.exists() and time.monotonic() < until:
             time.sleep(0.02)
         yield path

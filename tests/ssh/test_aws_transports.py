@@ -155,7 +155,7 @@ def test_ssm_starts_a_session_and_the_plugin(site: Site, monkeypatch: pytest.Mon
         assert variables["AWS_REGION"] == "eu-central-1"
     [started] = site.calls("StartSession")
     assert ":assumed-role/goldenami-builder/" in started["principal"]
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while not site.calls("TerminateSession") and time.monotonic() < until:
         time.sleep(0.05)
     assert len(site.calls("TerminateSession")) == 1, "the session is ended with the connection"

@@ -189,7 +189,7 @@ class Workspace:
         return list(done.json["releases"])
 
 
-def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(what: Callable[[], Any], seconds: float = 120.0) -> Any:
     """What a function returns, once that is true."""
     deadline = time.monotonic() + seconds
     while not (found := what()):

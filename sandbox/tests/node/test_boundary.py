@@ -24,7 +24,7 @@ def guest(node: Node) -> Iterator[Shell]:
     address = node.call("allocate_address", "i-bound")
     spec = InstanceSpec(instance="i-bound", address=address, root_volume="vol-bound", hostname="bound")
     node.call("launch", spec)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while node.call("exec", "i-bound", ["systemctl", "is-system-running"])[1].strip() != b"running":
         assert time.monotonic() < deadline, node.call("console", "i-bound").decode()
         time.sleep(0.1)

@@ -49,7 +49,7 @@ def launch(node: Node, instance: str, volume: str, identity: Path, **more: Any) 
     return Ssh(address, identity)
 
 
-def until(condition: Callable[[], bool], patience: float = 20) -> None:
+def until(condition: Callable[[], bool], patience: float = 120) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
