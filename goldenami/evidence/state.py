@@ -133,7 +133,7 @@ def dumps(state: State) -> bytes:
             for path, one in sorted(state.files.items())
         ],
     }
-    return gzip.compress(json.dumps(form, separators=(",", ":")).encode(), mtime=0)
+    return gzip.compress(json.dumps(form, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
 
 
 def loads(data: bytes, *, source: str) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from goldenami.aws import images, instances, waiters
 from goldenami.aws.instances import DataVolume, RootVolume
 from goldenami.aws.ledger import NOT_MADE
+from goldenami.each import all_of
 from goldenami.errors import BuilderError
 from goldenami.model import Architecture
 from goldenami.nextstep import step
@@ -128,10 +129,16 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
                     f"{clean} deletes the other resources of the build."
                 )
             raise error
-        if build.recipe.image.imds == "v2" and seen.item.get("ImdsSupport") != "v2.0":
-            # Copies inherit it, so one call does it for all targets.
-            images.require_imds_v2(build.ledger, f"imds/{architecture}/candidate", build.home, image_id)
-        build.ledger.delete_key(hosts.key_of("builder", architecture))
+        imds_missing = build.recipe.image.imds == "v2" and seen.item.get("ImdsSupport") != "v2.0"
+
+        def require_imds() -> None:
+            if imds_missing:  # copies inherit it, so one call does it for all targets
+                images.require_imds_v2(build.ledger, f"imds/{architecture}/candidate", build.home, image_id)
+
+        def end_builder() -> None:
+            build.ledger.delete_key(hosts.key_of("builder", architecture))
+
+        all_of([require_imds, end_builder], lambda work: work())
     return image_id
 
 

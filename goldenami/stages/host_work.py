@@ -57,7 +57,6 @@ class SshHostWork:
             base, outputs, undone = _provision(build, architecture, host, connection)
             provision.settle(connection, build.emit)
             report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
-            prepare_gate(build, architecture, gate="image", sealed=True)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -68,6 +67,8 @@ class SshHostWork:
                 facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
                 within=lambda name: build.stage(name, architecture),
             )
+        # Now, and not beside the sealing: it takes a processor for a while, and the image takes longer.
+        prepare_gate(build, architecture, gate="image", sealed=True)
         after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
         traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
         changes = provision.package_changes(base.packages, after)
