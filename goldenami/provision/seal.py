@@ -220,6 +220,15 @@ _HOMES = """getent passwd | cut -d: -f6 | sort -u | while read -r _home; do
 done"""
 
 
+def _in_homes(expression: str, *more: str) -> str:
+    """Returns code that finds files in all home directories, and in ``more``, by one ``find``: there are many homes."""
+    return f"""(set -f
+IFS='
+'
+set -- {" ".join(more)} $({_HOMES})
+[ $# -eq 0 ] || find "$@" -xdev -maxdepth 1 -type f {expression})"""
+
+
 def _files(name: str, what: str, *patterns: str, before: str = "") -> Trace:
     """Returns a trace of files and directories, given by shell patterns. ``before`` is code that runs before the
     removal.
@@ -254,27 +263,23 @@ done""",
     homes=Script(_HOMES),
     lines=_LOGIN_LINES,
 )
+_CORES = _in_homes("\\( -name core -o -name 'core.[0-9]*' \\)", "/")
 _DUMPS = Script(
     f"""for _path in /var/lib/systemd/coredump/* /var/crash/* /var/core/*; do
 [ ! -f "$_path" ] || printf '%s\\n' "$_path"
 done
-{{ echo /; {_HOMES}
-}} | while read -r _home; do
-find "$_home" -xdev -maxdepth 1 -type f \\( -name core -o -name 'core.[0-9]*' \\)
-done | while read -r _path; do
+{_CORES} | while read -r _path; do
 [ "$(head -c 4 -- "$_path" | tail -c 3)" != ELF ] || printf '%s\\n' "$_path"
 done"""
 )
 # Mailboxes, and what the mail programs have not sent yet.
+_MAILBOXES = _in_homes("\\( -name mbox -o -name dead.letter \\) -size +0")
 _MAIL = Script(
     f"""find /var/mail/ /var/spool/mail/ -xdev -type f -size +0
-for _queue in deferred defer active incoming maildrop hold corrupt bounce; do
-find "/var/spool/postfix/$_queue" -xdev -type f
-done
+find /var/spool/postfix/deferred /var/spool/postfix/defer /var/spool/postfix/active /var/spool/postfix/incoming \\
+/var/spool/postfix/maildrop /var/spool/postfix/hold /var/spool/postfix/corrupt /var/spool/postfix/bounce -xdev -type f
 find /var/spool/exim4/input /var/spool/exim4/msglog /var/spool/mqueue /var/spool/clientmqueue -xdev -type f
-{_HOMES} | while read -r _home; do
-find "$_home" -xdev -maxdepth 1 -type f \\( -name mbox -o -name dead.letter \\) -size +0
-done"""
+{_MAILBOXES}"""
 )
 
 
@@ -285,10 +290,7 @@ def _listed(name: str, what: str, find: Script) -> Trace:
     return Trace(name=name, what=what, find=find, remove=remove)
 
 
-_IN_HOME = Script(
-    """find "$_home" -xdev -maxdepth 1 -type f \\( -name '.*history' -o -name .viminfo -o -name .lesshst \\
--o -name .wget-hsts \\)"""
-)
+_HISTORY = "\\( -name '.*history' -o -name .viminfo -o -name .lesshst -o -name .wget-hsts \\)"
 # systemd removes the private directories of services when they stop. Sockets (.X11-unix and others) are in use.
 _TEMPORARY = Script(
     """find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix'"""
@@ -344,8 +346,8 @@ TRACES: tuple[Trace, ...] = (
     Trace(
         name="shell-history",
         what="shell history",
-        find=sh(_HOMES + " | while read -r _home; do @find; done", find=_IN_HOME),
-        remove=sh(_HOMES + " | while read -r _home; do @find -delete; done", find=_IN_HOME),
+        find=Script(_in_homes(_HISTORY)),
+        remove=Script(_in_homes(f"{_HISTORY} -delete")),
     ),
     _listed("logins", "logins of programs (registries, repositories)", _LOGIN_FILES),
     Trace(
