@@ -65,7 +65,7 @@ _UNUSED = (
 )
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
 _MOST_WAITING = 4  # processes; more would only need memory
-_READY_SECONDS = 5.0  # for a process that was prepared to collect its tests
+_READY_SECONDS = 60.0  # for a process that was prepared to collect its tests
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
 _PROBE_BYTES = 64 << 10  # of a file that shows whether reports can be written
 _OUTPUT_BYTES = 4 << 20  # of pytest's own output; only the end of longer output is kept
@@ -129,7 +129,7 @@ def run_suite(
     )
     results = _Results(gate, architecture, emit)
     started = clock()
-    with _pytest(settings, junit, environment) as child:
+    with _pytest(settings, junit, environment, stop) as child:
         try:
             child.follow(results.add_answer, deadline=started + time_limit, stop=stop, clock=clock)
         except TimeoutError:
@@ -416,13 +416,20 @@ class _Process:
             os.close(answers_write)
             os.close(lifeline_read)
 
-    def is_ready(self) -> bool:
-        """Wait until it has collected its tests. Return false if it could not, or takes too long."""
-        self._parent.settimeout(_READY_SECONDS)
-        try:
-            return bool(self._parent.recv(1))
-        except OSError:
-            return False
+    def is_ready(self, stop: threading.Event | None) -> bool:
+        """Wait until it has collected its tests. Return false if it could not, or takes too long. Raises Interrupted if
+        ``stop`` is set."""
+        self._parent.settimeout(_POLL)
+        until = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < until:
+            try:
+                return bool(self._parent.recv(1))
+            except TimeoutError:
+                if stop is not None and stop.is_set():
+                    raise Interrupted("The tests were interrupted.") from None
+            except OSError:
+                return False
+        return False
 
     def give_settings(self, descriptors: Sequence[int]) -> None:
         """Let it run its tests. Raises OSError if it has ended."""
@@ -445,15 +452,15 @@ class _Process:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _run(work: _Work, descriptors: Sequence[int]) -> _Process:
-    """Give work and settings to a process that waits, or to a new one, and return it."""
+def _run(work: _Work, descriptors: Sequence[int], stop: threading.Event | None) -> _Process:
+    """Give work and settings to a process that waits, or to a new one, and return it. Raises Interrupted."""
     with _waiting_lock:
         prepared = next((one for one in _waiting if one.work == work), None)
         if prepared is not None:
             _waiting.remove(prepared)
     if prepared is not None:
         try:
-            if prepared.is_ready():
+            if prepared.is_ready(stop):
                 prepared.give_settings(descriptors)
                 return prepared
         except OSError:
@@ -480,7 +487,9 @@ def _run(work: _Work, descriptors: Sequence[int]) -> _Process:
 
 
 @contextmanager
-def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> Iterator[_Child]:
+def _pytest(
+    settings: TestSettings, junit: Path, environment: Sequence[str], stop: threading.Event | None
+) -> Iterator[_Child]:
     """Start the child. At the end, kill the child and its process group, and delete its scratch folder."""
     work = _Work.of(settings.tests, settings.gate, settings.architecture, junit, environment)
     descriptors: list[int] = []
@@ -493,7 +502,7 @@ def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> 
 
             connections = ConnectionServer(settings.endpoint)
             given.append(connections.client)
-        process = _run(work, given)
+        process = _run(work, given, stop)
         while descriptors:
             os.close(descriptors.pop())
         child = _Child(process)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -648,7 +649,18 @@ def test_what_was_read_before_the_end_of_the_boot_is_read_again(bench: Bench) ->
     assert (report.failed, report.flaky, report.passed, report.facts["tried"]) == (1, 0, 1, 2)
 
 
-def test_a_process_that_was_prepared_is_used_once(bench: Bench) -> None:
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The processes that wait: none at first, whatever other tests have left. Each has any time to become ready."""
+    processes: list[Any] = []
+    monkeypatch.setattr(runner, "_waiting", processes)
+    monkeypatch.setattr(runner, "_READY_SECONDS", 600.0)
+    yield processes
+    for process in processes:
+        process.end()
+
+
+def test_a_process_that_was_prepared_is_used_once(bench: Bench, waiting: list[Any]) -> None:
     path = bench.write(
         """
 import os
@@ -661,20 +673,20 @@ def test_one(host, variables):
     pids = bench.folder / "pids"
     runner.prepare()
     runner.prepare()
-    (process,) = [one.popen for one in runner._waiting]
+    (process,) = [one.popen for one in waiting]
     for _ in range(2):
         require(bench.run(path, variables={"pids": str(pids)}))
     first, second = map(int, pids.read_text().split())
     assert first == process.pid != second
     runner.prepare()
-    (process,) = [one.popen for one in runner._waiting]
+    (process,) = [one.popen for one in waiting]
     process.kill()  # while it waits
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     require(bench.run(path, variables={"pids": str(pids)}))
-    assert not runner._waiting
+    assert not waiting
 
 
-def test_tests_that_were_prepared_are_collected_once(bench: Bench) -> None:
+def test_tests_that_were_prepared_are_collected_once(bench: Bench, waiting: list[Any]) -> None:
     """Their file is read while the host is not known yet, and the run uses what was read."""
     made = bench.folder / "made"
     code = f"""
@@ -689,7 +701,7 @@ def test_one(host):
     wanted: Any = {"gate": "builder", "architecture": "x86_64", "report_dir": bench.folder / "reports"}
     runner.prepare([path], **wanted)
     runner.prepare([path], **wanted)
-    (process,) = runner._waiting
+    (process,) = waiting
     report = bench.run(path)
     require(report)
     assert made.read_text().split() == [str(process.popen.pid)]
@@ -698,14 +710,14 @@ def test_one(host):
     # Other arguments are another run, which does not use it.
     runner.prepare([path], **wanted | {"gate": "image"})
     require(bench.run(path))
-    (process,) = runner._waiting
+    (process,) = waiting
     require(bench.run(path, gate="image"))
     assert made.read_text().split()[1:].count(str(process.popen.pid)) == 1
     assert len(made.read_text().split()) == 3
 
 
 @pytest.mark.parametrize("code", ["import nothing_of_that_name\n", "def no_test():\n    pass\n"])
-def test_what_cannot_be_collected_ahead_is_reported_by_the_run(bench: Bench, code: str) -> None:
+def test_what_cannot_be_collected_ahead_is_reported_by_the_run(bench: Bench, code: str, waiting: list[Any]) -> None:
     path = bench.write(code)
     runner.prepare([path], gate="builder", architecture="x86_64", report_dir=bench.folder / "reports")
     with pytest.raises((InvalidInput, TestsFailed)) as raised:
@@ -713,7 +725,7 @@ def test_what_cannot_be_collected_ahead_is_reported_by_the_run(bench: Bench, cod
     told = [p.message for p in raised.value.problems] if isinstance(raised.value, InvalidInput) else [str(raised.value)]
     assert any(text in told[0] for text in ("nothing_of_that_name", "No tests were collected from"))
     runner.prepare([bench.folder / "missing.py"], gate="x", architecture="x86_64", report_dir=bench.folder)
-    assert [one.work for one in runner._waiting] == [None], "it waits without tests"
+    assert [one.work for one in waiting] == [None], "it waits without tests"
     bench.write("def test_one():\n    pass\n")
     require(bench.run(path))
 
