@@ -10,10 +10,12 @@ Code that holds ``active`` must not wait for a call into the EC2 service, becaus
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
 import pickle
+import sys
 import threading
 import types
 from collections import defaultdict
@@ -30,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from goldenami_sandbox import moto_calls
+from goldenami_sandbox import models, moto_calls
 from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.protocol import Call
 
@@ -206,6 +208,28 @@ def in_use() -> list[Any]:
 def _prepare() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if "moto.ec2" not in sys.modules:
+        _load_ec2()
+
+
+def _load_ec2() -> None:
+    """Load moto's EC2, which other services of moto need, too. It asks three new sessions of boto3 for the regions, and
+    each would read the model of EC2 anew. Here they are the session that has read it: half of the time.
+    """
+    import boto3
+
+    usual, loading = boto3.Session, threading.get_ident()
+
+    def session(*given: Any, **named: Any) -> boto3.Session:
+        if threading.get_ident() == loading and not given and not named:
+            return usual(botocore_session=models.session())
+        return usual(*given, **named)  # of clients in another thread
+
+    vars(boto3)["Session"] = session
+    try:
+        importlib.import_module("moto.ec2")
+    finally:
+        vars(boto3)["Session"] = usual
 
 
 def _nested_dicts() -> dict[Any, Any]:
