@@ -295,9 +295,9 @@ def wait(
 
     A failed image is marked as spoiled in the journal: the next ``create`` or ``copy`` of its key tries again, and the
     clean-up deletes the failed image. ``on_progress`` gets percentages from the images' snapshots. ``timeout`` and
-    ``check``: see ``waiters.watch``.
+    ``check``: see ``waiters.Watch``.
     """
-    seen = waiters.watch(
+    seen = waiters.Watch(
         ledger.cloud,
         place,
         waiters.IMAGES,
@@ -306,8 +306,7 @@ def wait(
         percent=_percentages(ledger.cloud, place),
         timeout=timeout,
         interval=interval,
-        check=check,
-    )
+    ).until_ready(check)
     note(ledger, place, seen.values())
     return seen
 

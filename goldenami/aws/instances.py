@@ -386,9 +386,9 @@ def wait_running(
     Raises BuilderError, with EC2's reason, for the first that does not start; HostLost if EC2 caused the failure and
     another instance may start.
     """
-    seen = waiters.watch(
+    seen = waiters.Watch(
         ledger.cloud, place, waiters.RUNNING, ids, on_progress=on_progress, timeout=timeout, interval=interval
-    )
+    ).until_ready()
     failed = [one for one in seen.values() if not one.ok]
     for one in failed:
         ledger.spoil("instance", place, one.id, one.reason or "it did not start in time")
@@ -491,7 +491,9 @@ def stop(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: f
     """
     call = Call("ec2", "StopInstances", {"InstanceIds": [instance_id]})
     ledger.change(key, place, call, resource=instance_id, kind="instance-stop")
-    seen = waiters.watch(ledger.cloud, place, waiters.STOPPED, [instance_id], timeout=timeout)[instance_id]
+    seen = waiters.Watch(ledger.cloud, place, waiters.STOPPED, [instance_id], timeout=timeout).until_ready()[
+        instance_id
+    ]
     if not seen.ok:
         raise BuilderError(waiters.failure(seen, "instance", place).message)
 
@@ -501,7 +503,9 @@ def start(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: 
     EC2's reason, if it does not start. If the key of a volume cannot be used, its state becomes "stopped" again."""
     call = Call("ec2", "StartInstances", {"InstanceIds": [instance_id]})
     ledger.change(key, place, call, resource=instance_id, kind="instance-start")
-    seen = waiters.watch(ledger.cloud, place, waiters.RUNNING, [instance_id], timeout=timeout)[instance_id]
+    seen = waiters.Watch(ledger.cloud, place, waiters.RUNNING, [instance_id], timeout=timeout).until_ready()[
+        instance_id
+    ]
     if not seen.ok:
         raise BuilderError(waiters.failure(seen, "instance", place).message)
     return _instance(seen.item)
@@ -526,7 +530,7 @@ def wait_terminated(
 ) -> None:
     """Wait until instances are terminated, so that their security group can be deleted. Raises CloudError after
     ``timeout`` seconds."""
-    seen = waiters.watch(cloud, place, waiters.TERMINATED, ids, timeout=timeout, interval=interval)
+    seen = waiters.Watch(cloud, place, waiters.TERMINATED, ids, timeout=timeout, interval=interval).until_ready()
     for one in seen.values():
         if not one.ok:
             raise waiters.failure(one, "instance", place)

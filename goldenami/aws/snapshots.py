@@ -177,7 +177,7 @@ def create_all(
 def set_of(ledger: Ledger, key: str, place: Place, first: str) -> list[Item]:
     """Return the snapshots that one CreateSnapshots call created. ``first``: the id of one of them; waits until it is
     visible."""
-    waiters.watch(ledger.cloud, place, VISIBLE, [first])
+    waiters.Watch(ledger.cloud, place, VISIBLE, [first]).until_ready()
     latest = ledger.journal.latest(key)
     if latest is None:
         return []
@@ -228,9 +228,9 @@ def wait(
 ) -> dict[str, Observation]:
     """Wait until every snapshot is completed or has failed. Return the last observation of each. A failed one is marked
     as spoiled in the journal."""
-    seen = waiters.watch(
+    seen = waiters.Watch(
         ledger.cloud, place, waiters.SNAPSHOTS, ids, on_progress=on_progress, timeout=timeout, interval=interval
-    )
+    ).until_ready()
     for one in seen.values():
         if one.readiness == "failed":
             ledger.spoil("snapshot", place, one.id, one.reason)

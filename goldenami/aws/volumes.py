@@ -144,7 +144,7 @@ def attach(ledger: Ledger, key: str, place: Place, volume_id: str, instance_id: 
     call = Call("ec2", "AttachVolume", request)
     # If it is repeated after a lost reply, EC2 refuses it with VolumeInUse. Below it is checked which instance uses it.
     ledger.change(key, place, call, resource=volume_id, kind="attachment", already={"VolumeInUse"})
-    seen = waiters.watch(ledger.cloud, place, waiters.ATTACHED, [volume_id], timeout=300.0)[volume_id]
+    seen = waiters.Watch(ledger.cloud, place, waiters.ATTACHED, [volume_id], timeout=300.0).until_ready()[volume_id]
     where = [(a.get("InstanceId"), a.get("Device")) for a in seen.item.get("Attachments") or ()]
     if not seen.ok or where != [(instance_id, device)]:
         raise waiters.failure(seen, "the attachment of volume", place)
@@ -167,7 +167,7 @@ def wait_available(
 def _wait(
     ledger: Ledger, place: Place, what: waiters.Watched, ids: Collection[str], timeout: float | None
 ) -> dict[str, Volume]:
-    seen = waiters.watch(ledger.cloud, place, what, ids, timeout=timeout)
+    seen = waiters.Watch(ledger.cloud, place, what, ids, timeout=timeout).until_ready()
     for one in seen.values():
         if not one.ok:
             if one.readiness == "failed":

@@ -182,11 +182,14 @@ class Forecast:
 
 
 class Watch:
-    """A wait for resources, one look after the other: who calls :meth:`look` decides how the pauses pass.
+    """A wait for resources: :meth:`until_ready` passes the pauses, or the caller does between two :meth:`look`.
 
     ``seen``: the last observation of each id, in the order of ``ids``. ``pause``: the seconds until the next look.
-    The parameters are those of :func:`watch`. ``is_new``: the resources were created just now, so that the first look
-    is after a pause. ``forecast``: of the waits for similar resources that began together. While the progress of one
+
+    ``on_progress``: called when the state or the percentage of an id changes. ``percent``: returns the percentages of
+    pending resources, by id; it gets their ids, and their descriptions if they were read. ``timeout``: seconds; None
+    is ``LONGEST``. ``is_new``: the resources were created just now, so that the first look is after a pause.
+    ``forecast``: of the waits for similar resources that began together. While the progress of one
     says nothing, it looks when the first one's says that theirs are ready. Each reads its own before: a resource that
     fails soon is seen.
     """
@@ -202,7 +205,6 @@ class Watch:
         percent: Percentages | None = None,
         timeout: float | None = None,
         interval: Interval = STANDARD,
-        jitter: random.Random | None = None,
         is_new: bool = False,
         forecast: Forecast | None = None,
     ) -> None:
@@ -218,7 +220,7 @@ class Watch:
         self._missing: dict[str, float] = {}  # since when, in seconds of the wait
         expected = cloud.durations.get(what.kind, cloud.durations.get(what.kind.partition("/")[0]))
         self._ahead = Ahead(expected, has_progress=percent is not None)
-        self._pauses = polling.pauses(interval, jitter or random.Random())
+        self._pauses = polling.pauses(interval, random.Random())
         self._began = cloud.clock()
         self._looked = 0.0  # seconds of the wait at the last look that found something pending
         self._progress_only = _PROGRESS_ONLY if is_new else 0  # looks that may read the progress alone
@@ -231,6 +233,20 @@ class Watch:
                 self.pause = _AFTER_THE_FIRST * max(self.pause, STANDARD.first)
             elif forecast is not None:
                 forecast.begun = True
+
+    def until_ready(self, check: Callable[[], None] | None = None) -> dict[str, Observation]:
+        """Wait until every id is ready or has failed, or the time is over. Return ``seen``.
+
+        Failures are returned, not raised. ``check``: called before each look; an exception that it raises ends the
+        wait. Raises the errors of the describe calls, after their retries.
+        """
+        cloud = self._cloud
+        if self.pause:
+            cloud.sleep(self.pause)
+        for _ in polling.poll(cloud.clock, cloud.sleep, timeout=LONGEST, check=check, ahead=lambda _: self.pause):
+            if self.look():
+                break
+        return self.seen
 
     def look(self) -> bool:
         """Describe what is not ready yet. Return whether the wait has ended: everything is ready or has failed, or the
@@ -304,47 +320,6 @@ class Watch:
         known = self._ahead.pause(elapsed)
         self.pause = next(self._pauses) if known is None else min(known, left)
         return left < polling.RESOLUTION or self.pause > left
-
-
-def watch(
-    cloud: Cloud,
-    place: Place,
-    what: Watched,
-    ids: Collection[str],
-    *,
-    on_progress: OnProgress | None = None,
-    percent: Percentages | None = None,
-    timeout: float | None = None,
-    interval: Interval = STANDARD,
-    jitter: random.Random | None = None,
-    check: Callable[[], None] | None = None,
-    is_new: bool = False,
-) -> dict[str, Observation]:
-    """Wait until every id is ready or has failed. Return the last observation of each, in the order of ``ids``.
-
-    Failures are returned, not raised. ``on_progress``: called when the state or the percentage of an id changes.
-    ``percent``: returns the percentages of pending resources, by id; it gets their ids, and their descriptions if they
-    were read. ``timeout``: seconds; None is ``LONGEST``. ``check``: called before each describe; an exception that it
-    raises ends the wait. ``is_new``: see :class:`Watch`. Raises the errors of the describe calls, after their retries.
-    """
-    wait = Watch(
-        cloud,
-        place,
-        what,
-        ids,
-        on_progress=on_progress,
-        percent=percent,
-        timeout=timeout,
-        interval=interval,
-        jitter=jitter,
-        is_new=is_new,
-    )
-    if wait.pause:
-        cloud.sleep(wait.pause)
-    for _ in polling.poll(cloud.clock, cloud.sleep, timeout=LONGEST, check=check, ahead=lambda _: wait.pause):
-        if wait.look():
-            break
-    return wait.seen
 
 
 def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) -> dict[str, Item]:

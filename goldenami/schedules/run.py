@@ -153,8 +153,10 @@ def _await_visible(cloud: Cloud) -> None:
     """Wait until reads show the new snapshots and images. Otherwise the next survey, maybe that of the next run, would
     not find them by their tags, and a slot would get a second one. The survey reports places that do not answer."""
     new_snapshots, new_images = cloud.recent.ids("snap-"), cloud.recent.ids("ami-")
-    each(new_snapshots, lambda place: waiters.watch(cloud, place, snapshots.VISIBLE, new_snapshots[place]))
-    each(new_images, lambda place: waiters.watch(cloud, place, images.VISIBLE, new_images[place]))
+    each(
+        new_snapshots, lambda place: waiters.Watch(cloud, place, snapshots.VISIBLE, new_snapshots[place]).until_ready()
+    )
+    each(new_images, lambda place: waiters.Watch(cloud, place, images.VISIBLE, new_images[place]).until_ready())
 
 
 def _finish_earlier(environment: Environment, schedule: Schedule, cloud: Cloud, emit_to: Emit) -> None:

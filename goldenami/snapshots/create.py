@@ -35,7 +35,7 @@ def create_of_volume(
         )
     if wait:
         return completed(job, place, [made])
-    seen = waiters.watch(job.cloud, place, snapshots.VISIBLE, [made])[made]
+    seen = waiters.Watch(job.cloud, place, snapshots.VISIBLE, [made]).until_ready()[made]
     if not seen.ok:
         raise waiters.failure(seen, "snapshot", place)
     return [seen.item]

@@ -318,14 +318,14 @@ def _is_past_the_start(job: Task, plan: Any, new: dict[str, str]) -> bool:
 
 
 def _stop(ledger: Ledger, undo: str, place: Place, instance: str) -> None:
-    seen = waiters.watch(ledger.cloud, place, _SETTLED, [instance], timeout=600.0)[instance]
+    seen = waiters.Watch(ledger.cloud, place, _SETTLED, [instance], timeout=600.0).until_ready()[instance]
     if seen.state != "stopped":
         instances.stop(ledger, f"{undo}/stop", place, instance)
 
 
 def _settle(job: Task, place: Place, instance: str) -> None:
     """Wait until the instance is neither starting nor stopping, at most 600 seconds."""
-    waiters.watch(job.cloud, place, _SETTLED, [instance], timeout=600.0)
+    waiters.Watch(job.cloud, place, _SETTLED, [instance], timeout=600.0).until_ready()
 
 
 def _classify_settled(item: Item) -> tuple[waiters.Readiness, str]:

@@ -270,7 +270,7 @@ def test_many_ids_cost_one_describe_a_round(world: World) -> None:
     ]
     before = world.mark()
     start = time.monotonic()
-    seen = waiters.watch(world.cloud, HOME_PLACE, waiters.SNAPSHOTS, ids)
+    seen = waiters.Watch(world.cloud, HOME_PLACE, waiters.SNAPSHOTS, ids).until_ready()
     assert list(seen) == ids
     assert all(s.ok for s in seen.values())
     describes = [c for c in world.paper.calls[before:] if c["action"] == "DescribeSnapshots"]
@@ -281,10 +281,10 @@ def test_many_ids_cost_one_describe_a_round(world: World) -> None:
 def test_what_is_not_visible_yet_is_waited_for_but_not_for_ever(world: World) -> None:
     world.paper.set(visibility_delay=0.5)
     image = foreign_instance_image(world)
-    assert waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [image])[image].ok
+    assert waiters.Watch(world.cloud, HOME_PLACE, waiters.IMAGES, [image]).until_ready()[image].ok
     quick = waiters.Interval(first=0.02, visible=0.2)
     none = "ami-0123456789abcdef0"
-    seen = waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [none], interval=quick)[none]
+    seen = waiters.Watch(world.cloud, HOME_PLACE, waiters.IMAGES, [none], interval=quick).until_ready()[none]
     assert (seen.readiness, seen.reason) == ("failed", "it does not exist")
 
 
@@ -295,14 +295,14 @@ def foreign_instance_image(world: World) -> str:
     image = base["Images"][0]["ImageId"]
     run = ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1)
     instance = run["Instances"][0]["InstanceId"]
-    assert waiters.watch(world.cloud, HOME_PLACE, waiters.RUNNING, [instance])[instance].ok
+    assert waiters.Watch(world.cloud, HOME_PLACE, waiters.RUNNING, [instance]).until_ready()[instance].ok
     return str(ec2.create_image(InstanceId=instance, Name="theirs")["ImageId"])
 
 
 def test_a_deadline(world: World) -> None:
     world.paper.set(pending={"image": 30})
     image = str(world.raw("ec2").create_image(InstanceId=foreign_instance(world), Name="slow")["ImageId"])
-    seen = waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [image], timeout=0.3)[image]
+    seen = waiters.Watch(world.cloud, HOME_PLACE, waiters.IMAGES, [image], timeout=0.3).until_ready()[image]
     assert seen.readiness == "pending"
     assert "the time allowed for it is over" in waiters.failure(seen, "image", HOME_PLACE).message
 

@@ -239,7 +239,9 @@ def test_an_instance_that_reads_omit_for_a_while_still_runs(late: LateWorld) -> 
     late.paper.set(visibility_delay=20.0)
     other = launch_only_another(late)
     interval = waiters.Interval(first=1.0, longest=1.0, jitter=0.0)
-    seen = waiters.watch(late.cloud, HOME_PLACE, waiters.TERMINATED, [other], timeout=30.0, interval=interval)
+    seen = waiters.Watch(
+        late.cloud, HOME_PLACE, waiters.TERMINATED, [other], timeout=30.0, interval=interval
+    ).until_ready()
     assert (seen[other].readiness, seen[other].state) == ("pending", "running")
     assert sorted(running(late)) == sorted([instance, other])
 

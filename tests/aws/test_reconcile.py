@@ -306,7 +306,7 @@ def test_what_does_not_exist_any_more_is_not_counted(world: World) -> None:
     group, instance = launch(world.ledger)
     world.raw("ec2").terminate_instances(InstanceIds=[instance])
     # Until then the group is in use.
-    assert waiters.watch(world.cloud, HOME_PLACE, waiters.TERMINATED, [instance])[instance].ok
+    assert waiters.Watch(world.cloud, HOME_PLACE, waiters.TERMINATED, [instance]).until_ready()[instance].ok
     world.raw("ec2").delete_security_group(GroupId=group)
     done = clean(world)
     assert done.complete, done.left
