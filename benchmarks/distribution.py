@@ -57,17 +57,18 @@ OWNED = {
     "plan": 4,  # free names of images, and of parameters; the key; whether it may be used
     "copy": 4,  # CopyImage, its progress, its end, the deprecation
     "verify": 4,  # the image, its snapshot, and who may use each
-    "publish": 9,  # 1 + 3 parameters, 2 reads of them, 2 expiry tags, fast restores of former releases
+    "publish": 7,  # 1 + 3 parameters, 2 reads of them, the expiry tag
 }
 SHARED = {
     "plan": 2,  # free names of parameters, Allowed AMIs
     "copy": 1,  # the grant
-    "verify": 2,  # whether the account sees the image, and its snapshot
-    "publish": 7,  # 1 + 3 parameters, 2 reads of them, 1 expiry tag
+    "verify": 1,  # whether the account sees the image
+    "publish": 6,  # 1 + 3 parameters, 2 reads of them
 }
 ACCOUNT = 4  # its role, and three simulations of its policies
 LENDER = 3  # for each image that is shared: who may launch it, who may read its snapshot, the grants on its key
 CHANNEL = 1  # for each target, if the channel exists: whether its parameters are ours
+FORMER = 1  # for each image, if there is a former release: whether it has fast restores
 BUILD = 51  # of any build: its facts, the builder, the candidate, the tests, the clean-up
 SETTINGS: dict[str, Any] = {
     "pending": {"instance": START, "stop": STOP, "image": CAPTURE, "copy": COPY},
@@ -131,9 +132,8 @@ class Grid:
     @property
     def bound(self) -> float:
         """What EC2's delays allow at best, in seconds: no place gets more copies than may be under way at once. The
-        builder is shut down for its capture, and the instance of gate 2 ends before its security group is deleted."""
-        tested = START + STOP
-        return START + STOP + CAPTURE + (max(COPY, tested) if "encryption: launch" in self.more else COPY + tested)
+        builder is shut down for its capture. Nothing waits for the end of the instance of gate 2."""
+        return START + STOP + CAPTURE + (max(COPY, START) if "encryption: launch" in self.more else COPY + START)
 
     @property
     def needed_calls(self) -> int:
@@ -249,16 +249,15 @@ class Meter:
         """Count a call of the gate. The copies are a stage beside others, whose threads have its name."""
         began = time.thread_time()
         answer = serve()
-        took = time.thread_time() - began
         code = result_code(answer)
         copying = threading.current_thread().name.startswith("distribute")
         with self._mutex:
             figures = self.figures
-            figures.cloud[self._stage] += took
             figures.calls["copy" if copying else self._stage, f"{call.service}:{call.action}"] += 1
             figures.count_threads([thread.name for thread in threading.enumerate()])
             if code != "ok":
                 figures.refused[f"{call.service}:{call.action} {code}"] += 1
+            figures.cloud[self._stage] += time.thread_time() - began  # and what counting takes
         return answer
 
 

@@ -356,6 +356,8 @@ def restore_fast(build: BuildContext, catalog: Catalog, manifest: ImageManifest)
     """Enable fast snapshot restore of a release that a channel points to, and end that of its predecessors. Returns
     place -> reason of failures: the release stays."""
     zones = build.recipe.distribution.fast_restore
+    if not zones and len(catalog.versions(manifest.recipe)) == 1:
+        return {}  # it has no predecessor
     owner = Owner(catalog.identity(), build.environment.name)
     work = fast_restore.look(build.cloud, catalog, owner, manifest, zones)
     if not zones and not work.old:

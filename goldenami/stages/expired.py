@@ -9,6 +9,9 @@ Temporary resources have the tag ``goldenami:expires-at``. A resource is expired
 - Its time has passed by the clock of the cloud. So a wrong clock on this machine deletes nothing early.
 - No release in the catalog owns it. If the catalog cannot be read, no resource is expired.
 
+A version's parameters have no such tag. They are expired if their build left something else that is: a build creates
+them when it has images, which have the tag until its release is in the catalog.
+
 If this machine has the journal of the build, the clean-up of the build deletes its resources, unless another process
 works on the build. Grants have no tags. They are identified by their name, which contains the token, and by their
 creation date. Grants and parameters of a build that made a release are kept, because consumers may read a parameter.
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -35,6 +38,7 @@ from goldenami.journal import Journals, token
 from goldenami.model import MAXIMUM_LIFETIME, Environment, Place, Target
 from goldenami.reconcile import TEMPORARY, Found
 from goldenami.release import targets as modes
+from goldenami.release import versions
 from goldenami.release.catalog import Catalog
 from goldenami.release.empty import refuse_empty
 
@@ -82,9 +86,14 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     places = environment.places
     owner = Owner(catalog.identity(), environment.name, proofs)
     answers = each(places, lambda place: _search(cloud, environment, place, owner))
-    left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
+    searched = [one for every in answers.results.values() for one in every]
+    builds = sorted({one.build_id for one in searched if one.answer.is_ours} - released)
+    named = each(places if builds else (), lambda place: list(_parameters(cloud, place, builds, owner)))
+    searched += [one for every in named.results.values() for one in every]
+    reasons = {**named.reasons, **answers.reasons}
+    left = Left(unreachable={str(place): reason for place, reason in reasons.items()})
     found: dict[str, list[Found]] = defaultdict(list)
-    for expired in (one for every in answers.results.values() for one in every):
+    for expired in searched:
         build_id, one = expired.build_id, expired.resource
         if not expired.answer.is_ours:
             left.others[str(one)] = f"{expired.answer.whose}: {expired.answer.reason}"
@@ -118,6 +127,16 @@ def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[_Expired]:
             if is_expired(one.tags, cloud.now()) and not kind.is_gone(cloud, place, id):
                 answer = kind.owner_of(cloud, place, one, owner)
                 yield _Expired(one.tags[tags.BUILD_ID], Found(place, kind.name, id), answer)
+
+
+def _parameters(cloud: Cloud, place: Place, builds: Collection[str], owner: Owner) -> Iterator[_Expired]:
+    """Yield the parameters of versions that builds created."""
+    kind = kind_of("parameter")
+    for build_id in builds:
+        for name, one in kind.tagged(cloud, place, tags.BUILD_ID, build_id).items():
+            is_version = any(versions.is_version(part) for part in name.split("/"))
+            if is_version and tags.made_by(one.tags, build_id, one.tags.get(tags.CATALOG)):
+                yield _Expired(build_id, Found(place, kind.name, name), kind.owner_of(cloud, place, one, owner))
 
 
 def is_expired(own: Mapping[str, str], now: datetime) -> bool:

@@ -70,7 +70,7 @@ def right() -> dict[str, Any]:
         "launch_permissions": frozenset({USER.account}),
         "volume_permissions": {"snap-1": frozenset({USER.account}), "snap-2": frozenset({USER.account})},
         "grantees": frozenset({ROOT, "arn:aws:iam::111111111111:role/another"}),
-        "seen_by_user": frozenset({"ami-1", "snap-1", "snap-2"}),
+        "seen_by_user": True,
     }
 
 
@@ -135,7 +135,7 @@ def without(*path: str) -> Callable[[dict[str, Any]], None]:
         (set_to("volume_permissions", "snap-2", value=frozenset()), "volume permission of snap-2 is empty"),
         (set_to("volume_permissions", "snap-2", value=frozenset({"all"})), "volume permission of snap-2 is all"),
         (set_to("grantees", value=frozenset()), f"grant on {KEY} is missing, not given to {ROOT}"),
-        (set_to("seen_by_user", value=frozenset({"ami-1", "snap-1"})), "snap-2 is not visible, not visible to account"),
+        (set_to("seen_by_user", value=False), "ami-1 is not visible, not visible to account"),
     ],
 )
 def test_each_difference_is_told(change: Callable[[dict[str, Any]], None], told: str) -> None:
