@@ -6,13 +6,17 @@ Witnesses are plain boto3 clients, which share no code with what is tested.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import boto3
+from botocore.credentials import Credentials
+from goldenami_sandbox.direct import Direct
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.testing import PaperCloud
 
 from goldenami.aws import tags
@@ -42,6 +46,32 @@ TARGETS = (
 )
 
 
+class _Lent:
+    """A client that all worlds of a worker have in common: making one takes longer than ten calls."""
+
+    def __init__(self, service: str, place: Place) -> None:
+        keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing"}
+        factory: Any = boto3.client
+        self._account = place.account
+        self._client = factory(service, region_name=place.region, endpoint_url="http://127.0.0.1:9", **keys)
+        self._serve: Callable[[Call], Response] | None = None
+        Direct(self._answer).attach(self._client)
+
+    def to(self, paper: PaperCloud) -> Any:
+        """The client, which calls this cloud from now on, as the administrator of its account."""
+        key = paper.key(self._account)
+        self._serve = paper.cloud.serve
+        self._client._request_signer._credentials = Credentials(key.access_key_id, key.secret_access_key)
+        return self._client
+
+    def _answer(self, call: Call) -> Response:
+        assert self._serve is not None
+        return self._serve(call)
+
+
+_CLIENTS: Final[dict[tuple[str, Place], _Lent]] = {}
+
+
 @dataclass
 class World:
     """One environment over one paper cloud. ``events``: what was told, in order."""
@@ -51,7 +81,6 @@ class World:
     cloud: Cloud = field(init=False)
     catalog: Catalog = field(init=False)
     events: list[Event] = field(default_factory=list)
-    _clients: dict[tuple[str, Place], Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -66,10 +95,9 @@ class World:
     # --- plain boto3 --------------------------------------------------------------------------------------------------
 
     def client(self, service: str, place: Place) -> Any:
-        if (service, place) not in self._clients:
-            made = boto3.client(service, **self.paper.client(place.region, place.account))  # type: ignore[call-overload]
-            self._clients[service, place] = made
-        return self._clients[service, place]
+        if (service, place) not in _CLIENTS:
+            _CLIENTS[service, place] = _Lent(service, place)
+        return _CLIENTS[service, place].to(self.paper)
 
     def key_arn(self, place: Place) -> str:
         return str(self.client("kms", place).describe_key(KeyId=KEY)["KeyMetadata"]["Arn"])
