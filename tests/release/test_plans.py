@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,16 @@ def planned(world: World, *names: str, **how: Any) -> dict[str, Planned]:
 
 
 def build(world: World, *names: str) -> None:
-    work = many.choose(world.project, world.environment, names, {})
-    options = Options(host_work=PaperHostWork(), cloud=world.cloud)
-    done = many.build(world.project, world.environment, work, options, at_once=1)
-    assert many.exit_code(done) == 0
+    """Build them one after the other, for tests of the plans afterwards (see ``World.remember``)."""
+
+    def one(name: str) -> None:
+        work = many.choose(world.project, world.environment, [name], {})
+        options = Options(host_work=PaperHostWork(), cloud=world.cloud)
+        done = many.build(world.project, world.environment, work, options, at_once=1)
+        assert many.exit_code(done) == 0
+
+    for name in names:
+        world.remember(("built", name), partial(one, name))
 
 
 def actions(made: dict[str, Planned]) -> dict[str, str]:

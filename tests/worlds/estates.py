@@ -75,7 +75,8 @@ class Builder:
     def __init__(self, world: World, seed: int, *, releases: int, uses: int) -> None:
         self.world = world
         self.behind = world.behind
-        self.catalog = world.catalog.ensure_identity()
+        self.records = world.catalog
+        self.catalog = self.records.ensure_identity()
         self.tags = {tags.CATALOG: self.catalog, tags.ENVIRONMENT: "test"}
         self.store = self.behind.ec2._cloud.store
         self.draw = random.Random(seed)
@@ -86,6 +87,10 @@ class Builder:
             self.behind._public_parameters(place.region)
 
     def build(self) -> Estate:
+        with self.records.writing_many():
+            return self._build()
+
+    def _build(self) -> Estate:
         self.keys = {place: self.key(place) for place in PLACES}
         for recipe in RECIPES:
             ages = sorted(self.draw.sample(range(2 * 400), self.per_recipe), reverse=True)
@@ -94,7 +99,7 @@ class Builder:
         self.channels()
         for manifest in self.some(self.uses):
             self.estate.pins.add(label_of(manifest))
-            self.world.catalog.marks.pin(manifest.recipe, manifest.version, "an audit", self.estate.now)
+            self.records.marks.pin(manifest.recipe, manifest.version, "an audit", self.estate.now)
         for kind in (
             self.instance,
             self.template,
@@ -184,7 +189,7 @@ class Builder:
             packages={},
             changes={},
         )
-        self.world.catalog.add(manifest)
+        self.records.add(manifest)
         self.estate.releases.append(manifest)
         for row in rows:
             self.parameter(Place(row.account, row.region), own_parameter(manifest, row), row.image_id)
@@ -249,7 +254,7 @@ class Builder:
                 if self.draw.random() < 0.3:
                     self.draw.shuffle(moves)  # somebody rolled back
                 for manifest in moves:
-                    self.world.catalog.move(recipe, channel, manifest.version, now=self.estate.now)
+                    self.records.move(recipe, channel, manifest.version, now=self.estate.now)
                     for row in manifest.images:  # where a later release has no image, an earlier one stays named
                         name = f"{PREFIX}/{recipe}/{row.architecture}/{channel}/image-id"
                         self.parameter(Place(row.account, row.region), name, row.image_id)
