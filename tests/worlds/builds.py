@@ -538,6 +538,7 @@ class World:
         assert self._node is not None
         self.clock.reset(made.seconds)
         sessions, calls = self.behind.credentials.dump(), self.paper.calls
+        used = self.behind.authorization.used | made.used
         if self._changes():  # what is loaded replaces what is in an empty cloud
             self.behind.close()
             self._node.close()
@@ -549,7 +550,7 @@ class World:
         self.behind.credentials.load(sessions)
         assert self.behind.settle()
         self.behind.log.load(made.calls)
-        self.behind.authorization.used.update(made.used)
+        self.behind.authorization.used = used
         write_files(self.path, made.files)
 
     def other_machine(self, saved: Path | None = None) -> None:
