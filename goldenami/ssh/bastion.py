@@ -12,11 +12,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import paramiko
-
 from goldenami.errors import BuilderError
 from goldenami.model import SshEndpoint
 from goldenami.ssh.identity import plain_key
+from goldenami.ssh.library import paramiko
 from goldenami.ssh.transport import ATTEMPT_SECONDS, Refused, agent_keys, log_in, parse_key, translated
 from goldenami.ssh.tunnel import TunnelSocket, over_channel
 

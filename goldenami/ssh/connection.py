@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-import paramiko
-
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
 from goldenami.polling import Interval, poll
+from goldenami.ssh.library import paramiko
 from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_terminal, wrapped
 from goldenami.ssh.output import Lines, Tail
 from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, Refused, open_transport, translated

@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import paramiko
-
 from goldenami.errors import BuilderError
 from goldenami.model import SshEndpoint
+from goldenami.ssh.library import paramiko
 from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, Refused, open_socket, translated
 
 _PREFERRED = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")

@@ -21,9 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import paramiko
-
 from goldenami.ssh.connection import Completed, Connection
+from goldenami.ssh.library import paramiko
 from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_terminal
 
 _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept, as Connection.run does

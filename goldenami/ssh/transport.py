@@ -15,13 +15,10 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 
-import paramiko
-from paramiko.pkey import UnknownKeyType
-from paramiko.ssh_exception import IncompatiblePeer
-
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
 from goldenami.os import SYSTEMS, described
+from goldenami.ssh.library import paramiko
 from goldenami.ssh.tunnel import TunnelSocket
 
 # Bytes in flight on one channel: 4 MiB allow 70 MB/s at a round trip of 60 ms. OpenSSH's packets have at most 32 KiB.
@@ -132,7 +129,7 @@ def expected_key(line: str) -> paramiko.PKey:
     words = line.split()
     try:
         return paramiko.PKey.from_type_string(words[0], base64.b64decode(words[1], validate=True))
-    except (IndexError, binascii.Error, paramiko.SSHException, UnknownKeyType) as error:
+    except (IndexError, binascii.Error, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
         raise ValueError(f"not an OpenSSH public key: {line!r}") from error
 
 
@@ -154,7 +151,7 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
             hint="Check the key, PubkeyAcceptedAlgorithms of sshd, and the login user. Login users of base images "
             f"(ssh_user): {_login_users()}.",
         ) from error
-    except IncompatiblePeer as error:
+    except paramiko.ssh_exception.IncompatiblePeer as error:
         raise Refused(
             f"{name} has no host key of the expected type, or shares no algorithm with this client: {error}",
             hint="Check that cloud-init in the base image applies user-data, which installs host keys (Ed25519 and "

@@ -18,9 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import paramiko
-
 from goldenami.errors import BuilderError
+from goldenami.ssh.library import paramiko
 from goldenami.ssh.output import Tail
 
 _POLL_MILLISECONDS = 250
