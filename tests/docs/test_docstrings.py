@@ -6,12 +6,16 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import docutils.core
+import docutils.frontend
+import docutils.io
 import docutils.nodes
 import pytest
-from docutils.parsers.rst import roles
+from docutils.parsers.rst import Parser, roles
+from docutils.readers.standalone import Reader
 
 PROJECT = Path(__file__).parents[2]
 PACKAGES = (PROJECT / "goldenami", PROJECT / "sandbox" / "goldenami_sandbox")
@@ -29,9 +33,21 @@ def docstrings(text: str) -> Iterator[tuple[int, str]]:
                 yield node.body[0].lineno, cleaned
 
 
+@cache
+def settings() -> Any:
+    """Those of docutils' publisher, which reads them anew for each text: that takes longer than the text."""
+    found = docutils.frontend.get_default_settings(Parser, Reader)
+    vars(found).update(report_level=5, halt_level=6)
+    return found
+
+
 def problems(docstring: str) -> list[str]:
     """What docutils reports about a text, as "line: message" counted from its own first line."""
-    document = docutils.core.publish_doctree(docstring, settings_overrides={"report_level": 5, "halt_level": 6})
+    source, parser = docutils.io.StringInput(docstring), Parser()
+    reader: Any = Reader(parser=parser)
+    document = reader.read(source, parser, settings().copy())
+    document.transformer.populate_from_components((source, reader, parser))
+    document.transformer.apply_transforms()
     messages = {*document.findall(docutils.nodes.system_message), *document.parse_messages}
     return sorted(f"{m.get('line', '?')}: {m.astext().splitlines()[0]}" for m in messages if m["level"] > 1)
 
