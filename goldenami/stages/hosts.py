@@ -87,12 +87,16 @@ def launch(
         instance_profile=profile if there.account == build.home.account else None,
         public_address=_PUBLIC[settings.address],
     )
-    if in_group:
-        instance = autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
-    else:
-        instance = instances.launch_running(
+
+    def start() -> instances.Instance:
+        if in_group:
+            return autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
+        return instances.launch_running(
             ledger, key, there, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
         )
+
+    instance, _ = all_of([start, ssh.preload], lambda work: work())  # it loads while the instance starts
+    assert instance is not None
     instance_id = instance.id
     emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance_id)
     endpoint = SshEndpoint(
@@ -144,11 +148,7 @@ def prepare(build: BuildContext, architecture: Architecture, purpose: str, place
         return keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key)
 
     found: dict[str, Any] = {}
-    works: tuple[tuple[str, Callable[[], object]], ...] = (
-        ("groups", groups),
-        ("key_name", key_name),
-        ("connection", ssh.preload),  # takes no time of its own while the calls wait for their answers
-    )
+    works: tuple[tuple[str, Callable[[], object]], ...] = (("groups", groups), ("key_name", key_name))
     all_of(works, lambda one: found.update({one[0]: one[1]()}))
     subnets, chosen = found["groups"]
     return Access(subnets, chosen, found["key_name"], logins, host_keys)
