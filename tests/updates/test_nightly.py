@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,7 +18,7 @@ from goldenami.planning import BuildPlan
 from goldenami.stages import deciding
 from goldenami.stages.build import BuildContext, Host, Prepared
 from goldenami.stages.tools import open_tools
-from tests.updates.archives import Archive
+from tests.updates.archives import Archive, serve
 from tests.worlds import inventory
 from tests.worlds.builds import RECIPE, PaperHostWork, World
 from tests.worlds.graph import write_graph
@@ -76,6 +78,16 @@ class Nights:
         request = Request(world.project, world.environment, recipe)
         return pipeline.build(request, emit_to=world.events.append, host_work=self.host, cloud=world.cloud)
 
+    def first_night(self, recipe: str = RECIPE) -> Outcome:
+        """A night, for tests of what comes after it (see ``World.remember``)."""
+        offers = tuple(
+            (str(file), file.read_bytes()) for file in sorted(self.archive.root.rglob("*")) if file.is_file()
+        )
+        self.world.events.clear()
+        outcome = self.world.remember((recipe, offers), lambda: self.night(recipe))
+        self.host.order.clear()
+        return outcome
+
     def plan(self) -> BuildPlan:
         world = self.world
         with open_tools(world.environment, self.host, world.cloud, "clean", ignore_events) as tools:
@@ -84,6 +96,21 @@ class Nights:
     @property
     def notes(self) -> list[str]:
         return [event.fields["message"] for event in self.world.events if event.kind == "note"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    with serve(tmp_path_factory.mktemp("archive")) as archive:
+        yield archive
+
+
+@pytest.fixture
+def archive(served: Archive) -> Archive:
+    """An empty archive. All have one address, which first nights remember."""
+    for path in served.root.iterdir():
+        shutil.rmtree(path)
+    served.requests.clear()
+    return served
 
 
 @pytest.fixture(params=["apt", "dnf"])
@@ -122,7 +149,7 @@ def test_an_update_is_built_once(nights: Nights) -> None:
 
 
 def test_updates_that_do_not_matter(nights: Nights) -> None:
-    nights.night()
+    nights.first_night()
     for change in ({"main": NEW}, {"security": NEW, "name": "nginx"}):
         nights.offer(**change)
         assert nights.night().status == "unchanged"
@@ -138,7 +165,7 @@ def test_updates_that_do_not_matter(nights: Nights) -> None:
 
 
 def test_an_update_that_the_build_does_not_install_is_not_built_every_night(nights: Nights) -> None:
-    nights.night()
+    nights.first_night()
     nights.offer(security=NEW)
     assert nights.night().status == "released"  # a dependency keeps it back
     assert nights.night().status == "unchanged"
@@ -148,7 +175,7 @@ def test_an_update_that_the_build_does_not_install_is_not_built_every_night(nigh
 
 
 def test_a_lookup_that_fails_is_told(nights: Nights) -> None:
-    nights.night()
+    nights.first_night()
     for path in nights.archive.root.iterdir():
         path.rename(path.with_suffix(".gone"))
     outcome = nights.night()
@@ -163,7 +190,7 @@ def test_a_lookup_that_fails_is_told(nights: Nights) -> None:
 
 def test_the_age_of_a_release(nights: Nights) -> None:
     nights.write("level: none", "refresh: {max_age: 30d}\n")
-    first = nights.night()
+    first = nights.first_night()
     assert nights.night().status == "unchanged"
     nights.world.cloud.ahead = timedelta(days=31)
     second = nights.night()
@@ -174,7 +201,7 @@ def test_the_age_of_a_release(nights: Nights) -> None:
 
 
 def test_other_inputs_and_a_reverted_recipe(nights: Nights) -> None:
-    first = nights.night()
+    first = nights.first_night()
     nights.world.change_recipe("bye")
     nights.night()
     assert f"the inputs differ from those of {first.manifest.label}: software:x86_64" in nights.notes
@@ -195,7 +222,7 @@ def test_a_build_that_finds_nothing_new_ends_before_the_capture(nights: Nights) 
     world = nights.world
     nights.write("level: security", SKIP)
     nights.host.contents = "a" * 64
-    first = nights.night()
+    first = nights.first_night()
     assert first.manifest.contents == {"x86_64": "a" * 64}
     nights.offer(security=NEW)  # and a dependency keeps it back
     seen = len(world.paper.calls)
@@ -227,7 +254,7 @@ def test_a_build_that_finds_nothing_new_ends_before_the_capture(nights: Nights) 
 def test_the_age_begins_again_when_nothing_was_new(nights: Nights) -> None:
     nights.write("level: none", SKIP)
     nights.host.contents = "a" * 64
-    first = nights.night()
+    first = nights.first_night()
     for days, builds in ((31, 2), (60, 2), (62, 3)):
         nights.world.cloud.ahead = timedelta(days=days)
         outcome = nights.night()
@@ -239,7 +266,7 @@ def test_the_age_begins_again_when_nothing_was_new(nights: Nights) -> None:
 def test_a_new_base_with_the_same_contents_is_nothing_new(nights: Nights) -> None:
     nights.write("level: none", SKIP)
     nights.host.contents = "a" * 64
-    first = nights.night()
+    first = nights.first_night()
     nights.world.change_recipe("bye")
     assert nights.night().status == "released", "another input"
     second = nights.night()
@@ -262,7 +289,7 @@ def test_a_new_base_with_the_same_contents_is_nothing_new(nights: Nights) -> Non
 def test_a_revoked_release_is_never_what_a_build_is_the_same_as(nights: Nights) -> None:
     nights.write("level: security", SKIP)
     nights.host.contents = "a" * 64
-    first = nights.night()
+    first = nights.first_night()
     world = nights.world
     world.catalog.marks.revoke(RECIPE, first.manifest.version, "bad", "me", world.cloud.now())
     nights.offer(security=NEW)
@@ -272,7 +299,7 @@ def test_a_revoked_release_is_never_what_a_build_is_the_same_as(nights: Nights) 
 def test_a_forced_build_makes_a_release_although_nothing_is_new(nights: Nights) -> None:
     nights.write("level: none", SKIP)
     nights.host.contents = "a" * 64
-    nights.night()
+    nights.first_night()
     world = nights.world
     world.cloud.start_process()
     request = Request(world.project, world.environment, RECIPE)
@@ -282,7 +309,7 @@ def test_a_forced_build_makes_a_release_although_nothing_is_new(nights: Nights) 
 
 def test_without_skip_same_every_build_makes_a_release(nights: Nights) -> None:
     nights.host.contents = "a" * 64
-    nights.night()
+    nights.first_night()
     nights.offer(security=NEW)
     assert nights.night().status == "released"
 
@@ -302,7 +329,7 @@ def test_a_child_follows_its_base(nights: Nights) -> None:
     world = nights.world
     (world.path / "recipes/shop.yaml").write_text(CHILD)
     world.project = recipes.load_project(world.path)
-    base, child = nights.night(), nights.night("shop")
+    base, child = nights.first_night(), nights.first_night("shop")
     nights.offer(security=NEW)
     assert nights.night("shop").status == "unchanged"  # its base has not moved yet
     nights.host.version = NEW

@@ -202,7 +202,7 @@ def build_in_a_bucket(stage: Stage) -> None:
 
 
 def interrupt_and_resume(stage: Stage) -> None:
-    stage.world.build_until(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
+    stage.world.killed(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
     stage.world.resume()
 
 
@@ -222,7 +222,7 @@ def interrupt_and_clean(stage: Stage) -> None:
 
 def clean_expired(stage: Stage) -> None:
     world = stage.world
-    world.build_until(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
+    world.killed(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
     shutil.rmtree(world.path / ".goldenami" / "test" / "builds")
     world.cloud.start_process()
     world.cloud.ahead = timedelta(hours=25)
@@ -234,9 +234,10 @@ def retire(stage: Stage) -> None:
     world = stage.world
     file = world.path / "recipes" / "web.yaml"
     protected = "channel: stable, deregistration_protection: without-cooldown}"
+    made = releases(world, 2)
     file.write_text(file.read_text().replace("channel: stable}", protected))
     world.project = recipe.load_project(world.path)
-    made = releases(world, 5)
+    made += releases(world, 3)
     world.cloud.start_process()
     retiring.go(world, {RECIPE: Rules(keep=1)}, dry_run=True)
     ec2 = world.client("ec2", HOME_PLACE)
@@ -371,7 +372,7 @@ def doctor(stage: Stage) -> None:
 
 def rebuild_catalog(stage: Stage) -> None:
     """A catalog that was lost."""
-    stage.world.build()
+    stage.world.built()
     shutil.rmtree(stage.world.path / ".goldenami" / "test" / "catalog")
     stage.run("catalog", "show", "-e", "test")
     stage.run("catalog", "rebuild", "-e", "test", "--yes")

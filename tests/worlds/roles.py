@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,29 +59,11 @@ def restrict(
     world.project = recipe.load_project(world.path)
     world.environment = recipe.environment(world.project, "test")
     scope = permission_scope(world.environment, recipe.schedules(world.project, world.environment))
-    home = world.client("iam", PLACES[0])
-    home.create_user(UserName=USER)
-    key = home.create_access_key(UserName=USER)["AccessKey"]
-    keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-    made = Restricted(world, scope, keys)
-    kinds = (Role.PLANNER,) if planner else (Role.BUILDER, Role.PUBLISHER)
-    for kind in (*kinds, Role.CALLER):
-        for one in role_policies(scope, kind):
-            made.policies.append(one)
-            iam = world.client("iam", Place(one.account.id, "eu-central-1"))
-            arns = [
-                _policy(iam, f"{kind}-{number}", document, kind, keep) for number, document in enumerate(one.documents)
-            ]
-            if kind is Role.CALLER:
-                for arn in arns:
-                    home.attach_user_policy(UserName=USER, PolicyArn=arn)
-                continue
-            name = one.account.role.rpartition("/")[2] if one.account.role else ""
-            if one.trust is not None:
-                iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(one.trust))
-            iam.delete_role_policy(RoleName=name, PolicyName="all")
-            for arn in arns:
-                iam.attach_role_policy(RoleName=name, PolicyArn=arn)
+    kinds = (*((Role.PLANNER,) if planner else (Role.BUILDER, Role.PUBLISHER)), Role.CALLER)
+    policies = [one for kind in kinds for one in role_policies(scope, kind)]
+    documents = tuple(tuple(_document(document, one.kind, keep) for document in one.documents) for one in policies)
+    keys = world.remember(("restricted", documents), lambda: _attach(world, policies, documents))
+    made = Restricted(world, scope, keys, policies)
     for variable, value in keys.items():
         patch.setenv(variable, value)
     direct = None if world.wire else Direct(world.gate.serve)
@@ -91,8 +73,31 @@ def restrict(
     return made
 
 
-def _policy(iam: Any, name: str, document: Mapping[str, Any], kind: Role, keep: Keep) -> str:
+def _document(document: Mapping[str, Any], kind: Role, keep: Keep) -> str:
     statements = [s for s in document["Statement"] if keep(kind, s)]
     nothing = [{"Effect": "Deny", "Action": "none:None", "Resource": "*"}]
-    text = json.dumps({**document, "Statement": statements or nothing})
-    return str(iam.create_policy(PolicyName=f"goldenami-{name}", PolicyDocument=text)["Policy"]["Arn"])
+    return json.dumps({**document, "Statement": statements or nothing})
+
+
+def _attach(world: World, policies: Sequence[RolePolicies], documents: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Make the user and give everyone their policies. Returns the user's keys."""
+    home = world.client("iam", PLACES[0])
+    home.create_user(UserName=USER)
+    for one, texts in zip(policies, documents, strict=True):
+        iam = world.client("iam", Place(one.account.id, "eu-central-1"))
+        arns = [
+            str(iam.create_policy(PolicyName=f"goldenami-{one.kind}-{number}", PolicyDocument=text)["Policy"]["Arn"])
+            for number, text in enumerate(texts)
+        ]
+        if one.kind is Role.CALLER:
+            for arn in arns:
+                home.attach_user_policy(UserName=USER, PolicyArn=arn)
+            continue
+        name = one.account.role.rpartition("/")[2] if one.account.role else ""
+        if one.trust is not None:
+            iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(one.trust))
+        iam.delete_role_policy(RoleName=name, PolicyName="all")
+        for arn in arns:
+            iam.attach_role_policy(RoleName=name, PolicyArn=arn)
+    key = home.create_access_key(UserName=USER)["AccessKey"]
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
