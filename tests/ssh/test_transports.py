@@ -146,7 +146,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def ended(*pids: int, seconds: float = 10.0) -> bool:
+def ended(*pids: int, seconds: float = 60.0) -> bool:
     until = time.monotonic() + seconds
     while any(map(is_running, pids)) and time.monotonic() < until:
         time.sleep(0.05)

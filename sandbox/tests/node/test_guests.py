@@ -25,7 +25,7 @@ class Ssh:
             "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=2", "-o", "BatchMode=yes", f"{user}@{address}",
         ]  # fmt: skip
 
-    def __call__(self, command: str, patience: float = 30) -> str:
+    def __call__(self, command: str, patience: float = 120) -> str:
         deadline = time.monotonic() + patience
         while True:
             done = subprocess.run([*self.argv, command], capture_output=True, text=True)
