@@ -80,8 +80,8 @@ def test_a_release_is_told_to_a_bus_and_a_topic(world: World) -> None:
 
 
 def test_the_commands_that_move_channels_are_told(world: World) -> None:
-    queues = Queues(world)
     first, second = releases(world, 2)
+    queues = Queues(world)
     notify(world, BUS)
     promote(world, first.version)
     assert promote(world, second.version, reason="soaked").unsent == {}
@@ -103,8 +103,8 @@ def test_the_commands_that_move_channels_are_told(world: World) -> None:
 
 
 def test_a_retirement_is_told(world: World) -> None:
-    queues = Queues(world)
     made = releases(world, 3)
+    queues = Queues(world)
     notify(world, BUS)
     world.cloud.start_process()
     retiring.go(world, {RECIPE: Rules(keep=1)})
@@ -128,8 +128,8 @@ def test_a_build_with_the_inputs_of_a_release_tells_of_the_move(world: World) ->
 
 
 def test_filters(world: World) -> None:
-    queues = Queues(world)
     (made,) = releases(world, 1)
+    queues = Queues(world)
     notify(
         world,
         "bus: {eventbridge: {bus: images}, on: [promotion], recipes: [web], channels: [live]}",
@@ -213,8 +213,8 @@ def test_a_build_that_cannot_begin_is_told(world: World) -> None:
 
 
 def test_a_move_that_fails_is_told_after_its_undo(world: World) -> None:
-    queues = Queues(world)
     (made,) = releases(world, 1)
+    queues = Queues(world)
     notify(world, BUS)
 
     def refuse(label: Label, call: Any, serve: Any) -> Any:
@@ -237,8 +237,8 @@ def test_a_move_that_fails_is_told_after_its_undo(world: World) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_between_a_move_and_its_message_is_made_up_for_by_resume(world: World, when: str) -> None:
-    queues = Queues(world)
     (made,) = releases(world, 1)
+    queues = Queues(world)
     notify(world, BUS)
     world.cloud.start_process(Label("events", "PutEvents", HOME, "eu-central-1", 1), when)
     with pytest.raises(Death):
@@ -262,8 +262,8 @@ def test_a_kill_between_a_release_and_its_message_is_made_up_for_by_resume(world
 
 
 def test_clean_sends_what_a_killed_revocation_did_not(world: World) -> None:
-    queues = Queues(world)
     (made,) = releases(world, 1)
+    queues = Queues(world)
     notify(world, BUS)
     world.cloud.start_process(Label("events", "PutEvents", HOME, "eu-central-1", 1), "before")
     with pytest.raises(Death):
@@ -274,8 +274,8 @@ def test_clean_sends_what_a_killed_revocation_did_not(world: World) -> None:
 
 
 def test_the_next_move_of_a_channel_sends_what_a_killed_one_did_not(world: World) -> None:
-    queues = Queues(world)
     first, second = releases(world, 2)
+    queues = Queues(world)
     notify(world, BUS)
     world.cloud.start_process(Label("events", "PutEvents", HOME, "eu-central-1", 1), "before")
     with pytest.raises(Death):
