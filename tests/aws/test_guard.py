@@ -23,6 +23,7 @@ from goldenami.aws.limits import PAGE_SIZES, page_size
 from goldenami.aws.session import Cloud, next_page
 from goldenami.errors import UnjournaledMutation, UnscopedRead
 from goldenami.model import Account, Place
+from tests.worlds import source
 
 SERVICES = ("ec2", "ssm", "kms", "sts", "s3", "iam", "ebs")
 # Verbs that change nothing in the services above; everything else must be refused.
@@ -144,18 +145,17 @@ def test_nothing_of_a_forgotten_call_reaches_the_cloud(
 def test_no_client_is_made_anywhere_else() -> None:
     """One place makes clients, and it is the one that guards them."""
     makers = {"create_client", "client", "resource"}
-    root = Path(goldenami.__file__).parent
     found = set()
-    for file in root.rglob("*.py"):
-        if "sandbox" in file.relative_to(root).parts:
+    for name, tree in source.trees():
+        if "sandbox" in Path(name).parts:
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in makers:
                 owner = ast.unparse(node.func.value)
                 if node.func.attr == "create_client" or owner in ("boto3", "botocore", "boto3.session"):
-                    found.add((str(file.relative_to(root)), node.func.attr))
+                    found.add((name, node.func.attr))
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "boto3":
-                found.add((str(file.relative_to(root)), "boto3"))
+                found.add((name, "boto3"))
     assert found == {("aws/session.py", "create_client")}
 
 

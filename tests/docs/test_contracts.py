@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.worlds import source
+
 PROJECT = Path(__file__).parents[2]
 
 
@@ -63,12 +65,11 @@ OWN_FILES = {
 OTHER_ROOMS = ("store/", "journal/", "ssh/", "cli/", "reading.py")
 
 
-def reads(source: str) -> Iterator[str]:
+def reads(module: ast.Module) -> Iterator[str]:
     """Yield the calls that open a file for reading and do not use ``Files`` or the folder of the module."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(module):
         if not isinstance(node, ast.Call):
             continue
-        text = ast.unparse(node).replace("'", '"')
         mode = next(
             (
                 a.value
@@ -81,25 +82,23 @@ def reads(source: str) -> Iterator[str]:
             case ast.Name("open"):
                 opens = mode[0] == "r"
             case ast.Attribute(ast.Name("os"), "open"):
-                opens = "O_WRONLY" not in text
+                opens = "O_WRONLY" not in ast.unparse(node)
             case ast.Attribute(_, "open"):
                 opens = mode[0] == "r" and (not node.args or isinstance(node.args[0], ast.Constant))
             case ast.Attribute(_, "read_text" | "read_bytes"):
                 opens = True
             case _:
                 opens = False
-        if opens and not re.match(r"([\w.]*\bfiles|\(?Files\(.*|Path\(__file__\).*)\.\w+\(", text):
+        if not opens:
+            continue
+        text = ast.unparse(node).replace("'", '"')
+        if not re.match(r"([\w.]*\bfiles|\(?Files\(.*|Path\(__file__\).*)\.\w+\(", text):
             yield text
 
 
 def test_only_one_module_reads_files_of_a_project() -> None:
-    package = PROJECT / "goldenami"
-    found: dict[str, set[str]] = {}
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package).as_posix()
-        calls = set(reads(path.read_text(encoding="utf-8"))) if not name.startswith(OTHER_ROOMS) else set()
-        if calls:
-            found[name] = calls
+    found = {name: set(reads(tree)) for name, tree in source.trees() if not name.startswith(OTHER_ROOMS)}
+    found = {name: calls for name, calls in found.items() if calls}
     assert found == OWN_FILES, "read files of a project with `Files` of goldenami/reading.py: it refuses links outward"
 
 
@@ -107,9 +106,9 @@ def test_only_one_module_reads_files_of_a_project() -> None:
     "call", ["open(p)", "open(p, 'rb')", "p.open()", "p.open('rb')", "p.read_text()", "os.open(p, os.O_RDONLY)"]
 )
 def test_a_direct_read_is_found(call: str) -> None:
-    assert list(reads(f"def f(p):\n    return {call}\n"))
+    assert list(reads(ast.parse(f"def f(p):\n    return {call}\n")))
 
 
 @pytest.mark.parametrize("call", ["p.open('x')", "scope.project.files.read_bytes(p)", "Files([p]).open(p)"])
 def test_other_calls_are_no_direct_reads(call: str) -> None:
-    assert not list(reads(f"def f(p):\n    return {call}\n"))
+    assert not list(reads(ast.parse(f"def f(p):\n    return {call}\n")))

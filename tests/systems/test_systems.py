@@ -15,6 +15,7 @@ import yaml
 from goldenami.os import MANAGERS, SYSTEMS, System, described, of_reference, of_release, serving
 from goldenami.provision import Stage
 from goldenami.provision.program import compile_program
+from tests.worlds import source
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ROOT / "goldenami"
@@ -118,7 +119,7 @@ def test_a_host_without_a_known_manager_says_so(shell: str, tmp_path: Path) -> N
 
 def _strings(path: Path) -> Iterator[tuple[int, str]]:
     """The strings of a module that are no docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = source.tree(str(path.relative_to(PRODUCT)))
     # A string that stands alone is documentation.
     alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
