@@ -107,16 +107,19 @@ class _Collection:
 
     def __init__(self, start: Callable[[], TestRun]) -> None:
         self._start = start
+        self._is_over = False
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         return shellfiles.collect(file_path, parent)
 
     def pytest_exception_interact(self) -> None:
-        os._exit(1)
+        if not self._is_over:  # pytest calls it for tests that fail, too
+            os._exit(1)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         run = self._start()
+        self._is_over = True
         for plugin in config.pluginmanager.get_plugins():
             for name in _STARTS:
                 if (start := getattr(plugin, name, None)) is not None:
