@@ -347,7 +347,8 @@ TRACES: tuple[Trace, ...] = (
         name="shell-history",
         what="shell history",
         find=Script(_in_homes(_HISTORY)),
-        remove=Script(_in_homes(f"{_HISTORY} -delete")),
+        # A home that cannot be searched, as over NFS, or a file that vanishes is no error: what is left is found again.
+        remove=Script(_in_homes(f"{_HISTORY} -delete || :")),
     ),
     _listed("logins", "logins of programs (registries, repositories)", _LOGIN_FILES),
     Trace(

@@ -3,7 +3,9 @@
 The text is parsed by ``evidence.state``. It is read in the program that seals a builder, after the sealing, so it costs
 no round trip and tells what is captured. Most of that time would be the digests of files that the sealing does not
 touch. So they are read before it, while gate 1 tests the host (``READ_AHEAD``). A digest that was read ahead counts
-only for a file that is the same since: its inode, and the time of its last change, which no program can set.
+only for a file that is the same since: its inode, and the time of its last change. No program can set that time, but on
+vfat, which has none and shows the time of the last write instead. The partition of EFI, the only one that is usual, is
+mounted so that others cannot read its files, and these have no digest.
 """
 
 from __future__ import annotations
@@ -37,18 +39,28 @@ _ahead=@ahead stamps=$work/stamps
 def read_ahead_below(top: str, ahead: str) -> Script:
     """Return code that reads the digests of files below a folder into a folder of its own, in the background and with
     the lowest priority, and ends at once. Without ``setsid`` it reads nothing."""
-    # First everything is written to the disk: a change of a page that is not yet written would set no time.
+    # First everything is written to the disk: a change of a page that is not yet written would set no time. A page that
+    # is changed while that goes on has a time after the beginning.
+    # The sealing needs several times as much of this memory, and other programs need some. So each list may take a
+    # sixteenth of what is free (ulimit counts 512 bytes); if it needs more, nothing is read ahead. A part that cannot
+    # be written as a whole is left out: its last line could name another file.
     reader = sh(
         """export LC_ALL=C
 echo $$ >pid
+trap 'rm -f pid' EXIT
 work=. stamps=stamps
-sync
 date +%s >began
+sync
+most=$(df -P -k . | awk 'NR == 2 { printf "%.0f", $4 / 8 }')
+ulimit -f "$most" && {
 @walk
+}
+for list in walk stamps; do
+[ "$(wc -c <$list)" -lt $((most * 512)) ] || { rm -f began walk stamps; exit; }
+done
 awk -F '\\t' '@digested' walk | xargs -d '\\n' -r -P 8 -n 100 sh -c '
-sha256sum -- "$@" >part.$$ 2>/dev/null
-[ $? -gt 1 ] || mv part.$$ of.$$' sh
-rm -f pid
+sums=$(sha256sum -- "$@" 2>/dev/null)
+[ $? -gt 1 ] || { printf "%s\\n" "$sums" >part.$$ && mv part.$$ of.$$; } || rm -f part.$$' sh
 """,
         walk=walk_below(top),
         digested=_DIGESTED,

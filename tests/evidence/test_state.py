@@ -118,6 +118,46 @@ def test_a_file_that_changed_just_before_it_was_read_ahead_is_read_again(tmp_pat
     assert found.files["/fresh"].digest == "2c8b08da5ce60398"
 
 
+def test_a_file_that_changes_during_the_first_sync_is_not_older_than_the_beginning(tmp_path: Path) -> None:
+    """A page that is changed then gets its time there, and none later."""
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    (host / "page").write_text("one\n")
+    reading = provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait")
+    read(host, reading.replace("\nsync\n", "\ncp began seen\n"), left=[])
+    assert (ahead / "seen").read_text() == (ahead / "began").read_text()
+
+
+@pytest.mark.parametrize("free", [0, 80])
+def test_nothing_is_read_ahead_if_there_is_little_room_for_it(tmp_path: Path, free: int) -> None:
+    """``free``: KiB. A list may take a sixteenth of it."""
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    for number in range(60):
+        (host / f"a-file-with-a-long-name-{number:03}").write_text("one\n")
+    reading = provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait")
+    read(host, reading.replace("df -P -k .", f'printf "%s\\n" head "disk 9 9 {free} 9% /run"'), left=[])
+    assert [one.name for one in ahead.iterdir()] == []
+    found = state.parse(read(host, provision.state_below(str(host), str(ahead)).text), top=str(host))
+    assert found is not None
+    assert {file.digest for file in found.files.values() if file.kind == "f"} == {"2c8b08da5ce60398"}
+
+
+def test_a_part_that_cannot_be_written_as_a_whole_is_left_out(tmp_path: Path) -> None:
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    (host / "one").write_text("one\n")
+    reading = provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait")
+    assert reading.count(">part.$$ &&") == 1
+    read(host, reading.replace(">part.$$ &&", ">/dev/full &&"), left=[])
+    assert not [one.name for one in ahead.iterdir() if one.name.startswith(("of.", "part."))]
+    code = provision.state_below(str(host)).text
+    assert code.count('>"$0.$$" ||') == 1
+    found = state.parse(read(host, code.replace('>"$0.$$" ||', ">/dev/full ||")), top=str(host))
+    assert found is not None
+    assert not found.complete
+
+
 @pytest.mark.parametrize(
     ("text", "instead"),
     [("NR > 200000", "NR > 3"), ("timeout 120 xargs", "timeout() { return 124; }; timeout 120 xargs")],

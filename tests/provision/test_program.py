@@ -25,7 +25,7 @@ from goldenami.provision import (
 )
 from goldenami.provision.operation import Operation
 from goldenami.provision.program import compile_program, compile_stage
-from goldenami.provision.seal import traces_of
+from goldenami.provision.seal import TRACES, traces_of
 from goldenami.reading import ANYWHERE
 from tests.provision.examples import bind, elsewhere, examples, further
 from tests.provision.local import run_here
@@ -216,3 +216,18 @@ def test_a_failure_says_if_the_kernel_ended_processes_for_memory() -> None:
     assert ran.details[0].startswith("out of memory: ")
     ran = run_here(bind("command", shell="sed -n 's/^oom_kill //p' /proc/vmstat >\"${0%/*}/oom\"; exit 137"))
     assert not ran.details[0].startswith("out of memory")
+
+
+def test_an_error_in_a_home_does_not_fail_the_removal_of_shell_history(tmp_path: Path) -> None:
+    """As of NFS that root may not read. What is left is found by the check afterwards."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".bash_history").write_text("ls\n")
+    (trace,) = (one for one in TRACES if one.name == "shell-history")
+    broken = f"""set -e
+getent() {{ echo "a:x:1:1::{home}:/bin/sh"; }}
+find() {{ command find "$@"; return 1; }}
+"""
+    done = subprocess.run(["/bin/sh", "-c", f"{broken}{trace.remove.text}\n"], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert list(home.iterdir()) == []
