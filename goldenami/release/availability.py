@@ -63,17 +63,20 @@ class ReleaseNames:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The numbers of a day that cannot be used. ``warnings``: why the next number of the catalog is not used.
-    ``channel``: the values of the channel's parameters, by place and name."""
+    """The numbers of a day that cannot be used, and the ``version`` whose names are free. ``warnings``: why the next
+    number of the catalog is not used. ``channel``: the values of the channel's parameters, by place and name."""
 
     numbers: frozenset[int]
+    version: str
     warnings: tuple[str, ...] = ()
     channel: ChannelValues = field(default_factory=dict)
 
 
-def find_taken(cloud: Cloud, catalog: Catalog, wanted: ReleaseNames, day: date, channel: str) -> Taken:
-    """Search all targets for the names of this day's versions. The calls read the parameters of the channel as well,
-    for :func:`check_channel`.
+def find_taken(
+    cloud: Cloud, catalog: Catalog, wanted: ReleaseNames, day: date, channel: str, version: str | None = None
+) -> Taken:
+    """Search all targets for the names of this day's versions, from ``version``, by default the next one of the
+    catalog. The calls read the parameters of the channel as well, for :func:`check_channel`.
 
     Raises NameTaken if the next number is taken by an image that goldenami did not make, and TargetsFailed if a
     required target cannot be searched.
@@ -82,7 +85,7 @@ def find_taken(cloud: Cloud, catalog: Catalog, wanted: ReleaseNames, day: date, 
     held = _images_of_day(cloud, wanted, first)
     numbers = set(held)
     warnings: list[str] = []
-    number = Version.parse(catalog.next_version(wanted.recipe, wanted.line, day)).number
+    number = Version.parse(version or catalog.next_version(wanted.recipe, wanted.line, day)).number
     while True:
         version = str(replace(first, number=number))
         if number in held:
@@ -94,7 +97,7 @@ def find_taken(cloud: Cloud, catalog: Catalog, wanted: ReleaseNames, day: date, 
         else:
             found, values = _parameters(cloud, wanted, version, channel)
             if not found:
-                return Taken(frozenset(numbers), tuple(warnings), values)
+                return Taken(frozenset(numbers), version, tuple(warnings), values)
             place, name, value = found[0]
             holder = f"parameter {name} in {place} exists already and has the value {value}"
             numbers.add(number)

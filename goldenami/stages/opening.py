@@ -49,9 +49,13 @@ class Names:
 def read_names(plan: BuildPlan, tools: Tools) -> Names:
     """Search the targets for the names of a plan's release. Raises NameTaken or CloudError if they are not free in all
     targets."""
-    wanted, day = release_names(plan), tools.cloud.now().date()
-    channel = plan.recipe.distribution.channel
-    taken = availability.find_taken(tools.cloud, tools.catalog, wanted, day, channel)
+    return _read_names(plan, tools, tools.cloud.now().date())
+
+
+def _read_names(plan: BuildPlan, tools: Tools, day: date, version: str | None = None) -> Names:
+    """Search for the names of the versions of a day, from ``version``, by default the next one of the catalog."""
+    wanted, channel = release_names(plan), plan.recipe.distribution.channel
+    taken = availability.find_taken(tools.cloud, tools.catalog, wanted, day, channel, version)
     check_channel(plan, wanted, tools, taken.channel)
     return Names(day, taken)
 
@@ -83,19 +87,8 @@ def _create(
     tools: Tools,
 ) -> Iterator[BuildContext]:
     now = tools.cloud.now()
-    build_id = new_build_id(now)
     name = plan.recipe.name
-    for warning in names.taken.warnings:
-        emit(tools.emit, "note", message=warning, level="warning")
-    version = tools.catalog.reserve(
-        name,
-        plan.recipe.version,
-        names.day,
-        build_id=build_id,
-        now=now,
-        taken=names.taken.numbers,
-        environment=plan.environment.name,
-    )
+    build_id, version = _reserve(plan, names, now, tools)
     data = {
         "catalog": tools.catalog.ensure_identity(),
         "version": version,
@@ -117,6 +110,32 @@ def _create(
         build = _begin(plan, version, journal, secrets, transport, replace(tools, emit=to))
         _tell_unsearched(build)
         yield build
+
+
+def _reserve(plan: BuildPlan, names: Names, now: datetime, tools: Tools) -> tuple[str, str]:
+    """Reserve a version whose names are free for a new build; return the id of the build, and the version.
+
+    If another process has reserved the version of ``names`` since, the names of the one that is left are searched.
+    """
+    while True:
+        build_id = new_build_id(now)
+        for warning in names.taken.warnings:
+            emit(tools.emit, "note", message=warning, level="warning")
+        version = tools.catalog.reserve(
+            plan.recipe.name,
+            plan.recipe.version,
+            names.day,
+            build_id=build_id,
+            now=now,
+            taken=names.taken.numbers,
+            environment=plan.environment.name,
+        )
+        if version == names.taken.version:
+            return build_id, version
+        # If its names are taken, too, this number stays unused: another build id gets a higher one.
+        names = _read_names(plan, tools, names.day, version)
+        if version == names.taken.version:
+            return build_id, version
 
 
 def _tell_unsearched(build: BuildContext) -> None:

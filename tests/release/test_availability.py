@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from goldenami.aws.tags import BUILD_ID
 from goldenami.errors import CloudError, NameTaken
+from goldenami.events import Event
 
 if TYPE_CHECKING:
     from tests.worlds.builds import World
@@ -121,6 +123,28 @@ def test_a_second_catalog_with_its_own_prefix_gets_the_next_free_number(build_wo
     ]
     notes = [e.fields["message"] for e in world.events if e.kind == "note"]
     assert any("is not used, because its names are taken: web-" in note for note in notes), notes
+
+
+def test_a_number_that_is_left_after_another_process_took_one_is_looked_up(build_world: World) -> None:
+    """Its names were not searched: the next number of the catalog was free then."""
+    from goldenami import recipe as recipes
+    from goldenami.stages import deciding, opening
+    from goldenami.stages.tools import open_tools
+
+    world = build_world
+    world.fresh()
+    notes: list[Event] = []
+    with open_tools(world.environment, None, world.cloud, "clean", notes.append) as tools:
+        plan = deciding.plan_for(recipes.load(world.project, "web", world.environment), world.environment, tools)
+        names = opening.read_names(plan, tools)
+        now = world.cloud.now()
+        first = world.catalog.reserve("web", "1.0", names.day, build_id="another", now=now)
+        assert first == names.taken.version
+        register(world, next_name(world), **{BUILD_ID: "of-another-catalog"})
+        build_id, version = opening._reserve(plan, names, now, tools)
+    assert version == f"{first.removesuffix('.1')}.3"
+    assert world.catalog.reservations("web")[-1].build_id == build_id
+    assert ["is not used, because its names are taken: web-" in note.fields["message"] for note in notes] == [True]
 
 
 def test_an_environment_in_image_name_needs_no_other_number(build_world: World) -> None:
