@@ -1,6 +1,7 @@
 """The user's folder for what is read or downloaded once: ``goldenami`` in $XDG_CACHE_HOME or ~/.cache.
 
-Only folders and files that no other user can write are used: what is in them is believed.
+Only folders and files that no other user can write are used: what is in them is believed. So a folder in a project or
+in a git work tree is not used either, as $XDG_CACHE_HOME of a pipeline may be: a commit could bring its files.
 """
 
 from __future__ import annotations
@@ -9,18 +10,27 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_CHECKOUTS: Final = (".git", "goldenami.yaml")  # what a directory has whose files come from commits
 
 
 def folder(name: str) -> Path | None:
     """Return a folder below the cache, and create it, for this user alone. Returns None if there is none, or if another
-    user may write to it."""
+    user or a commit may write to it."""
     try:
         path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami" / name
+        if _in_checkout(path) or _in_checkout(path.resolve()):
+            return None
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except (OSError, RuntimeError):  # no home directory
         return None
     return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
+
+
+def _in_checkout(path: Path) -> bool:
+    return any(os.path.lexists(parent / name) for parent in path.parents for name in _CHECKOUTS)
 
 
 def read(path: Path) -> bytes | None:

@@ -37,7 +37,6 @@ class KeptDocuments:
     def __init__(self, known: dict[bytes, bytes]) -> None:
         self.known = known
         self.found: dict[bytes, bytes] = {}
-        self._new: dict[bytes, Document] = {}
 
     def get(self, text: str, path: Path, file: str) -> Document | None:
         """Return the parsed form of a text, if it was kept. ``path``, ``file``: as of the document."""
@@ -46,7 +45,7 @@ class KeptDocuments:
         if content is None:
             return None
         self.found[key] = content
-        value, marks, keys, scalars, broken = marshal.loads(content)  # only this user can write it
+        value, marks, keys, scalars, broken = marshal.loads(content)  # only this user has written it
         return Document(file, path, value, text, marks, keys, {at: Scalar(*one) for at, one in scalars.items()}, broken)
 
     def add(self, document: Document) -> None:
@@ -72,8 +71,11 @@ def read_all(project: Project, names: Collection[str]) -> None:
     if path is None:
         return
     kept = project.kept[PARSED] = KeptDocuments(_loaded(path))
-    for name in names:
-        project.document(project.recipe_path(name), Problems())
+    try:
+        for name in names:
+            project.document(project.recipe_path(name), Problems())
+    finally:
+        project.kept[PARSED] = None  # it was done; files that are read later are not kept
     if kept.found.keys() <= kept.known.keys():
         return
     every = {**kept.known, **kept.found}
@@ -108,7 +110,7 @@ def _entry(project: Project) -> Path | None:
         str(project.root),
         goldenami.__version__,
         (state.st_size, state.st_mtime_ns),  # an editable installation changes it without a new version
-        yaml.__version__,
+        (yaml.__version__, yaml.__with_libyaml__),  # the two parsers may differ
         sys.version,
     ]
     return folder / hashlib.sha256(repr(decides).encode()).hexdigest()

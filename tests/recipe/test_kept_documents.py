@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from goldenami import recipe
+from goldenami import recipe, usercache
 from goldenami.recipe import document, keptdocuments
 from goldenami.recipe.document import Document
 from goldenami.recipe.problems import Problems
-from goldenami.recipe.project import Project
+from goldenami.recipe.project import PARSED, Project
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -111,6 +111,37 @@ def test_texts_of_the_past_do_not_stay_for_ever(root: Path, cache: Path) -> None
         read(root)
     (file,) = cache.iterdir()
     assert len(keptdocuments._loaded(file)) <= 2 * len(RECIPES)
+
+
+def test_files_that_are_read_later_are_not_kept(root: Path, cache: Path) -> None:
+    (root / "other.yaml").write_text("name: other\n")
+    project = read(root)
+    (file,) = cache.iterdir()
+    before = file.read_bytes()
+    assert project.kept[PARSED] is None  # nothing of the cache stays in memory
+    assert project.document(root / "other.yaml", Problems()) is not None
+    keptdocuments.read_all(project, [*RECIPES])
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("below", ["recipes/.cache", "link", "tree/.cache"])
+def test_a_cache_that_a_commit_can_write_is_not_used(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    """It is in the project, reached from it or from outside through a link, or in another git work tree."""
+    outside = tmp_path_factory.mktemp("outside")
+    (root / "link").symlink_to(outside)
+    (outside / "back").symlink_to(root / "recipes")
+    (outside / "tree").mkdir()
+    (outside / "tree/.git").write_text("gitdir: elsewhere\n")  # as of `git worktree`
+    places = [outside / below] if below.startswith("tree") else [root / below, outside / "back/.cache"]
+    for place in places:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+        assert usercache.folder("recipes") is None
+        assert documents(read(root))["one"] is not None
+        assert not (place / "goldenami").exists()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(outside / "own"))
+    assert usercache.folder("recipes") == outside / "own/goldenami/recipes"
 
 
 def test_a_few_recipes_are_not_kept(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
