@@ -106,6 +106,7 @@ LOOPS = {
     "ssh/unixproxy.py:main connection.recv": "ssh of Ansible, whose playbook has the time limit of the stage",
     "stages/watch.py:run self._over.wait": "end, in the finally of the stage; a lost host and an interruption",
     "validate/child.py:main parent.recv": "the end of the parent, which closes the socket",
+    "validate/runner.py:is_ready self._parent.recv": "_READY_SECONDS; the stop of the tests",
     "validate/runner.py:follow selector.select": "the time limit of the suite; each test that ends is an event",
 }
 # Commands on a host without a time limit, by file and function: what bounds them.

@@ -34,7 +34,7 @@ SUBJECTS = (
     subject("lacks", reads("printf 'one\\nthree\\n'", "two", "contains")),
     subject("exits", reads("exit 7", "x")),
     subject("eats", reads("cat; echo x")),  # a check cannot read the program from stdin
-    subject("elsewhere", reads("echo y"), applies="test -e /nonexistent"),
+    subject("elsewhere", reads("echo y"), applies="test -e /proc/nonexistent"),
     subject("here", reads("echo x"), applies="test -e /"),
     subject("odd", reads("""printf '%s' "a'b\\"c" """, "a'b\"c")),
     subject("last", reads("echo x")),
