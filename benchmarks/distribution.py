@@ -32,6 +32,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from goldenami_sandbox.calllog import result_code
@@ -57,13 +58,13 @@ OWNED = {
     "plan": 4,  # free names of images, and of parameters; the key; whether it may be used
     "copy": 4,  # CopyImage, its progress, its end, the deprecation
     "verify": 4,  # the image, its snapshot, and who may use each
-    "publish": 7,  # 1 + 3 parameters, 2 reads of them, the expiry tag
+    "publish": 8,  # 1 + 3 parameters, 2 reads of them, 2 expiry tags
 }
 SHARED = {
     "plan": 2,  # free names of parameters, Allowed AMIs
     "copy": 1,  # the grant
     "verify": 1,  # whether the account sees the image
-    "publish": 6,  # 1 + 3 parameters, 2 reads of them
+    "publish": 7,  # 1 + 3 parameters, 2 reads of them, 1 expiry tag
 }
 ACCOUNT = 4  # its role, and three simulations of its policies
 LENDER = 3  # for each image that is shared: who may launch it, who may read its snapshot, the grants on its key
@@ -230,34 +231,65 @@ class Meter:
         self.figures = Figures()
         self._clock = clock
         self._used = clock.used
-        self._stage = "plan"
+        self._stage = self._timed = "plan"
+        self._verifying: WeakSet[threading.Thread] = WeakSet()
         self._began = time.process_time()
         self._mutex = threading.Lock()
 
     def told(self, event: Event) -> None:
-        """Take an event of the build: whose stage it is that works now."""
-        if event.kind == "stage.started" and not event.fields.get("beside"):
+        """Take an event of the build: whose stage it is that works now. The images are read back beside the tests of
+        the last of them: the calls for that are told apart by their threads, the processor time is not."""
+        stage = event.fields.get("stage", "")
+        thread = threading.current_thread()
+        with self._mutex:
+            if (event.kind, stage) == ("stage.finished", "verify"):
+                self._verifying.discard(thread)
+            if event.kind != "stage.started":
+                return
+            if stage == "verify":
+                self._verifying.add(thread)
+            elif event.fields.get("beside"):
+                return
+            else:
+                self._stage = stage
+            now = time.process_time()
+            self.figures.cpu[self._timed] += now - self._began
+            # The clock of the benchmark is no part of goldenami either.
+            self.figures.cloud[self._timed] += self._clock.used - self._used
+            self._used = self._clock.used
+            self._timed, self._began = stage, now
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Inside, a thread that another one starts is in the stage of that one."""
+        start = threading.Thread.start
+
+        def follow(thread: threading.Thread) -> None:
             with self._mutex:
-                now = time.process_time()
-                self.figures.cpu[self._stage] += now - self._began
-                # The clock of the benchmark is no part of goldenami either.
-                self.figures.cloud[self._stage] += self._clock.used - self._used
-                self._used = self._clock.used
-                self._stage, self._began = event.fields["stage"], now
+                if threading.current_thread() in self._verifying:
+                    self._verifying.add(thread)
+            start(thread)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", follow)
+            yield
 
     def call(self, _: Label, call: Call, serve: Callable[[], Response]) -> Response:
-        """Count a call of the gate. The copies are a stage beside others, whose threads have its name."""
+        """Count a call of the gate. The copies are a stage beside others, whose threads have its name; the verification
+        is another one, whose threads are known."""
         began = time.thread_time()
         answer = serve()
         code = result_code(answer)
-        copying = threading.current_thread().name.startswith("distribute")
+        thread = threading.current_thread()
         with self._mutex:
             figures = self.figures
-            figures.calls["copy" if copying else self._stage, f"{call.service}:{call.action}"] += 1
-            figures.count_threads([thread.name for thread in threading.enumerate()])
+            stage = "verify" if thread in self._verifying else self._stage
+            stage = "copy" if thread.name.startswith("distribute") else stage
+            figures.calls[stage, f"{call.service}:{call.action}"] += 1
+            figures.count_threads([one.name for one in threading.enumerate()])
             if code != "ok":
                 figures.refused[f"{call.service}:{call.action} {code}"] += 1
-            figures.cloud[self._stage] += time.thread_time() - began  # and what counting takes
+            figures.cloud[self._timed] += time.thread_time() - began  # and what counting takes
         return answer
 
 
@@ -333,7 +365,8 @@ def measured(world: World) -> Figures:
     began = world.clock.now()
     try:
         request = pipeline.Request(world.project, world.environment, RECIPE)
-        pipeline.build(request, emit_to=meter.told, host_work=world.host_work, cloud=world.cloud)
+        with meter.following():
+            pipeline.build(request, emit_to=meter.told, host_work=world.host_work, cloud=world.cloud)
     finally:
         world.gate.stop()
     meter.figures.seconds = world.clock.now() - began

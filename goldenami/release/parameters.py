@@ -191,27 +191,28 @@ class Parameters:
         self._cloud = ledger.cloud
         self._description = f"{manifest.recipe}: {manifest.description}".removesuffix(": ")
 
-    def make(self, wanted: Sequence[Parameter], *, new: bool, also: Iterable[str] = ()) -> dict[str, Current]:
-        """Create the parameters of a version in one place, and wait until they are effective. ``new``: the version is
-        new, so they do not exist. Returns the current parameters by name, also those of the names ``also`` that exist.
+    def make(self, wanted: Sequence[Parameter], *, temporary: bool, also: Iterable[str] = ()) -> dict[str, Current]:
+        """Create the parameters of a version in one place, and wait until they are effective. ``temporary``: the
+        version is new, so they get the expiry tag. Returns the current parameters by name, also those of the names
+        ``also`` that exist.
 
         Raises CloudError if a parameter exists with another image that this build did not write.
         """
         found: dict[str, Current] = {}
-        if not new:
+        if not temporary:  # those of a new version do not exist
             place, names = wanted[0].place, [parameter.name for parameter in wanted]
             found = parameters.current_of(self._cloud, place, [*names, *also])
         missing = [p for p in wanted if p.name not in found or found[p.name].value != p.value]
         for parameter in missing:
-            self._make(parameter)
+            self._make(parameter, temporary=temporary)
         return found | (self.wait(missing, () if found else also) if missing else {})
 
-    def _make(self, parameter: Parameter) -> None:
+    def _make(self, parameter: Parameter, *, temporary: bool) -> None:
         self._settle(parameter)
         made = self._ledger.existing(parameter.key) is not None
         if not made:
             try:
-                self._create(parameter)
+                self._create(parameter, temporary=temporary)
             except CloudError as error:
                 if error.code not in kind_of("parameter").duplicate_codes:
                     raise
@@ -229,7 +230,7 @@ class Parameters:
                 region=parameter.place.region,
                 hint="Look in CloudTrail for the account that created it. Delete it if no program reads it.",
             )
-        self._create(parameter)
+        self._create(parameter, temporary=temporary)
 
     def move(self, parameter: Parameter, current: Current | None) -> None:
         """Set the parameter of a channel. Creates the parameter if it does not exist. ``current``: what :meth:`read`
@@ -336,7 +337,7 @@ class Parameters:
         if latest is not None and latest[0].action == "create" and latest[1] is None:
             self._ledger.resolve(latest[0])
 
-    def _create(self, parameter: Parameter) -> None:
+    def _create(self, parameter: Parameter, *, temporary: bool = False) -> None:
         # If this build created the parameter before, another program has deleted it, or it names an image that a
         # killed clean-up has deleted.
         self.unmake(parameter)
@@ -348,6 +349,7 @@ class Parameters:
             value=parameter.value,
             data_type=parameter.data_type,
             description=self._description,
+            temporary=temporary,
         )
 
     def _set(self, parameter: Parameter, value: str) -> None:

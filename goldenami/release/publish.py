@@ -6,9 +6,9 @@ the steps, and the effect of a process that is killed after each step:
 
 1. *The version's parameters*, in every target. No consumer reads them yet. If one cannot be created, all are deleted.
    Killed here: the journal lists the parameters, so a resume continues, and a clean-up deletes them with the images.
-   They have no expiry tag: ``goldenami clean --expired`` finds them by their build, while its images have that tag.
-2. *The manifest in the catalog*. This step makes the release. From now on no clean-up deletes the images, and they
-   lose the expiry tag. This step is before the next one, because a channel's
+   They have the same expiry tag as the images, for ``goldenami clean --expired``.
+2. *The manifest in the catalog*. This step makes the release. From now on no clean-up deletes the images, and the
+   images and the version's parameters lose the expiry tag. This step is before the next one, because a channel's
    parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
    resume continues.
 3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
@@ -37,7 +37,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from goldenami import manifest as codec
-from goldenami.aws import images, snapshots, tags
+from goldenami.aws import images, parameters, snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.parameters import Current
 from goldenami.each import each
@@ -117,9 +117,9 @@ def withdraw(
 ) -> dict[str, str]:
     """Undo step 3 of a process that was killed between steps 2 and 4.
 
-    The channel's parameters get the images of the release that the channel points to. The images of the new release and
-    the version's parameters are kept, and the images lose the expiry tag. Changes nothing if the channel already points
-    to the new release. Returns label of the target -> reason for each failure.
+    The channel's parameters get the images of the release that the channel points to. The images and the version's
+    parameters of the new release are kept and lose the expiry tag. Changes nothing if the channel already points to the
+    new release. Returns label of the target -> reason for each failure.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
@@ -194,9 +194,10 @@ class Publication:
         wanted = self._version_parameters(prefix)
         names = {at.place: [p.name for p in at.parameters] for at in by_place(self._channel_names(prefix, channel))}
 
+        # The parameters of an existing release are not temporary, also if one was deleted and is created again.
         def make(at: At) -> None:
             also = names.get(at.place, ())
-            self._current[at.place] = self._parameters.make(at.parameters, new=not released, also=also)
+            self._current[at.place] = self._parameters.make(at.parameters, temporary=not released, also=also)
 
         refused = self._each(by_place(wanted), make, "publishing")
         if refused:
@@ -205,11 +206,10 @@ class Publication:
             raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
 
     def keep(self, prefix: str) -> None:
-        """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images are a
-        release's now. Before the channel moves, so that nothing that is in use ever looks left over."""
-        # Those of the image's owner. Others cannot see its tags.
-        owned = [p for p in self._version_parameters(prefix) if modes.owns(p.image) and p.place == p.image.place]
-        refused = self._each(by_place(owned), self._keep, "publishing")
+        """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images and
+        the version's parameters are a release's now. Before the channel moves, so that nothing that is in use ever
+        looks left over."""
+        refused = self._each(by_place(self._version_parameters(prefix)), self._keep, "publishing")
         if refused:
             raise self._failed("the release is still marked as temporary", refused)
 
@@ -282,10 +282,14 @@ class Publication:
         return move.version == self._manifest.version and move.build_id in (None, self._ledger.journal.build_id)
 
     def _keep(self, at: At) -> None:
-        for image in (parameter.image for parameter in at.parameters):
-            marked = self._marked(at.place, image)
-            if marked:
-                self._ledger.settle(f"keep/{at.place}/{image.architecture}", at.place, marked)
+        for parameter in at.parameters:
+            parameters.settle(self._ledger, parameter.key)
+            image = parameter.image
+            # The row of the owner covers a shared image, and only its account sees the tags.
+            if modes.owns(image) and at.place == image.place:
+                marked = self._marked(at.place, image)
+                if marked:
+                    self._ledger.settle(f"keep/{at.place}/{image.architecture}", at.place, marked)
 
     def _marked(self, place: Place, image: ManifestImage) -> list[str]:
         """Return the ids of an image and its snapshots that have the expiry tag. This journal has the tags of the

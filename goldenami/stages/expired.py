@@ -7,10 +7,8 @@ Temporary resources have the tag ``goldenami:expires-at``. A resource is expired
 - Its tags name a build, a key and a token, and their proof is right for this resource. So similar tags, or tags that
   somebody copied from a resource of ours, are not enough. It is listed in ``Left.others`` and kept.
 - Its time has passed by the clock of the cloud. So a wrong clock on this machine deletes nothing early.
-- No release in the catalog owns it. If the catalog cannot be read, no resource is expired.
-
-A version's parameters have no such tag. They are expired if their build left something else that is: a build creates
-them when it has images, which have the tag until its release is in the catalog.
+- No release in the catalog owns it. The catalog is read after the search, so that the release of a build that another
+  machine has published meanwhile is known. If the catalog cannot be read, no resource is expired.
 
 If this machine has the journal of the build, the clean-up of the build deletes its resources, unless another process
 works on the build. Grants have no tags. They are identified by their name, which contains the token, and by their
@@ -23,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -38,7 +36,6 @@ from goldenami.journal import Journals, token
 from goldenami.model import MAXIMUM_LIFETIME, Environment, Place, Target
 from goldenami.reconcile import TEMPORARY, Found
 from goldenami.release import targets as modes
-from goldenami.release import versions
 from goldenami.release.catalog import Catalog
 from goldenami.release.empty import refuse_empty
 
@@ -81,19 +78,15 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     """
     cloud.check_caller()
     refuse_empty(cloud, environment, catalog)
-    owned, released = _owned(catalog)
-    journaled = frozenset(journals.storage.names())
     places = environment.places
     owner = Owner(catalog.identity(), environment.name, proofs)
     answers = each(places, lambda place: _search(cloud, environment, place, owner))
-    searched = [one for every in answers.results.values() for one in every]
-    builds = sorted({one.build_id for one in searched if one.answer.is_ours} - released)
-    named = each(places if builds else (), lambda place: list(_parameters(cloud, place, builds, owner)))
-    searched += [one for every in named.results.values() for one in every]
-    reasons = {**named.reasons, **answers.reasons}
-    left = Left(unreachable={str(place): reason for place, reason in reasons.items()})
+    # After the search: other processes may have published a build meanwhile, or begun one.
+    owned, released = _owned(catalog)
+    journaled = frozenset(journals.storage.names())
+    left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
     found: dict[str, list[Found]] = defaultdict(list)
-    for expired in searched:
+    for expired in (one for every in answers.results.values() for one in every):
         build_id, one = expired.build_id, expired.resource
         if not expired.answer.is_ours:
             left.others[str(one)] = f"{expired.answer.whose}: {expired.answer.reason}"
@@ -127,16 +120,6 @@ def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[_Expired]:
             if is_expired(one.tags, cloud.now()) and not kind.is_gone(cloud, place, id):
                 answer = kind.owner_of(cloud, place, one, owner)
                 yield _Expired(one.tags[tags.BUILD_ID], Found(place, kind.name, id), answer)
-
-
-def _parameters(cloud: Cloud, place: Place, builds: Collection[str], owner: Owner) -> Iterator[_Expired]:
-    """Yield the parameters of versions that builds created."""
-    kind = kind_of("parameter")
-    for build_id in builds:
-        for name, one in kind.tagged(cloud, place, tags.BUILD_ID, build_id).items():
-            is_version = any(versions.is_version(part) for part in name.split("/"))
-            if is_version and tags.made_by(one.tags, build_id, one.tags.get(tags.CATALOG)):
-                yield _Expired(build_id, Found(place, kind.name, name), kind.owner_of(cloud, place, one, owner))
 
 
 def is_expired(own: Mapping[str, str], now: datetime) -> bool:

@@ -18,13 +18,16 @@ from goldenami_sandbox.protocol import Call
 
 from goldenami import pipeline
 from goldenami.aws import tags
+from goldenami.each import each
 from goldenami.errors import Busy, CatalogError
 from goldenami.journal import Journals, token
 from goldenami.release.catalog import Catalog
+from goldenami.stages import expired
 from goldenami.stages.expired import is_expired
 from tests.worlds import inventory
 from tests.worlds.builds import PLACES, RECIPE, Label, World
 from tests.worlds.cases import check, points_to, release_of
+from tests.worlds.distributing import declare, distribute
 from tests.worlds.matrix import matrix
 from tests.worlds.recordings import calls
 
@@ -172,6 +175,60 @@ def lost(world: World, label: Label, when: str, *, first: bool) -> None:
     )
     assert parameters(world) == {line for line in expected | decoys if ": parameter " in line and " = " in line}
     assert points_to(world) == new.version
+
+
+def test_parameters_that_were_distributed_later_are_never_collected(world: World) -> None:
+    """The task of the distribution is none of the builds that made releases."""
+    world.fresh()
+    declare(world, "targets: [home]")
+    manifest = world.build().manifest
+    assert manifest is not None
+    declare(world, "")
+    world.cloud.start_process()
+    revised = distribute(world, manifest).manifest
+    assert {image.place for image in revised.images} == set(PLACES)
+    lose_journals(world)
+    before = parameters(world)
+    clean_expired(world)
+    assert parameters(world) == before
+    check(world, frozenset(), released=True)
+
+
+def test_a_parameter_that_could_not_be_deleted_is_found_again(world: World) -> None:
+    """Its images are gone by then."""
+    world.fresh()
+    world.build_until(next(x for x in calls("build") if x.action == "PutParameter"), "after")
+    lose_journals(world)
+    refusal = {"action": "ssm:DeleteParameter", "nth": 1, "code": "AccessDeniedException", "status": 400}
+    world.paper.set(faults=[refusal])
+    refused = clean_expired(world)
+    assert len(refused[None].left) == 1
+    assert len(parameters(world)) == 1
+    done = clean_expired(world)
+    assert not done[None].left
+    check(world, frozenset(), released=False)
+
+
+def test_what_another_machine_published_during_the_search_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.fresh()
+    world.build_until(next(x for x in calls("build") if x.action == "PutParameter"), "after")
+    elsewhere = world.path / "elsewhere"
+    (world.path / ".goldenami" / "test" / "builds").rename(elsewhere)
+    other = replace(world.environment, builds=str(elsewhere))
+    published: list[str] = []
+
+    def search_while_it_is_published(*arguments: Any) -> Any:
+        answers = each(*arguments)
+        if not published:
+            done = pipeline.resume(world.project, other, None, host_work=world.host_work, cloud=world.cloud)
+            published.append(done.status)
+        return answers
+
+    monkeypatch.setattr(expired, "each", search_while_it_is_published)
+    done = clean_expired(world)
+    assert published == ["released"]
+    assert not done[None].deleted
+    check(world, frozenset(), released=True)
 
 
 def parameters(world: World) -> set[str]:
