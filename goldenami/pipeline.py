@@ -406,7 +406,7 @@ def make_images(
         def place() -> None:
             distributed = copies.finish()
             ended = copies.end_loans()
-            with build.stage("verify"):
+            with build.stage("verify", beside=True):
                 results.append((distributed, verify(build.ledger, order, distributed, ended=ended, emit=build.emit)))
 
         # Nothing that only the tests decide: the images are read back while the last of them is tested.

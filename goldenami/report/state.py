@@ -151,7 +151,7 @@ class BuildState:
             case "stage.started":
                 key = (_text(fields, "stage"), _text(fields, "architecture"))
                 stage = self.stages[key] = Stage(*key, started=now, beside=fields.get("beside") is True)
-                self._begin(key, now)
+                self._begin(stage, now)
                 return stage
             case "stage.finished":
                 key = (_text(fields, "stage"), _text(fields, "architecture"))
@@ -189,17 +189,28 @@ class BuildState:
         odd = [row for row in rows if row.failed or row.state == "retrying"]
         return Targets(summary_of(rows), tuple(odd[:_ODD]), max(0, len(odd) - _ODD))
 
-    def _begin(self, key: tuple[str, str], now: float) -> None:
+    def _begin(self, stage: Stage, now: float) -> None:
         """Remove a stage, and those that a resume skipped before it, from the upcoming ones."""
+        key = (stage.name, stage.architecture)
         one = self._expected.get(key)
         if one is None:
             return
         if one in self.upcoming:
             at = self.upcoming.index(one)
-            before = [other for other in self.upcoming[:at] if key[1] not in ("", other.architecture)]
+            together = self._together(key) if stage.beside else ()
+            before = [
+                other for other in self.upcoming[:at] if key[1] not in ("", other.architecture) or other in together
+            ]
             self.upcoming = before + self.upcoming[at + 1 :]
         if one.left is not None:
             self._ends = now + one.left
+
+    def _together(self, key: tuple[str, str]) -> list[Expected]:
+        """Return the stages before a stage beside others that run at the same time: those after the last stage of all
+        architectures. Empty if there is no such stage."""
+        earlier = list(self._expected.values())[: list(self._expected).index(key)]
+        common = [number for number, one in enumerate(earlier) if not one.architecture]
+        return earlier[common[-1] + 1 :] if common else []
 
     def _launched(self, fields: Mapping[str, Any]) -> Stage | None:
         purpose, architecture = _text(fields, "purpose"), _text(fields, "architecture")

@@ -91,12 +91,13 @@ class BuildContext(JournaledWork):
         return f"{self.recipe.name} {self.version}"
 
     @contextmanager
-    def stage(self, name: str, architecture: Architecture | None = None) -> Iterator[None]:
-        """Emit the start and the end of a stage. Raises Interrupted if the build was interrupted before the stage."""
+    def stage(self, name: str, architecture: Architecture | None = None, *, beside: bool = False) -> Iterator[None]:
+        """Emit the start and the end of a stage. ``beside``: other stages run at the same time. Raises Interrupted if
+        the build was interrupted before the stage."""
         if self.stop.is_set():
             raise Interrupted("interrupted")
         started = time.monotonic()
-        emit(self.emit, "stage.started", stage=name, architecture=architecture)
+        emit(self.emit, "stage.started", stage=name, architecture=architecture, beside=beside or None)
         status = "failed"
         try:
             yield

@@ -14,6 +14,7 @@ from goldenami.events import Event
 from goldenami.report import Lines, Live, progress, render_error, stderr_console
 from goldenami.report.state import BuildState
 from goldenami.report.text import about
+from tests.worlds.builds import World
 
 ARM = "arm64"
 STAGES = [("launch", ARM, 20, 200), ("software", ARM, 60, 180), ("copy", "", 90, 110), ("verify", "", 10, 15)]
@@ -116,6 +117,24 @@ def test_stages_that_a_resume_skips_are_not_next() -> None:
     state.apply(stage("started", "copy", beside=True), 1.0)
     assert [one.name for one in state.upcoming] == ["verify"]
     assert state.left(1.0) == 110.0
+
+
+def test_a_stage_beside_others_leaves_those_that_run_at_the_same_time() -> None:
+    state, image = BuildState(), ("boot image", "test image")
+    names = [("launch", ARM), ("copy", ""), *((name, ARM) for name in image), ("verify", ""), ("publish", "")]
+    state.apply(started(expected=[{"stage": name, "architecture": of} for name, of in names]), 0.0)
+    state.apply(stage("started", "verify", beside=True), 1.0)
+    assert [one.name for one in state.upcoming] == [*image, "publish"]
+    state.apply(stage("started", "boot image", ARM), 2.0)
+    state.apply(stage("started", "publish"), 3.0)
+    assert state.upcoming == []
+
+
+def test_the_images_are_read_back_beside_other_stages(build_world: World) -> None:
+    build_world.fresh()
+    build_world.built()
+    begun = [event.fields for event in build_world.events if event.kind == "stage.started"]
+    assert {fields["stage"] for fields in begun if fields.get("beside")} == {"copy", "verify"}
 
 
 def test_an_instance_is_shown_until_its_last_stage_ends() -> None:
