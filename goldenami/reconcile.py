@@ -34,7 +34,9 @@ from goldenami.model import ImageManifest, Place
 _ROUNDS = 2
 # What is deleted at the same time as the other kinds, one after the other; what may use any of them goes first.
 _FIRST: Final = 1  # the highest ``order`` of what goes before all others
-_IMAGES: Final = frozenset({"image", "snapshot"})
+_IMAGE: Final = "image"
+_SNAPSHOT: Final = "snapshot"
+_IMAGES: Final = frozenset({_IMAGE, _SNAPSHOT})
 _KEYS: Final = frozenset({"key-pair"})
 _VOLUME: Final = "volume"
 _EVERY: Final = frozenset(kind.name for kind in in_order())
@@ -93,9 +95,12 @@ def doubtful(ledger: Ledger) -> Search:
     """Return where there may be resources of a build that its journal does not have, and of which kinds.
 
     Of all kinds in the places of creating calls whose outcome was unknown for a while, and everywhere if an earlier
-    process began the build. Where instances ran, they may leave volumes."""
-    search: dict[Place, Collection[str]] = {intent.place: {_VOLUME} for intent in ledger.journal.calls("instance")}
-    everywhere = ledger.journal.places() if ledger.is_continued else ledger.doubtful
+    process began the build. Where instances ran, they may leave volumes; where an image failed, it may leave snapshots
+    that it does not list."""
+    journal = ledger.journal
+    search: dict[Place, Collection[str]] = {intent.place: {_VOLUME} for intent in journal.calls("instance")}
+    search |= {place: {_SNAPSHOT, *search.get(place, ())} for place in journal.spoiled_in(_IMAGE)}
+    everywhere = journal.places() if ledger.is_continued else ledger.doubtful
     return search | dict.fromkeys(everywhere, _EVERY)
 
 

@@ -272,6 +272,12 @@ class Journal:
         with self._mutex:
             return self._state.spoiled_of(key)
 
+    def spoiled_in(self, kind: str) -> frozenset[Place]:
+        """Return the places of the resources of a kind that must not be used, also of those that are deleted."""
+        with self._mutex:
+            made = self._state.creations
+            return frozenset(at[0] for at in self._state.spoiled if any(i.kind == kind for i in made.get(at, ())))
+
     def created(self, kind: str, place: Place, id: str) -> tuple[Intent, ...]:
         """Return the calls that created a resource, oldest first. Secrets stay concealed."""
         with self._mutex:

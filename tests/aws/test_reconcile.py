@@ -325,6 +325,18 @@ def test_a_place_without_doubt_is_not_searched(world: World) -> None:
     assert world.paper.calls[mark:] == []
 
 
+def test_the_snapshots_that_a_failed_image_does_not_list_are_found(world: World) -> None:
+    before = inventory(world)
+    made = build(world.ledger)
+    world.ledger.spoil("image", HOME_PLACE, made.candidate, "Client.InternalError")
+    world.raw("ec2").deregister_image(ImageId=made.candidate)
+    search = reconcile.doubtful(world.ledger)
+    assert {place: set(kinds) for place, kinds in search.items()} == {HOME_PLACE: {"volume", "snapshot"}}
+    done = clean(world, search=search)
+    assert done.complete, done.left
+    assert inventory(world) == before
+
+
 def test_a_place_is_searched_if_an_answer_was_lost_or_another_process_began(world: World) -> None:
     world.paper.set(faults=[{"action": "CreateSecurityGroup", "nth": 1, "when": "after", "how": "drop"}])
     make_group(world)
