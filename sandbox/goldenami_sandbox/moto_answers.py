@@ -2,8 +2,8 @@
 
 For each member of an answer, moto makes a list of the names that the value can have in the object, and looks through
 all exceptions of the service. These depend on classes and models only, so they are made once here. The XML is written
-without the generality of xmltodict, and times in the usual form are read without dateutil. ``test_moto`` compares the
-answers with moto's own.
+without the generality of xmltodict, and times in the usual form are read without dateutil. ``test_moto_answers``
+compares the answers with moto's own.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _write(name: str, value: Any, out: list[str], short: bool) -> None:
 
 
 def _write_one(name: str, value: Any, out: list[str], short: bool) -> None:
-    if not _PLAIN.fullmatch(name):
+    if type(name) is not str or not _PLAIN.fullmatch(name):
         raise _Unusual
     kind = type(value)
     if kind is dict:
@@ -140,11 +140,13 @@ def _write_one(name: str, value: Any, out: list[str], short: bool) -> None:
         for key, item in value.items():
             if key == "#text":
                 text = _text(item)
-            elif key[0] == "@":
+            elif type(key) is not str:
+                raise _Unusual
+            elif key[:1] == "@":
                 if type(item) is not str or not _PLAIN.fullmatch(key[1:]):
                     raise _Unusual
                 attributes += f" {key[1:]}={quoteattr(item)}"
-            elif not (type(item) is list and not item):
+            elif item or not (type(item) is list or type(item) is tuple):
                 children.append((key, item))
         if not children and not text:
             out.append(f"<{name}{attributes}/>" if short else f"<{name}{attributes}></{name}>")

@@ -85,13 +85,15 @@ class Surface:
     def serve(self, call: Call, account: str | None = None) -> Response:
         """Return moto's answer, on behalf of ``account`` (default: the caller's)."""
         with self.active():
+            from botocore.model import OperationNotFoundError
+
             account = account or call.account
             try:
                 if call.service in moto_calls.SERVICES:
                     request = moto_calls.request(call, account) or moto_calls.read(_environ(call, account))
                     return moto_calls.answer(call.service, request)
                 return _run(_application(), _environ(call, account))
-            except NotImplementedError as error:
+            except (NotImplementedError, OperationNotFoundError) as error:
                 raise Unsupported(f"the sandbox does not have {call.service}:{call.action}") from error
 
     def close(self) -> None:
@@ -230,6 +232,10 @@ def _load_ec2() -> None:
         importlib.import_module("moto.ec2")
     finally:
         vars(boto3)["Session"] = usual
+        for name, module in list(sys.modules.items()):
+            # Only the load has the shared session: whoever asks later may have other variables.
+            if name.startswith("moto.") and vars(module).get("Session") is session:
+                vars(module)["Session"] = usual
 
 
 def _nested_dicts() -> dict[Any, Any]:

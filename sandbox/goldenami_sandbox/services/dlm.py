@@ -10,6 +10,7 @@ import itertools
 import secrets
 import threading
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -210,7 +211,7 @@ class Dlm(Modelled):
 
     def load(self, state: list[dict[str, Any]]) -> None:
         with self._guard:
-            self._policies = {item["id"]: Policy(**item) for item in state}
+            self._policies = {item["id"]: Policy(**deepcopy(item)) for item in state}
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

@@ -152,6 +152,9 @@ def test_the_life_of_a_policy(rig: Rig) -> None:
     assert rig.dlm.list_tags_for_resource(ResourceArn=arn)["Tags"] == {"b": "2"}
     own, _ = rig.cloud.cloud.dump()
     assert [p["id"] for p in own["services"]["dlm"]] == [id]
+    rig.cloud.cloud.services.load(own["services"])
+    rig.dlm.tag_resource(ResourceArn=arn, Tags={"c": "3"})
+    assert own["services"]["dlm"][0]["tags"] == {"b": "2"}, "another cloud may begin with it"
     rig.dlm.delete_lifecycle_policy(PolicyId=id)
     with pytest.raises(ClientError) as gone:
         rig.dlm.get_lifecycle_policy(PolicyId=id)

@@ -98,6 +98,15 @@ def test_public_parameters_of_its_own_are_not_shown(paper_cloud: Any) -> None:
     ]
 
 
+def test_later_sessions_are_new(moto: Surface) -> None:
+    """The session that has read the model of EC2 is for the load of moto only."""
+    with moto.active():
+        from moto.core import base_backend
+        from moto.ec2.models import availability_zones_and_regions as zones
+
+        assert vars(base_backend)["Session"] is vars(zones)["Session"] is boto3.Session
+
+
 # --- what works in moto, and must go on working through our layers ----------------------------------------------------
 
 

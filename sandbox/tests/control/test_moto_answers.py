@@ -3,70 +3,98 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+import boto3
 import pytest
+import xmltodict
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
-from goldenami_sandbox import moto_calls
+from goldenami_sandbox import moto_answers, moto_calls
 from goldenami_sandbox.direct import Direct
 from goldenami_sandbox.testing import PaperCloud
+from goldenami_sandbox.testing import paper_cloud as make_paper_cloud
 from goldenami_sandbox.times import http_time, iso_time
 from moto.core import responses, serialize
 
-TAGS = [{"Key": "Name", "Value": 'a & b <c> "d" \u2013 e'}, {"Key": "empty", "Value": ""}]
+SIGNS = 'a & b <c> "d" + 100 % é'
+TAGS = [{"Key": "N\u00e4me_1", "Value": "a/b = c@d +"}, {"Key": "empty", "Value": ""}]
+ONE = {"Sid": "one", "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+CONDITION = {"StringEquals": {"aws:PrincipalTag/a": SIGNS}}
+POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{**ONE, "Condition": CONDITION}]})
+BY = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{**BY, "Condition": CONDITION}]})
 KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJZ4m8V6D0FhZs5sYk0yQm0s7cGm2yqfY2mZt1Yp0f8e"
 
-# The client, its method, its parameters. Those in capitals are what the calls before them returned.
-CALLS: list[tuple[str, str, dict[str, Any]]] = [
-    ("ec2", "import_key_pair", {"KeyName": "answers", "PublicKeyMaterial": KEY}),
-    ("ec2", "describe_key_pairs", {"IncludePublicKey": True}),
-    ("ec2", "describe_key_pairs", {"KeyNames": ["none"]}),
-    ("ec2", "create_security_group", {"GroupName": "answers", "Description": "a & b"}),
-    ("ec2", "describe_security_groups", {}),
-    ("ec2", "describe_subnets", {}),
-    ("ec2", "describe_vpcs", {}),
-    ("ec2", "describe_route_tables", {}),
-    ("ec2", "describe_availability_zones", {}),
-    ("ec2", "describe_launch_templates", {}),
-    ("ec2", "delete_key_pair", {"KeyName": "answers"}),
-    ("iam", "create_role", {"RoleName": "answers", "AssumeRolePolicyDocument": "{}", "Tags": TAGS}),
-    ("iam", "get_role", {"RoleName": "answers"}),
-    ("iam", "get_role", {"RoleName": "none"}),
-    ("iam", "list_roles", {}),
-    ("iam", "put_role_policy", {"RoleName": "answers", "PolicyName": "one", "PolicyDocument": '{"Statement": []}'}),
-    ("iam", "get_role_policy", {"RoleName": "answers", "PolicyName": "one"}),
-    ("iam", "list_role_policies", {"RoleName": "answers"}),
-    ("iam", "list_attached_role_policies", {"RoleName": "answers"}),
-    ("ssm", "put_parameter", {"Name": "/answers/one", "Value": "a & b", "Type": "String", "Tags": TAGS}),
-    ("ssm", "get_parameter", {"Name": "/answers/one"}),
-    ("ssm", "get_parameter", {"Name": "/answers/none"}),
-    ("ssm", "get_parameters", {"Names": ["/answers/one", "/answers/none"]}),
-    ("ssm", "get_parameter_history", {"Name": "/answers/one"}),
-    ("ssm", "describe_parameters", {}),
-    ("ssm", "list_tags_for_resource", {"ResourceType": "Parameter", "ResourceId": "/answers/one"}),
-    ("kms", "list_keys", {}),
-    ("kms", "list_aliases", {}),
-    ("kms", "describe_key", {"KeyId": "alias/golden-ami"}),
-    ("kms", "describe_key", {"KeyId": "alias/none"}),
-    ("kms", "get_key_policy", {"KeyId": "alias/golden-ami", "PolicyName": "default"}),
-    ("s3", "create_bucket", {"Bucket": "answers", "CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}),
-    ("s3", "put_object", {"Bucket": "answers", "Key": "a b/&", "Body": b"x", "Metadata": {"my_key": "1"}}),
-    ("s3", "list_objects_v2", {"Bucket": "answers"}),
-    ("s3", "get_bucket_location", {"Bucket": "answers"}),
-    ("s3", "head_object", {"Bucket": "answers", "Key": "a b/&"}),
-    ("s3", "get_object", {"Bucket": "answers", "Key": "none"}),
-    ("autoscaling", "describe_auto_scaling_groups", {}),
-    ("sqs", "list_queues", {}),
-    ("sns", "create_topic", {"Name": "answers"}),
-    ("sns", "list_topics", {}),
-    ("eks", "list_clusters", {}),
-    ("events", "list_rules", {}),
-    ("cloudformation", "describe_stacks", {}),
+
+class Ask(NamedTuple):
+    """A call, and the error that must answer it."""
+
+    service: str
+    method: str
+    request: dict[str, Any]
+    refused: str = ""
+
+
+CALLS = [
+    Ask("ec2", "import_key_pair", {"KeyName": "answers", "PublicKeyMaterial": KEY}),
+    Ask("ec2", "describe_key_pairs", {"IncludePublicKey": True}),
+    Ask("ec2", "describe_key_pairs", {"KeyNames": ["none"]}, "InvalidKeyPair.NotFound"),
+    Ask("ec2", "create_security_group", {"GroupName": "answers", "Description": "a & b"}),
+    Ask("ec2", "describe_security_groups", {}),
+    Ask("ec2", "describe_subnets", {}),
+    Ask("ec2", "describe_vpcs", {}),
+    Ask("ec2", "describe_route_tables", {}),
+    Ask("ec2", "describe_availability_zones", {}),
+    Ask("ec2", "describe_launch_templates", {}),
+    Ask("ec2", "delete_key_pair", {"KeyName": "answers"}),
+    Ask(
+        "iam",
+        "create_role",
+        {"RoleName": "answers", "Description": SIGNS, "AssumeRolePolicyDocument": TRUST, "Tags": TAGS},
+    ),
+    Ask("iam", "get_role", {"RoleName": "answers"}),
+    Ask("iam", "get_role", {"RoleName": "none"}, "NoSuchEntity"),
+    Ask("iam", "list_roles", {}),
+    Ask("iam", "put_role_policy", {"RoleName": "answers", "PolicyName": "one", "PolicyDocument": POLICY}),
+    Ask("iam", "get_role_policy", {"RoleName": "answers", "PolicyName": "one"}),
+    Ask("iam", "list_role_policies", {"RoleName": "answers"}),
+    Ask("iam", "list_attached_role_policies", {"RoleName": "answers"}),
+    Ask("ssm", "put_parameter", {"Name": "/answers/one", "Value": SIGNS, "Type": "String", "Tags": TAGS}),
+    Ask("ssm", "get_parameter", {"Name": "/answers/one"}),
+    Ask("ssm", "get_parameter", {"Name": "/answers/none"}, "ParameterNotFound"),
+    Ask("ssm", "get_parameters", {"Names": ["/answers/one", "/answers/none"]}),
+    Ask("ssm", "get_parameter_history", {"Name": "/answers/one"}),
+    Ask("ssm", "describe_parameters", {}),
+    Ask("ssm", "list_tags_for_resource", {"ResourceType": "Parameter", "ResourceId": "/answers/one"}),
+    Ask("kms", "list_keys", {}),
+    Ask("kms", "list_aliases", {}),
+    Ask("kms", "describe_key", {"KeyId": "alias/golden-ami"}),
+    Ask("kms", "describe_key", {"KeyId": "alias/none"}, "NotFoundException"),
+    Ask("kms", "get_key_policy", {"KeyId": "alias/golden-ami", "PolicyName": "default"}, "NotFoundException"),
+    Ask(
+        "s3",
+        "create_bucket",
+        {"Bucket": "answers", "CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}},
+    ),
+    Ask("s3", "put_object", {"Bucket": "answers", "Key": "a b/&", "Body": b"x", "Metadata": {"my_key": "1"}}),
+    Ask("s3", "list_objects_v2", {"Bucket": "answers"}),
+    Ask("s3", "get_bucket_location", {"Bucket": "answers"}),
+    Ask("s3", "head_object", {"Bucket": "answers", "Key": "a b/&"}),
+    Ask("s3", "get_object", {"Bucket": "answers", "Key": "none"}, "NoSuchKey"),
+    Ask("autoscaling", "describe_auto_scaling_groups", {}),
+    Ask("sqs", "list_queues", {}),
+    Ask("sns", "create_topic", {"Name": "answers"}),
+    Ask("sns", "list_topics", {}),
+    Ask("eks", "list_clusters", {}),
+    Ask("events", "list_rules", {}),
+    Ask("cloudformation", "describe_stacks", {}),
 ]
 
 
@@ -80,11 +108,12 @@ def direct(client: Callable[..., Any], cloud: PaperCloud) -> Callable[[str], Any
     return make
 
 
-def answered(client: Any, method: str, request: dict[str, Any]) -> Any:
+def answered(client: Any, ask: Ask) -> Any:
     try:
-        answer = getattr(client, method)(**request)
+        answer = getattr(client, ask.method)(**ask.request)
     except ClientError as error:
         answer = dict(error.response)
+    assert answer.get("Error", {}).get("Code", "") == ask.refused, (ask, answer)
     del answer["ResponseMetadata"]["RequestId"], answer["ResponseMetadata"]["HTTPHeaders"]
     return answer
 
@@ -107,7 +136,9 @@ def test_answers_are_written_as_moto_writes_them(
     direct: Callable[[str], Any], as_shipped: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moto_calls.remember()
-    assert serialize.ResponseSerializer.get_value is not as_shipped.ResponseSerializer.get_value
+    of_moto: Any = serialize
+    replaced = (of_moto.ResponseSerializer.get_value, of_moto.xmltodict.unparse, of_moto.parse_to_aware_datetime)
+    assert {function.__module__ for function in replaced} == {moto_answers.__name__}
     compared: list[tuple[str, int]] = []
     different: list[Any] = []
 
@@ -132,34 +163,76 @@ def test_answers_are_written_as_moto_writes_them(
         return Both
 
     monkeypatch.setattr(responses, "get_serializer_class", both)
-    clients = {service: direct(service) for service in {service for service, _, _ in CALLS}}
-    for service, method, request in CALLS:
-        answered(clients[service], method, request)
+    clients = {service: direct(service) for service in {ask.service for ask in CALLS}}
+    for ask in CALLS:
+        answered(clients[ask.service], ask)
     assert not different
     assert len(compared) > 30
     assert {"DescribeSubnets", "GetRole", "GetParameters", "ListTopics", "ListObjectsV2"} <= {n for n, _ in compared}
     assert {status for _, status in compared} >= {200, 400, 404}
 
 
-def test_requests_are_read_as_by_the_web_framework(
-    direct: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What only reads is called twice, with a request of each kind."""
-    reading = [call for call in CALLS if call[1].startswith(("describe_", "get_", "list_"))]
+def test_requests_are_read_as_by_the_web_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clouds get the same calls over HTTP: one reads them as usual, the other with werkzeug."""
     made: list[bool] = []
     own = moto_calls.request
 
     def counted(*arguments: Any) -> Any:
-        made.append(own(*arguments) is not None)
-        return own(*arguments)
+        found = own(*arguments)
+        made.append(found is not None)
+        return found
 
-    for service, method, request in reading:
-        client = direct(service)
-        monkeypatch.setattr(moto_calls, "request", counted)
-        first = answered(client, method, request)
-        monkeypatch.setattr(moto_calls, "request", lambda *_: None)
-        assert answered(client, method, request) == first, method
+    make: Any = boto3.client
+    asked = [ask for ask in CALLS if ask.service in moto_calls.SERVICES]  # of others, werkzeug reads all
+    answers = []
+    for read in (counted, lambda *_: None):
+        monkeypatch.setattr(moto_calls, "request", read)
+        with make_paper_cloud() as cloud:
+            clients = {service: make(service, **cloud.client()) for service in {ask.service for ask in asked}}
+            answers.append([without_ids(answered(clients[ask.service], ask)) for ask in asked])
+    for ask, one, other in zip(asked, *answers, strict=True):
+        assert one == other, ask
     assert made.count(True) > 15
+
+
+def without_ids(answer: Any) -> Any:
+    """What two clouds have in common, the ids of which are random and decide the order."""
+    if isinstance(answer, dict):
+        return {name: without_ids(value) for name, value in answer.items()}
+    if isinstance(answer, list):
+        return sorted((without_ids(one) for one in answer), key=repr)
+    if isinstance(answer, str):
+        return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{17}|\bA[A-Z0-9]{15,}", "id", answer)
+    return answer if isinstance(answer, int | bool | None) else type(answer).__name__
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a": {"b": ()}},
+        {"a": {"b": [], "c": None, "d": ["", "x"], "e": (True, 1.5)}},
+        {"a": {"@b": "<&>", "#text": "<&>"}},
+        {"a": {"": "x"}},
+        {"a": {1: "x"}},
+        {"a": {None: "x"}},
+        {"": {"b": "x"}},
+        {1: {"b": "x"}},
+        {"a": {"#comment": "x"}},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("short", [False, True])
+def test_any_tree_is_written_as_by_xmltodict(tree: Any, short: bool) -> None:
+    moto_calls.remember()
+    of_moto: Any = serialize
+
+    def written(unparse: Callable[..., str]) -> str:
+        try:
+            return unparse(tree, short_empty_elements=short)
+        except Exception as error:
+            return repr(error)
+
+    assert written(of_moto.xmltodict.unparse) == written(xmltodict.unparse)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import urlencode
 
 import boto3
 import pytest
@@ -17,6 +18,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from goldenami_sandbox.http import Request
+from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.testing import PaperCloud
 
 HOME, APPS = "111111111111", "222222222222"
@@ -101,6 +104,32 @@ def test_errors_name_missing_resources(cloud: PaperCloud, client: Clients) -> No
         with pytest.raises(ClientError, match=rf"\({code}\).*{name}"):
             getattr(client(service), call)(**arguments)
         assert cloud.calls[-1]["result"] == code
+
+
+TARGETS = {"kms": "TrentService", "sqs": "AmazonSQS", "ssm": "AmazonSSM"}
+VERSIONS = {
+    "autoscaling": "2011-01-01",
+    "ec2": "2016-11-15",
+    "iam": "2010-05-08",
+    "sns": "2010-03-31",
+    "sts": "2011-06-15",
+}
+
+
+@pytest.mark.parametrize("service", [*TARGETS, *VERSIONS])
+def test_an_action_that_aws_does_not_have_is_refused(cloud: PaperCloud, service: str) -> None:
+    """Not answered as an internal error: clients would repeat the call."""
+    if service in TARGETS:
+        headers = {"x-amz-target": f"{TARGETS[service]}.MakeTea", "content-type": "application/x-amz-json-1.1"}
+        body, code = b"{}", "UnknownOperationException"
+    else:
+        headers, code = {"content-type": "application/x-www-form-urlencoded"}, "InvalidAction"
+        body = urlencode({"Action": "MakeTea", "Version": VERSIONS[service]}).encode()
+    request = Request("POST", "/", "", headers, list(headers.items()), body)
+    key = cloud.key().access_key_id
+    answer = cloud.cloud.serve(Call(request, "id", key, "eu-central-1", service, None, wire=False))
+    assert (answer.status, cloud.calls[-1]["result"]) == (400, code)
+    assert f"{service}:MakeTea".encode() in answer.body or service == "ec2"
 
 
 # --- STS --------------------------------------------------------------------------------------------------------------
