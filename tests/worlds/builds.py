@@ -404,10 +404,10 @@ class World:
         sessions = self.gate.target.credentials.dump() if self.gate.target is not None else []
         self._open(PaperNode() if saved is None else saved.node.copy())
         if saved is not None:
-            self.behind.load(saved.own, saved.services)
-            assert self.behind.settle()
+            self._behind.load(saved.own, saved.services)
+            assert self._behind.settle()
         if sessions and not new_process:
-            self.behind.credentials.load(sessions)
+            self._behind.credentials.load(sessions)
         self._in_a_bucket = bucket
         self._paths = []
         if bucket:
@@ -443,11 +443,11 @@ class World:
     def save(self) -> Saved:
         """The case as it is, to begin others with it."""
         assert self._node is not None
-        assert self.behind.settle()
+        assert self._behind.settle()
         path = self.base / f"saved-{next(self._numbers)}"
         shutil.copytree(self.path, path)
         self._saved.append(path)
-        return Saved(path, self._node.copy(), *self.behind.dump(), self.clock.offset)
+        return Saved(path, self._node.copy(), *self._behind.dump(), self.clock.offset)
 
     def remember(self, what: Hashable, make: Callable[[], T]) -> T:
         """Return what ``make`` returns; the world is as it is after that, in a new process. It is made once in a worker
@@ -455,14 +455,16 @@ class World:
         test begins with: what it is about has to happen in it.
 
         ``what``: names what is made, and all that it depends on beside the world. What is returned must not change.
+        A process that died, or will, stays as it is where nothing can be remembered.
         """
         state = self._state()
         if state is None:
-            return make()
+            return self._made_here(make)
         host, made = self.host_work, _MADE.get((what, state))
         if made is None:
             before = (len(self.paper.calls), len(self.events), len(host.prepared), len(host.proved))
-            result = make()
+            self.project = recipes.load_project(self.path)  # the files are part of the state, older ones are not
+            result = self._made_here(make)
             made = self._reached(result, *before)
             if made is None:
                 return result
@@ -474,35 +476,51 @@ class World:
             host.proved += made.proved
         self.project = recipes.load_project(self.path)
         self.environment = recipes.environment(self.project, "test")
-        self.cloud.start_process()
-        self.cloud._count.update(made.counted)
-        self.cloud.mutations += made.mutations
+        self._go_on(made.counted, made.mutations)
         self._standing = Standing(made.name, self._changes(), self.clock.offset)
         return made.result  # type: ignore[no-any-return]
+
+    def _made_here(self, make: Callable[[], T]) -> T:
+        result = make()
+        if not self.cloud.doomed:
+            self._go_on(Counter(self.cloud._count), list(self.cloud.mutations))
+        return result
+
+    def _go_on(self, counted: Counter[tuple[str, ...]], mutations: list[Label]) -> None:
+        """A new process, which counts the calls of the one before as its own."""
+        self.cloud.start_process()
+        self.cloud._count.update(counted)
+        self.cloud.mutations += mutations
 
     def _state(self) -> Hashable | None:
         """What decides what a program makes in this world. None if the world was used since ``fresh`` or ``remember``,
         or was given what this does not tell."""
-        standing, host, node = self._standing, self.host_work, self._node
+        standing, host, node, cloud = self._standing, self.host_work, self._node, self.cloud
         assert node is not None
+        if standing is None:
+            return None
+        project = recipes.load_project(self.path)
         work = {name: value for name, value in vars(host).items() if name not in ("prepared", "proved")}
         if (
-            standing is None
-            or (self._changes(), self.clock.offset) != standing[1:]
-            or self.cloud.ahead
-            or self.cloud.doomed
+            (self._changes(), self.clock.offset) != standing[1:]
+            or cloud.ahead
+            or cloud.doomed
             or self.gate.disturb is not None
             or self.gate.recording is not None
             or any(map(callable, work.values()))
+            or " at 0x" in repr(work)  # an address, and not what is there
             or node.gates
             or node.failures
-            or self.behind.settings.visibility_delay  # the sandbox does not save what is not visible yet
-            or self.environment != recipes.environment(recipes.load_project(self.path), "test")
+            or self._behind.settings.visibility_delay  # the sandbox does not save what is not visible yet
+            or self.project != project
+            or self.environment != recipes.environment(project, "test")
         ):
             return None
-        settings = json.dumps(self.behind.settings.to_json(), sort_keys=True)
+        settings = json.dumps(self._behind.settings.to_json(), sort_keys=True)
         given = (settings, type(host), repr(work), repr(node.on_volumes), node.room)
-        return standing.name, tuple(read_files(self.path).items()), *given
+        # The keys are those of the same names in all worlds of a worker.
+        process = (type(cloud), repr(cloud._accounts), cloud.home, os.environ.get("AWS_ACCESS_KEY_ID"))
+        return standing.name, tuple(read_files(self.path).items()), *given, *process
 
     def _changes(self) -> int:
         """How many calls so far have changed something. A login changes nothing."""
@@ -511,9 +529,9 @@ class World:
     def _reached(self, result: object, calls: int, events: int, prepared: int, proved: int) -> Reached | None:
         """The case as it is. The numbers: of what was there before. None if its cloud has what cannot be saved."""
         assert self._node is not None
-        assert self.behind.settle()
-        own, services = self.behind.dump()
-        with self.behind.surface.active():
+        assert self._behind.settle()
+        own, services = self._behind.dump()
+        with self._behind.surface.active():
             if {backends.service_name for backends in in_use()} - services.keys():
                 return None
         return Reached(
@@ -530,27 +548,27 @@ class World:
             self.events[events:],
             self.host_work.prepared[prepared:],
             self.host_work.proved[proved:],
-            frozenset(self.behind.authorization.used),
+            frozenset(self._behind.authorization.used),
         )
 
     def _become(self, made: Reached) -> None:
         """Make the cloud and the files those of a state that another world reached from the state of this one."""
         assert self._node is not None
         self.clock.reset(made.seconds)
-        sessions, calls = self.behind.credentials.dump(), self.paper.calls
-        used = self.behind.authorization.used | made.used
-        if self._changes():  # what is loaded replaces what is in an empty cloud
-            self.behind.close()
+        sessions, calls = self._behind.credentials.dump(), self.paper.calls
+        used = self._behind.authorization.used | made.used
+        if self.paper.calls:  # only one without any is empty: a read is enough for the public images of a region
+            self._behind.close()
             self._node.close()
             self._open(made.node.copy())
-            self.behind.log.load(calls)
+            self._behind.log.load(calls)
         else:
             self._node.become(made.node)
-        self.behind.load(made.own, made.services)
-        self.behind.credentials.load(sessions)
-        assert self.behind.settle()
-        self.behind.log.load(made.calls)
-        self.behind.authorization.used = used
+        self._behind.load(made.own, made.services)
+        self._behind.credentials.load(sessions)
+        assert self._behind.settle()
+        self._behind.log.load(made.calls)
+        self._behind.authorization.used = used
         write_files(self.path, made.files)
 
     def other_machine(self, saved: Path | None = None) -> None:
@@ -572,17 +590,26 @@ class World:
 
     def leases_run_out(self) -> None:
         """S3's clock goes on, and nobody renews."""
-        self._standing = None
-        target = self.gate.target
-        assert target is not None
-        with target.surface.active():
-            bucket = target.surface.backend("s3", HOME, "aws").buckets["shared"]
+        surface = self.behind.surface
+        with surface.active():
+            bucket = surface.backend("s3", HOME, "aws").buckets["shared"]
             for key in bucket.keys.values():
                 key.last_modified -= timedelta(seconds=3600)
 
     @property
     def behind(self) -> SandboxCloud:
-        """The cloud of the case, from the inside."""
+        """The cloud of the case, from the inside. Whoever has it may change it without a call, so what is known of the
+        state of this world is so no more."""
+        self._standing = None
+        return self._behind
+
+    def settled(self) -> SandboxCloud:
+        """The same, when nothing is under way, for those who only look."""
+        assert self._behind.settle()
+        return self._behind
+
+    @property
+    def _behind(self) -> SandboxCloud:
         assert self.gate.target is not None
         return self.gate.target
 
@@ -604,7 +631,7 @@ class World:
     def blocks_of(self, place: Place, snapshot_id: str) -> dict[int, str]:
         """The blocks of a snapshot, which can be changed."""
         assert self._node is not None
-        behind, _ = self.behind.ec2.contents_of(Caller(place.account, None), place.region, snapshot_id)
+        behind, _ = self._behind.ec2.contents_of(Caller(place.account, None), place.region, snapshot_id)
         return self._node.written[behind]
 
     # --- the program --------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from tests.worlds import retiring
 from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, Death, Label, MortalCloud, World
 from tests.worlds.faults import Once, denied
 from tests.worlds.retiring import releases
-from tests.worlds.roles import Keep, Restricted, restrict
+from tests.worlds.roles import Keep, Restricted, everything, restrict
 from tests.worlds.volumes import HOME_PLACE, Estate, joined
 
 SCHEDULES = """
@@ -106,7 +106,7 @@ class Stage:
 
     def settle(self) -> None:
         self.world.clock.sleep(60)
-        assert self.world.behind.ec2.settle()
+        self.world.settled()
 
     def volume(self, **tags: str) -> str:
         pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
@@ -119,7 +119,7 @@ class Stage:
         return str(made["VolumeId"])
 
 
-def play(world: World, flow: Flow, patch: pytest.MonkeyPatch, *, keep: Keep = lambda _, __: True) -> Restricted:
+def play(world: World, flow: Flow, patch: pytest.MonkeyPatch, *, keep: Keep = everything) -> Restricted:
     """Play a flow in a fresh world. Returns it, also for the calls that were made."""
     world.fresh(new_process=True, bucket=flow.bucket)
     restricted = restrict(world, patch, settings=flow.settings, keep=keep, planner=flow.planner)

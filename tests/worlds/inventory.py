@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.ec2.context import Ctx
 from goldenami_sandbox.surface import Surface
 
@@ -18,18 +19,16 @@ Inventory = frozenset[str]
 
 def take(world: World) -> Inventory:
     """Everything that costs money, opens a door or points somewhere, in every place of the build, as lines of text."""
-    world.behind.ec2.settle()  # what is being deleted is there for a moment
-    return frozenset(line for place in PLACES for line in _take(world, place))
+    cloud = world.settled()  # what is being deleted is there for a moment
+    return frozenset(line for place in PLACES for line in _take(cloud, place))
 
 
-def _take(world: World, place: Place) -> list[str]:
-    cloud = world.behind
+def _take(cloud: Cloud, place: Place) -> list[str]:
     context = Ctx(place.account, place.region, f"arn:aws:iam::{place.account}:root", "inventory")
 
     def ask(action: str, **params: Any) -> dict[str, Any]:
         return cloud.ec2.call(context, action, params)
 
-    cloud.services.settle()  # moto does not know which puts have become effective by now
     lines = []
     for reservation in ask("DescribeInstances")["Reservations"]:
         for instance in reservation["Instances"]:

@@ -193,8 +193,7 @@ def checkout(
 
 def take(world: World) -> Inventory:
     """Everything in every place, by plain clients: what it is, whom it serves, and all its tags."""
-    world.behind.ec2.settle()
-    world.behind.services.settle()
+    world.settled()
     found: Inventory = {}
     for place in PLACES:
         for kind, id, fields in (*_ec2(world, place), *_others(world, place)):

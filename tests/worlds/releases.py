@@ -6,7 +6,8 @@ Witnesses are plain boto3 clients, which share no code with what is tested.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +48,8 @@ TARGETS = (
 
 
 class _Lent:
-    """A client that all worlds of a worker have in common: making one takes longer than ten calls."""
+    """A client that all worlds of a worker have in common: making one takes longer than ten calls. It has the settings
+    of the environment in which it was made, so worlds in another one have another client."""
 
     def __init__(self, service: str, place: Place) -> None:
         keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing"}
@@ -69,7 +71,9 @@ class _Lent:
         return self._serve(call)
 
 
-_CLIENTS: Final[dict[tuple[str, Place], _Lent]] = {}
+_CLIENTS: Final[dict[Hashable, _Lent]] = {}
+# What each client is given in place of that of the environment.
+_GIVEN = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION")
 
 
 @dataclass
@@ -95,9 +99,11 @@ class World:
     # --- plain boto3 --------------------------------------------------------------------------------------------------
 
     def client(self, service: str, place: Place) -> Any:
-        if (service, place) not in _CLIENTS:
-            _CLIENTS[service, place] = _Lent(service, place)
-        return _CLIENTS[service, place].to(self.paper)
+        variables = sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_") and k not in _GIVEN)
+        which = (service, place, *variables)
+        if which not in _CLIENTS:
+            _CLIENTS[which] = _Lent(service, place)
+        return _CLIENTS[which].to(self.paper)
 
     def key_arn(self, place: Place) -> str:
         return str(self.client("kms", place).describe_key(KeyId=KEY)["KeyMetadata"]["Arn"])

@@ -23,6 +23,11 @@ Statement = Mapping[str, Any]
 Keep = Callable[[Role, Statement], bool]
 
 
+def everything(kind: Role, statement: Statement) -> bool:
+    """The usual ``keep``."""
+    return True
+
+
 @dataclass
 class Restricted:
     """A world after ``restrict``. ``keys``: of the user that runs goldenami."""
@@ -46,7 +51,7 @@ def restrict(
     patch: pytest.MonkeyPatch,
     *,
     settings: str = "",
-    keep: Keep = lambda _, __: True,
+    keep: Keep = everything,
     planner: bool = False,
 ) -> Restricted:
     """Give a fresh world's environment a role at home, and let a user run goldenami whose identities have the
@@ -62,7 +67,10 @@ def restrict(
     kinds = (*((Role.PLANNER,) if planner else (Role.BUILDER, Role.PUBLISHER)), Role.CALLER)
     policies = [one for kind in kinds for one in role_policies(scope, kind)]
     documents = tuple(tuple(_document(document, one.kind, keep) for document in one.documents) for one in policies)
-    keys = world.remember(("restricted", documents), lambda: _attach(world, policies, documents))
+    if keep is everything:
+        keys = world.remember(("restricted", documents), lambda: _attach(world, policies, documents))
+    else:  # which statements one leaves out, no other one does
+        keys = _attach(world, policies, documents)
     made = Restricted(world, scope, keys, policies)
     for variable, value in keys.items():
         patch.setenv(variable, value)
