@@ -6,7 +6,7 @@ catch an error of one item or place and continue with the next one::
     each(places, query)     runs the function for all items, with a bounded number of threads
     Failures().of(item)     runs a block of code in a loop, for one item after the other
 
-:func:`all_of` uses the same threads, and raises the first failure.
+:func:`all_of` uses the same threads, and raises the first failure; :func:`both` is for two functions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from goldenami.errors import GoldenAmiError, Interrupted
 
@@ -128,6 +128,13 @@ def all_of(items: Iterable[T], do: Callable[[T], R], *, at_once: int = AT_ONCE) 
     if len(ordered) <= 1:
         return [do(item) for item in ordered]
     return [future.result() for future in _run(ordered, do, at_once, _never)]
+
+
+def both(first: Callable[[], T], second: Callable[[], R]) -> tuple[T, R]:
+    """Return what two functions return, which run at the same time. Raises as :func:`all_of`."""
+    works: tuple[Callable[[], object], ...] = (first, second)
+    one, other = all_of(works, lambda work: work())
+    return cast(T, one), cast(R, other)
 
 
 def _never(_number: int, _error: BaseException) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from goldenami.aws import capacity, network
 from goldenami.aws.instances import Market
 from goldenami.aws.network import Subnet
-from goldenami.each import Failures
+from goldenami.aws.session import Cloud
+from goldenami.each import Failures, both
 from goldenami.model import Architecture, Place
 from goldenami.preflight.context import Context, for_each_place
 from goldenami.preflight.finding import Finding, Level, from_error
@@ -15,14 +17,23 @@ from goldenami.recipe import Recipe
 
 
 def check_builders(context: Context) -> Iterator[Finding]:
-    """The instance types of each recipe exist, fit the architecture, and are offered in a zone of the subnets."""
+    """The instance types of each recipe exist, fit the architecture, and are offered in a zone of the subnets. The
+    subnets and the types are read at the same time: a build waits for the longest chain of reads."""
     if not context.home_answers:
         return
     home = context.environment.home_place
+    there, offer = both(
+        lambda: _network(context, home), lambda: read_offer(context.cloud, home, _wanted_types(context.recipes))
+    )
+    subnets, findings = there
+    yield from findings
+    yield from check_types(home, context.recipes, subnets, offer)
+
+
+def _network(context: Context, home: Place) -> tuple[tuple[Subnet, ...], list[Finding]]:
+    """Return the subnets for builders, and what is wrong with them."""
     subnets, missing = find_subnets(context, home, "error")
-    yield from missing
-    yield from _way_out(context, subnets)
-    yield from check_types(context, home, context.recipes, subnets)
+    return subnets, [*missing, *_way_out(context, subnets)]
 
 
 def find_subnets(context: Context, place: Place, level: Level) -> tuple[tuple[Subnet, ...], list[Finding]]:
@@ -35,20 +46,46 @@ def find_subnets(context: Context, place: Place, level: Level) -> tuple[tuple[Su
     return found, [from_error("subnet", e, level=level, place=place, mark=mark) for e in failures.errors.values()]
 
 
+def check_usable(context: Context, place: Place, recipes: Sequence[Recipe], level: Level) -> Iterator[Finding]:
+    """Instances of recipes can be launched in a place: it has a subnet, and the instance types in one of its zones."""
+    there, offer = both(
+        lambda: find_subnets(context, place, level), lambda: read_offer(context.cloud, place, _wanted_types(recipes))
+    )
+    subnets, missing = there
+    yield from missing
+    yield from check_types(place, recipes, subnets, offer, level)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a place has of some instance types: their properties, and their availability zones."""
+
+    types: capacity.Types
+    zones: capacity.Offered
+
+
+def read_offer(cloud: Cloud, place: Place, names: Collection[str]) -> Offer:
+    """Return what a place has of these instance types."""
+    if not names:
+        return Offer({}, {})
+    return Offer(
+        *both(lambda: capacity.instance_types(cloud, place, names), lambda: capacity.zones(cloud, place, names))
+    )
+
+
+def _wanted_types(recipes: Sequence[Recipe]) -> set[str]:
+    return {name for r in recipes for a in r.architectures for name in r.builder[a].instance_types}
+
+
 def check_types(
-    context: Context, place: Place, recipes: Sequence[Recipe], subnets: Sequence[Subnet], level: Level = "error"
+    place: Place, recipes: Sequence[Recipe], subnets: Sequence[Subnet], offer: Offer, level: Level = "error"
 ) -> Iterator[Finding]:
     """The instance types of recipes exist in a place, fit the architecture, and are offered in a zone of the
-    subnets."""
-    wanted = [(recipe, architecture) for recipe in recipes for architecture in recipe.architectures]
-    names = {name for recipe, architecture in wanted for name in recipe.builder[architecture].instance_types}
-    if not names:
-        return
-    types = capacity.instance_types(context.cloud, place, names)
-    offered = capacity.zones(context.cloud, place, names)
+    subnets. ``offer``: of all these types."""
     zones = {subnet.zone for subnet in subnets}
-    for recipe, architecture in wanted:
-        yield from _types(place, recipe, architecture, types, offered, zones, level)
+    for recipe in recipes:
+        for architecture in recipe.architectures:
+            yield from _types(place, recipe, architecture, offer.types, offer.zones, zones, level)
 
 
 def _types(
@@ -115,14 +152,24 @@ def check_quotas(context: Context) -> Iterator[Finding]:
 
 def check_room(context: Context, place: Place, recipes: Sequence[Recipe], level: Level = "error") -> Iterator[Finding]:
     """The quota of vCPUs in a place has room for an instance of each architecture of each recipe alone."""
-    used = capacity.used_vcpus(context.cloud, place)
+    cloud = context.cloud
+    firsts = {r.name: {name for a in r.architectures for name in r.builder[a].instance_types[:1]} for r in recipes}
+    markets: dict[str, Market] = {
+        r.name: "spot" if any(r.builder[a].spot for a in r.architectures) else "on-demand" for r in recipes
+    }
+    used, (types, limits) = both(
+        lambda: capacity.used_vcpus(cloud, place),
+        lambda: both(
+            lambda: capacity.instance_types(cloud, place, {name for names in firsts.values() for name in names}),
+            lambda: {market: capacity.quota(cloud, place, market) for market in dict.fromkeys(markets.values())},
+        ),
+    )
     for recipe in recipes:
-        spot = any(recipe.builder[a].spot for a in recipe.architectures)
-        market: Market = "spot" if spot else "on-demand"
-        names = {name for a in recipe.architectures for name in recipe.builder[a].instance_types[:1]}
-        types = capacity.instance_types(context.cloud, place, names)
-        needed = sum(kind.vcpus for kind in types.values() if kind.standard)
-        limit = capacity.quota(context.cloud, place, market)
+        market = markets[recipe.name]
+        spot = market == "spot"
+        kinds = [types[name] for name in firsts[recipe.name] if name in types]
+        needed = sum(kind.vcpus for kind in kinds if kind.standard)
+        limit = limits[market]
         if used.get(market, 0) + needed > limit:
             yield Finding(
                 "quota",

@@ -60,10 +60,7 @@ def check_proofs(context: Context) -> Iterator[Finding]:
 
     def check(place: Place) -> Iterator[Finding]:
         target, recipes = proved[place]
-        level = context.level(target)
-        subnets, missing = launch.find_subnets(context, place, level)
-        yield from missing
-        yield from launch.check_types(context, place, recipes, subnets, level)
+        yield from launch.check_usable(context, place, recipes, context.level(target))
 
     def check_room(place: Place) -> Iterator[Finding]:
         target, recipes = proved[place]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from goldenami import errors
-from goldenami.each import AT_ONCE, Failures, all_of, each
+from goldenami.each import AT_ONCE, Failures, all_of, both, each
 from goldenami.errors import (
     AccessError,
     Busy,
@@ -187,6 +187,17 @@ def test_no_more_threads_than_are_allowed() -> None:
     most, together = 0, threading.Barrier(3)
     all_of(range(60), ask, at_once=3)
     assert most == 3
+
+
+def test_both_run_at_the_same_time_and_raise() -> None:
+    meeting = threading.Barrier(2)
+
+    def refuse() -> int:
+        raise NotFound("no such type")
+
+    assert both(lambda: meeting.wait(60) >= 0, lambda: str(meeting.wait(60) >= 0)) == (True, "True")
+    with pytest.raises(NotFound, match="no such type"):
+        both(lambda: "", refuse)
 
 
 def test_all_of_raises_the_first_in_order() -> None:
