@@ -149,6 +149,18 @@ def test_killed_while_its_temporary_things_are_deleted(world: World) -> None:
     assert journal(world).ending == "done"
 
 
+def test_a_volume_that_is_still_creating_is_deleted_when_it_can_be(world: World) -> None:
+    world.behind.change({"pending": {"volume": 20}})  # seconds in which EC2 refuses to delete it
+
+    def work(job: task.Task) -> None:
+        make(job, "half")
+        raise CloudError("no")
+
+    with pytest.raises(CloudError, match="no"):
+        run(world, work)
+    assert volumes(world) == {}
+
+
 def test_listed_with_the_builds(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
