@@ -25,6 +25,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     run = metafunc.config.pluginmanager.get_plugin("goldenami-run")
     assert run is not None
+    # A process that was prepared waits here for its settings, and has collected the suites before this one.
     subjects = _batch(run.settings.variables).subjects
     metafunc.parametrize("subject", subjects, ids=[subject.id for subject in subjects])
 

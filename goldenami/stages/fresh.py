@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from goldenami import reconcile
+from goldenami import reconcile, validate
 from goldenami.aws import journals
 from goldenami.errors import GoldenAmiError
 from goldenami.events import masked
@@ -28,7 +28,7 @@ from goldenami.stages.host_work import (
     recipe_suites,
     run_gate,
 )
-from goldenami.stages.opening import secrets_of
+from goldenami.stages.opening import reports_of, secrets_of
 from goldenami.stages.replacing import on_a_host
 from goldenami.task import Task
 
@@ -66,6 +66,7 @@ def run(
     with (
         events.recording(job.emit) as to,
         transports.opened(environment, job.cloud, place) as transport,
+        validate.ending_prepared(reports_of(job.journal)),
     ):
         transport.start()
         build = BuildContext(
@@ -73,7 +74,7 @@ def run(
             environment=environment,
             ledger=job.ledger,
             version=version,
-            reports=job.journal.directory / "reports",
+            reports=reports_of(job.journal),
             emit=masked(to, tuple(secrets.values())),
             stop=job.interrupts.stop,
             host_work=SshHostWork(),

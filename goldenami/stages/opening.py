@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from goldenami import planning, provision, reconcile
+from goldenami import planning, provision, reconcile, validate
 from goldenami import recipe as recipes
 from goldenami.aws import parameters, tags
 from goldenami.aws.ledger import Ledger
@@ -106,6 +106,7 @@ def _create(
     with (
         tools.journals.create(header, secrets=values) as journal,
         tools.journals.storage.events(build_id).recording(tools.emit) as to,
+        validate.ending_prepared(reports_of(journal)),
     ):
         build = _begin(plan, version, journal, secrets, transport, replace(tools, emit=to))
         _tell_unsearched(build)
@@ -184,6 +185,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
         with (
             transports.opened(environment, tools.cloud) as transport,
             tools.journals.storage.events(header.build_id).recording(tools.emit) as to,
+            validate.ending_prepared(reports_of(journal)),
         ):
             secrets = secrets_of(recipe, tools.cloud)
             build = _begin(plan, data["version"], journal, secrets, transport, replace(tools, emit=to))
@@ -329,13 +331,18 @@ def _begin(
             began=tools.cloud.now(),
         ),
         version=version,
-        reports=journal.directory / "reports",
+        reports=reports_of(journal),
         emit=to,
         stop=tools.interrupts.stop,
         host_work=tools.host_work,
         transport=transport,
         secrets=secrets,
     )
+
+
+def reports_of(journal: Journal) -> Path:
+    """Return the directory of a build or task for JUnit files and logs."""
+    return journal.directory / "reports"
 
 
 def secrets_of(recipe: Recipe, cloud: Cloud) -> dict[str, str]:

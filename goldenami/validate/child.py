@@ -3,7 +3,7 @@
 ``runner`` starts it before its order is known, while a host is provisioned or boots, because loading takes longer than
 many tests do. The order comes over the socket whose descriptor is the only argument: arguments of pytest, environment,
 working directory, and the descriptors of the answers and the lifeline. The settings of the run come over it as well: at
-once, or when the tests are collected. If the parent ends first, or has nothing for a long time, this process ends too.
+once, or when the tests are collected. If the parent ends first, or has no order for a long time, this process ends too.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ def main() -> None:
     importlib.import_module("xml.etree.ElementTree")  # for the JUnit file
     gc.freeze()  # pytest collects garbage at its end, and need not look at all this
     parent.settimeout(IDLE_SECONDS)
-    data, (answers, lifeline) = _receive(parent)
+    data, (answers, lifeline) = _receive(parent, None)
     size = int.from_bytes(data[:SIZE_BYTES], "big")
     while len(data) < SIZE_BYTES + size:
-        data += _or_exit(parent.recv(min(PIECE_BYTES, SIZE_BYTES + size - len(data))))
+        data += parent.recv(min(PIECE_BYTES, SIZE_BYTES + size - len(data))) or _end(None)
+    parent.settimeout(None)  # while it waits for settings: only the end of the parent, or of its build, ends that
     order = json.loads(data[SIZE_BYTES:])
     os.environ.clear()
     os.environ.update(order["environment"])
@@ -62,7 +63,7 @@ def main() -> None:
         with parent:
             if not order["at_once"]:
                 parent.sendall(b"1")  # it is ready
-            _, descriptors = _receive(parent)
+            _, descriptors = _receive(parent, order["folder"])
         return descriptors
 
     plugin.begin(receive_settings, answers, lifeline, at_once=order["at_once"])
@@ -71,16 +72,19 @@ def main() -> None:
     _exit(pytest.console_main())
 
 
-def _receive(parent: socket.socket) -> tuple[bytes, list[int]]:
+def _receive(parent: socket.socket, scratch: str | None) -> tuple[bytes, list[int]]:
     """Return some bytes, and the descriptors that come with them. Ends this process at the end of the parent."""
     data, descriptors, *_rest = socket.recv_fds(parent, SIZE_BYTES, MOST_DESCRIPTORS)
-    return _or_exit(data), descriptors
+    return data or _end(scratch), descriptors
 
 
-def _or_exit(data: bytes) -> bytes:
-    if not data:
-        os._exit(0)
-    return data
+def _end(scratch: str | None) -> NoReturn:
+    """End this process after its parent. ``scratch``: None without an order, which ran no code of others yet."""
+    if scratch is not None:
+        from goldenami.validate.plugin import end_with_parent
+
+        end_with_parent(scratch)
+    os._exit(0)
 
 
 def _exit(status: int) -> NoReturn:

@@ -48,7 +48,7 @@ from goldenami.validate.settings import TestSettings
 from goldenami.validate.traces import Traces
 
 _RUN = pytest.StashKey["TestRun"]()
-_begun: list[TestRun | _Collection] = []  # at most one, until pytest takes it
+_begun: list[TestRun] = []  # at most one, until pytest takes it
 _STARTS = ("suite_start", "_session_start")  # of pytest's JUnit file and log: times from which they count
 _MESSAGE_CHARACTERS = 2000
 
@@ -69,15 +69,17 @@ def begin(receive_settings: Callable[[], Sequence[int]], answers: int, lifeline:
     they are there, so that this process connects to the host while pytest starts and collects the tests."""
 
     def follow_parent(scratch: str | None = None) -> None:
-        threading.Thread(target=_end_with_parent, args=(lifeline, scratch), daemon=True).start()
+        threading.Thread(target=_follow, args=(lifeline, scratch), daemon=True).start()
 
-    def start() -> TestRun:
+    def receive() -> TestSettings:
         settings, *connections = receive_settings()
-        given = replace(TestSettings.from_file(settings), connections=connections[0] if connections else None)
-        return TestRun(given, answers, follow_parent, (lifeline,))
+        return replace(TestSettings.from_file(settings), connections=connections[0] if connections else None)
 
     follow_parent(str(Path.cwd()))
-    _begun.append(start() if at_once else _Collection(start))
+    run = TestRun(receive, answers, follow_parent, (lifeline,))
+    if at_once:
+        run.start()
+    _begun.append(run)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,52 +91,29 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "reads: the test only reads, with its fixtures")
     config.addinivalue_line("markers", "alone: no command of this test or of a later one is sent ahead of it")
     config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
-    begun = _begun.pop()
-    if isinstance(begun, TestRun):
-        _register(config, begun)
-    else:
-        config.pluginmanager.register(begun, "goldenami-collection")
-
-
-def _register(config: pytest.Config, run: TestRun) -> None:
+    run = _begun.pop()
+    # Now, also without settings: the order of hooks is that of registration, and folders below have conftest.py files.
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "goldenami-run")
+    run.config = config
 
 
-class _Collection:
-    """Collects tests before their settings are there. If it cannot, this process ends: the run that needs the tests
-    then starts another one, which reports the reason."""
-
-    def __init__(self, start: Callable[[], TestRun]) -> None:
-        self._start = start
-        self._is_over = False
-
-    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-        return shellfiles.collect(file_path, parent)
-
-    def pytest_exception_interact(self) -> None:
-        if not self._is_over:  # pytest calls it for tests that fail, too
-            os._exit(1)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        run = self._start()
-        self._is_over = True
-        for plugin in config.pluginmanager.get_plugins():
-            for name in _STARTS:
-                if (start := getattr(plugin, name, None)) is not None:
-                    setattr(plugin, name, type(start)())
-        _register(config, run)
-        run.pytest_collection_modifyitems(config, items)
-
-
-def _end_with_parent(lifeline: int, scratch: str | None) -> None:
+def _follow(lifeline: int, scratch: str | None) -> None:
     """Wait for the end of the parent, and then end this process. The kernel closes the parent's end of the pipe.
-    ``scratch``: a directory to remove; None in copies of this process, which may have changed into another one."""
+    ``scratch``: as in :func:`end_with_parent`; None in copies of this process, which may have another one."""
     os.read(lifeline, 1)
-    if scratch is not None:
-        shutil.rmtree(scratch, ignore_errors=True)  # the parent removes it, unless it was killed
-    os.kill(os.getpid(), signal.SIGKILL)
+    if scratch is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        end_with_parent(scratch)
+
+
+def end_with_parent(scratch: str) -> NoReturn:
+    """End this process after its parent, with the programs that tests or conftest.py files started. ``scratch``: a
+    directory to remove. The parent does all this, unless it was killed."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.killpg(os.getpid(), signal.SIGKILL)  # its own group, as the parent started it
+    os._exit(1)
 
 
 @pytest.fixture(scope="session")
@@ -182,27 +161,62 @@ def architecture(request: pytest.FixtureRequest) -> str:
 
 
 class TestRun:
-    """The hooks of one run of tests, and their common state."""
+    """The hooks of one run of tests, and their common state.
+
+    A prepared process collects its tests before it has settings. It waits for them when all are collected, or when a
+    test needs them to be collected. If it cannot collect its tests, it ends: the run that needs them then starts
+    another process, which has settings, and reports the reason."""
+
+    backend: ConnectionBackend  # since ``start``, as those that follow
+    host: Host
+    _ahead: Ahead
+    _budget: float
 
     def __init__(
-        self, settings: TestSettings, answers: int, on_copy: Callable[[], object], kept_open: tuple[int, ...]
+        self,
+        receive: Callable[[], TestSettings],
+        answers: int,
+        on_copy: Callable[[], object],
+        kept_open: tuple[int, ...],
     ) -> None:
-        self.settings = settings
+        self.config: pytest.Config | None = None
+        self._receive = receive
+        self._given: TestSettings | None = None
+        self._on_copy, self._kept_open = on_copy, kept_open
         self._answers = answers
         self._unsent = b""
         self._outcomes: dict[str, TestOutcome] = {}
-        self._budget = settings.retry_budget
         self._fatal: GoldenAmiError | None = None
+        signal.signal(signal.SIGALRM, self._raise_too_long)
+
+    @property
+    def settings(self) -> TestSettings:
+        """The settings of the run. Waits for them in a prepared process."""
+        return self._given or self.start()
+
+    def start(self) -> TestSettings:
+        """Wait for the settings, return them, and connect to the host."""
+        settings = self._given = self._receive()
+        if self.config is not None:  # the wait does not count for pytest
+            for plugin in self.config.pluginmanager.get_plugins():
+                for name in _STARTS:
+                    if (start := getattr(plugin, name, None)) is not None:
+                        setattr(plugin, name, type(start)())
+        self._budget = settings.retry_budget
         endpoint = settings.endpoint
         self.backend = ConnectionBackend(
             endpoint.address, endpoint.user, self._connect, in_user_namespace=endpoint.in_user_namespace
         )
-        self.backend.ahead = self._ahead = Ahead(self.backend, on_copy, kept_open)
+        self.backend.ahead = self._ahead = Ahead(self.backend, self._on_copy, self._kept_open)
         sys.addaudithook(self._ahead.watch)
         self.backend.connect_early()
         self.host = Host(self.backend)
         self.backend.set_host(self.host)
-        signal.signal(signal.SIGALRM, self._raise_too_long)
+        return settings
+
+    def _end_unless_started(self) -> None:
+        if self._given is None:
+            os._exit(1)
 
     def _connect(self) -> ssh.Connection:
         endpoint = self.settings.endpoint
@@ -233,6 +247,7 @@ class TestRun:
         self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[Any], report: object
     ) -> None:
         if isinstance(report, pytest.CollectReport) and call.excinfo is not None:
+            self._end_unless_started()
             file, line, column, message = explain.describe_collection_error(call.excinfo.value, node.path)
             self.answer("problem", file=file, line=line, column=column, message=message)
 
@@ -448,6 +463,7 @@ class TestRun:
         raise pytest.exit.Exception(f"the host cannot be tested: {error}", returncode=3)
 
     def pytest_internalerror(self, excrepr: object) -> None:
+        self._end_unless_started()
         self.answer(
             "infrastructure",
             message=f"pytest failed with an internal error: {explain.last_line(str(excrepr))}",
@@ -455,5 +471,6 @@ class TestRun:
         )
 
     def pytest_unconfigure(self) -> None:
+        self._end_unless_started()
         self.backend.close()
         self.answer("end")

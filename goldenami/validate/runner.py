@@ -8,6 +8,8 @@ file into the folder of the recipes.
 
 from __future__ import annotations
 
+import atexit
+import hashlib
 import json
 import os
 import re
@@ -39,6 +41,7 @@ from goldenami.errors import (
 )
 from goldenami.events import Emit, ignore_events, mask
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
+from goldenami.shellchecks import SUFFIX
 from goldenami.validate.settings import NOT_EXECUTED, SIZE_BYTES, TestPath, TestSettings
 from goldenami.validate.traces import Traces
 
@@ -325,9 +328,10 @@ def prepare(
 ) -> None:
     """Start the process of a later ``run_suite`` now, so that its start takes no time then.
 
-    It loads pytest and waits, and ends with this process. Does nothing if such a process waits already. With ``tests``,
-    it also collects them: the code of their modules runs now, and a ``run_suite`` with the same arguments uses it. A
-    file that cannot be collected is no error here; ``run_suite`` reports it."""
+    It loads pytest and waits, and ends with this process. Does nothing if such a process waits already, or if many
+    wait. With ``tests``, it also collects them: the code of their modules runs now, and a ``run_suite`` with the same
+    arguments uses it, unless the files have changed. A file that cannot be collected is no error here; ``run_suite``
+    reports it. Call this inside ``ending_prepared``, which ends what is not used."""
     work = None
     if tests and report_dir is not None:
         with suppress(GoldenAmiError):
@@ -337,6 +341,8 @@ def prepare(
             return
         process = next((one for one in _waiting if one.work is None), None)
         if process is None:
+            if len(_waiting) >= _MOST_WAITING:  # those that wait are nearer to their gates
+                return
             process = _Process()
             _waiting.append(process)
         elif work is None:
@@ -347,8 +353,31 @@ def prepare(
             except OSError:  # it ended while it waited
                 _waiting.remove(process)
                 process.end()
-        while len(_waiting) > _MOST_WAITING:
-            _waiting.pop(0).end()
+
+
+@contextmanager
+def ending_prepared(report_dir: Path) -> Iterator[None]:
+    """End what was prepared with this ``report_dir`` at the end of the block, if no run has used it: tests that a build
+    did not reach. What they started when they were collected, and the values in their environment, end with it."""
+    try:
+        yield
+    finally:
+        folder = report_dir.absolute()
+        _end_waiting(lambda one: one.work is not None and one.work.junit.parent == folder)
+
+
+@atexit.register
+def _end_at_exit() -> None:
+    _end_waiting(lambda one: one.parent_id == os.getpid())  # a copy of this process has the same list
+
+
+def _end_waiting(is_over: Callable[[_Process], bool]) -> None:
+    with _waiting_lock:
+        over = [one for one in _waiting if is_over(one)]
+        for one in over:
+            _waiting.remove(one)
+    for one in over:
+        one.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +389,7 @@ class _Work:
     architecture: Architecture
     junit: Path
     environment: Mapping[str, str]
+    digest: str  # of the files
 
     @classmethod
     def of(
@@ -370,13 +400,14 @@ class _Work:
         junit: Path,
         environment: Sequence[str],
     ) -> _Work:
-        return cls(tests, gate, architecture, junit, _environment(environment))
+        return cls(tests, gate, architecture, junit, _environment(environment), _digest(tests))
 
 
 class _Process:
     """A process for tests, with the socket for its work and its settings."""
 
     def __init__(self) -> None:
+        self.parent_id = os.getpid()
         self.work: _Work | None = None
         self._scratch: Path | None = None
         self._lifeline = -1
@@ -458,6 +489,8 @@ def _run(work: _Work, descriptors: Sequence[int], stop: threading.Event | None) 
         prepared = next((one for one in _waiting if one.work == work), None)
         if prepared is not None:
             _waiting.remove(prepared)
+    # It has collected files that were changed since, or has another environment.
+    _end_waiting(lambda one: one.work is not None and one.work.junit == work.junit)
     if prepared is not None:
         try:
             if prepared.is_ready(stop):
@@ -521,8 +554,29 @@ def _junit(report_dir: Path, gate: str, architecture: Architecture) -> Path:
     return report_dir.absolute() / f"tests-{gate}-{architecture}.xml"
 
 
+def _digest(tests: Sequence[TestPath]) -> str:
+    """Return a digest of the files from which the project's tests are collected."""
+    files: set[Path] = set()
+    for path in _own(tests):
+        if path.is_dir():
+            files.update(file for file in path.rglob("*") if file.suffix in (".py", SUFFIX))
+        else:
+            files.add(path)
+        files.update(folder / "conftest.py" for folder in path.parents)
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        with suppress(OSError):  # pytest reports it, or needs no such file
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{content} {file}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _own(tests: Sequence[TestPath]) -> list[Path]:
+    return [t.path for t in tests if not t.installed and not t.path.is_relative_to(_PACKAGE)]
+
+
 def _arguments(work: _Work, scratch: Path) -> list[str]:
-    own = [t.path for t in work.tests if not t.installed and not t.path.is_relative_to(_PACKAGE)]
+    own = _own(work.tests)
     # Tests of shipped agents are in another folder than those of the project. They do not change the folder from which
     # the project's conftest.py files are loaded.
     own = [path for path in own if not path.is_relative_to(shipped.ROOT)] or own

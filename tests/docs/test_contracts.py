@@ -58,6 +58,7 @@ OWN_FILES = {
     "usercache.py": {'path.open("rb")'},  # what goldenami keeps
     "updates/signatures.py": {'(folder / "text").read_bytes()'},  # what gpgv wrote
     "validate/isolation.py": {'Path("/proc/self/maps").read_text()'},  # the memory of this process
+    "validate/runner.py": {"file.read_bytes()"},  # to find out whether tests that are loaded have changed
     "validate/shellfiles.py": {'self.path.read_text(encoding="utf-8")'},  # in the child, as pytest reads its files
     "validate/settings.py": {'open(descriptor, encoding="utf-8")'},  # memory that the parent process wrote
 }

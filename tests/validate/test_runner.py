@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from goldenami.errors import BuilderError, ConnectionLost, Interrupted, InvalidInput, TestsFailed
+from goldenami.hardening import SUITE, Batch
 from goldenami.model import SshEndpoint
-from goldenami.validate import TestPath, require, runner
+from goldenami.validate import TestPath, ending_prepared, require, runner
 
 if TYPE_CHECKING:  # importing it would make a second copy of the conftest
     from tests.validate.conftest import Bench
@@ -728,6 +730,110 @@ def test_what_cannot_be_collected_ahead_is_reported_by_the_run(bench: Bench, cod
     assert [one.work for one in waiting] == [None], "it waits without tests"
     bench.write("def test_one():\n    pass\n")
     require(bench.run(path))
+
+
+SKIPS = """
+import pytest
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport():
+    report = yield
+    if report.failed:
+        report.outcome, report.longrepr = "skipped", ("conftest.py", 1, "skipped by a hook")
+    return report
+"""
+
+
+def test_a_prepared_run_has_the_outcomes_of_one_that_is_not(bench: Bench, waiting: list[Any]) -> None:
+    """A conftest.py below the folder of the tests has its hooks around those of the run, in both."""
+    folder = bench.write("def test_top():\n    assert False, 'top'\n").parent
+    bench.write(SKIPS, "sub/conftest.py")
+    bench.write("def test_below():\n    assert False, 'below'\n", "sub/below_test.py")
+    reports = [bench.run(folder)]
+    runner.prepare([folder], gate="builder", architecture="x86_64", report_dir=bench.folder / "reports")
+    (process,) = waiting
+    reports.append(bench.run(folder))
+    assert process.popen.returncode == 1, "it ran the tests, of which some failed"
+    assert [[failure.message.splitlines()[0] for failure in report.failures] for report in reports] == [
+        ["below", "top"],
+        ["below", "top"],
+    ]
+
+
+def test_the_controls_are_collected_by_a_process_that_was_prepared(bench: Bench, waiting: list[Any]) -> None:
+    """Its own tests are known with the settings only."""
+    made = bench.folder / "made"
+    own = bench.write(f"open({str(made)!r}, 'a').write('x')\ndef test_one():\n    pass\n")
+    tests: list[Any] = [own, TestPath(SUITE, "hardening")]
+    runner.prepare(tests, gate="builder", architecture="x86_64", report_dir=bench.folder / "reports")
+    (process,) = waiting
+    report = bench.run(*tests, variables={"hardening": Batch.of([]).to_json(), "undone": []})
+    require(report)
+    assert (process.popen.returncode, made.read_text()) == (0, "x"), "the run used it, and no second one"
+    assert report.passed == 2
+
+
+def test_tests_that_changed_after_they_were_collected_are_collected_anew(bench: Bench, waiting: list[Any]) -> None:
+    path = bench.write("import fixed\n")
+    runner.prepare([path], gate="builder", architecture="x86_64", report_dir=bench.folder / "reports")
+    before = runner._digest([TestPath(path, "")])
+    bench.write("def test_one(helper):\n    assert helper\n")
+    changed = runner._digest([TestPath(path, "")])
+    bench.write("import pytest\n@pytest.fixture\ndef helper():\n    return True\n", "conftest.py")
+    assert len({before, changed, runner._digest([TestPath(path, "")])}) == 3
+    require(bench.run(path))
+    assert not waiting, "the process with the old file has ended"
+
+
+STARTS = """
+import subprocess
+program = subprocess.Popen(["sleep", "600"])
+with open({!r}, "w") as file:
+    file.write(str(program.pid))
+"""
+
+
+@pytest.mark.parametrize("way", ["the end of its build", "the end of its parent"])
+def test_what_was_prepared_and_not_used_leaves_nothing(
+    bench: Bench, waiting: list[Any], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Neither its folder, nor a program that a conftest.py started."""
+    started = bench.folder / "started"
+    path = bench.write("def test_one():\n    pass\n")
+    bench.write(STARTS.format(str(started)), "conftest.py")
+    monkeypatch.setattr(runner, "_MOST_WAITING", 1)
+    wanted: Any = {"gate": "builder", "architecture": "x86_64"}
+    with ending_prepared(bench.folder / "reports"):
+        runner.prepare([path], report_dir=bench.folder / "reports", **wanted)
+        (process,) = waiting
+        runner.prepare([path], report_dir=bench.folder / "others", **wanted)
+        assert waiting == [process], "no more wait than the limit, and the first one stays"
+        assert process.is_ready(None)
+        program = os.pidfd_open(int(started.read_text()))
+        with ending_prepared(bench.folder / "others"):
+            pass
+        assert waiting == [process], "it is not of that build"
+        if way == "the end of its parent":
+            process._parent.close()
+            os.waitid(os.P_PID, process.popen.pid, os.WEXITED | os.WNOWAIT)
+            assert not process._scratch.exists()
+            assert select.select([program], [], [], 60)[0]
+    assert not waiting
+    assert select.select([program], [], [], 60)[0]
+    os.close(program)
+    assert not process._scratch.exists()
+
+
+def test_what_still_waits_ends_with_its_process(waiting: list[Any]) -> None:
+    runner.prepare()
+    (process,) = waiting
+    process.parent_id = -1  # as in a copy of the process that started it
+    runner._end_at_exit()
+    assert waiting == [process]
+    process.parent_id = os.getpid()
+    runner._end_at_exit()
+    assert not waiting
+    assert process.popen.returncode == -signal.SIGKILL
 
 
 def test_an_order_has_any_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
