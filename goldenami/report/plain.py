@@ -132,7 +132,7 @@ class Lines:
                 left = self._state.left(now)
                 return "stage", [subject.label, f"{about(left)} left" if left is not None else ""]
             case "stage.finished" if isinstance(subject, Stage):
-                return status_of_stage(subject, fields), facts_of_stage(subject, fields)
+                return _get(fields, "status"), facts_of_stage(subject, fields)
             case "operation.finished" if fields.get("status") in ("changed", "failed", None):
                 return _get(fields, "status"), facts_of_operation(fields)
             case "test.finished" if fields.get("outcome") != "passed":
@@ -208,12 +208,6 @@ def headline(fields: Mapping[str, Any]) -> list[str]:
     what = f"{_get(fields, 'recipe')} {_get(fields, 'version')}".strip()
     build = _get(fields, "build_id")
     return [what, f"environment {environment}" if environment else "", count, f"build {build}" if build else ""]
-
-
-def status_of_stage(stage: Stage, fields: Mapping[str, Any]) -> str:
-    """Return how a finished stage ended. One that ran tests to report them, as `goldenami test` does, ends without an
-    error; it failed if a test did."""
-    return "failed" if stage.tests.get("failed") else _get(fields, "status")
 
 
 def facts_of_stage(stage: Stage, fields: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,6 @@ from goldenami.report.plain import (
     facts_of_tests,
     headline,
     lines_of_test,
-    status_of_stage,
 )
 from goldenami.report.state import OPERATION_ORDER, READY, BuildState, Stage, TargetRow, Tests
 from goldenami.report.text import TEST_ORDER, about, counts, duration, first_line
@@ -163,8 +162,9 @@ class Live(Drawing):
                     "bold",
                 )
             case "stage.finished" if isinstance(subject, Stage):
-                status = status_of_stage(subject, fields)
-                return _join(self._mark("ok" if status == "ok" else "bad"), facts_of_stage(subject, fields))
+                return _join(
+                    self._mark("ok" if fields.get("status") == "ok" else "bad"), facts_of_stage(subject, fields)
+                )
             case "operation.finished" if fields.get("status") == "failed":
                 return _join(Text.assemble("  ", self._mark("bad")), facts_of_operation(fields))
             case "test.finished" if fields.get("outcome") in ("failed", "flaky"):

@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,17 +91,21 @@ class BuildContext(JournaledWork):
         return f"{self.recipe.name} {self.version}"
 
     @contextmanager
-    def stage(self, name: str, architecture: Architecture | None = None, *, beside: bool = False) -> Iterator[None]:
-        """Emit the start and the end of a stage. ``beside``: other stages run at the same time. Raises Interrupted if
+    def stage(
+        self, name: str, architecture: Architecture | None = None, *, beside: bool = False
+    ) -> Iterator[Callable[[], None]]:
+        """Emit the start and the end of a stage. It fails with an error, or if the yielded function is called: for a
+        failure that is reported without an error. ``beside``: other stages run at the same time. Raises Interrupted if
         the build was interrupted before the stage."""
         if self.stop.is_set():
             raise Interrupted("interrupted")
         started = time.monotonic()
         emit(self.emit, "stage.started", stage=name, architecture=architecture, beside=beside or None)
         status = "failed"
+        failures: list[str] = []
         try:
-            yield
-            status = "ok"
+            yield lambda: failures.append(name)
+            status = "failed" if failures else "ok"
         finally:
             seconds = round(time.monotonic() - started, 3)
             emit(self.emit, "stage.finished", stage=name, architecture=architecture, status=status, seconds=seconds)

@@ -316,7 +316,7 @@ def run_gate(
 
     Raises TestsFailed if a test failed and ``required``.
     """
-    with build.stage(f"test {gate}", architecture), watched(build, host) as watch:
+    with build.stage(f"test {gate}", architecture) as fail, watched(build, host) as watch:
         report = run_tests(
             build.recipe,
             build.environment,
@@ -336,6 +336,8 @@ def run_gate(
         )
         if required:
             validate.require(report)
+        elif report.failed:
+            fail()
     return report
 
 

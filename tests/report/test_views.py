@@ -63,14 +63,13 @@ def test_plain_lines(recorded: Recorded) -> None:
     assert stream.getvalue() == PLAIN
 
 
-def test_a_stage_with_a_failed_test_is_not_shown_as_ok() -> None:
-    """`goldenami test` reports failed tests without an error of the stage."""
+def test_a_stage_with_a_failed_test_is_shown_with_the_counts_of_its_tests() -> None:
     of = {"architecture": "x86_64"}
     events = [
         Event("stage.started", {"stage": "test image", **of}),
         Event("tests.started", {"gate": "image", "total": 3, **of}),
         Event("tests.finished", {"gate": "image", "passed": 1, "failed": 1, "skipped": 1, "not_executed": 1, **of}),
-        Event("stage.finished", {"stage": "test image", "status": "ok", "seconds": 2.0, **of}),
+        Event("stage.finished", {"stage": "test image", "status": "failed", "seconds": 2.0, **of}),
     ]
     recorded = [(float(number), event) for number, event in enumerate(events)]
     stream, clock = io.StringIO(), Clock()
