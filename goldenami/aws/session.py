@@ -32,7 +32,7 @@ from botocore.credentials import Credentials, DeferredRefreshableCredentials
 from botocore.response import StreamingBody
 
 import goldenami
-from goldenami.aws import errors
+from goldenami.aws import descriptions, errors
 from goldenami.aws.answers import SERVICES, Answers
 from goldenami.aws.crowds import Crowds
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
@@ -574,6 +574,7 @@ class Cloud:
 
 def _caller_session(connection: Connection) -> botocore.session.Session:
     session = _bare_session(botocore.session.Session, connection, connection.profile)
+    descriptions.use(session)
     try:
         session.get_scoped_config()  # a broken configuration is found here, and not at some later call
     except Exception as error:

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from goldenami import __version__, quickclasses
+from goldenami.aws import descriptions
 from goldenami.cli import output
 from goldenami.errors import GoldenAmiError
 
@@ -150,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A command ends soon, and most of what it makes lives until then: to look for garbage seldom is enough.
         gc.set_threshold(50_000, 20, 50)
         quickclasses.install()
+        descriptions.install()
         # To look for plugins of pydantic in all installed packages takes longer than most commands. None is needed. The
         # module that looks for them is replaced, too: to load what it needs takes a tenth of a short command.
         if os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__") == "__all__":

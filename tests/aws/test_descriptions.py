@@ -1,0 +1,141 @@
+"""The description of EC2 is read as a part, which has all that goldenami's calls need."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.loaders import JSONFileLoader
+from botocore.model import OperationModel, ServiceModel, Shape
+
+import goldenami
+from goldenami.aws import descriptions
+from goldenami.aws.calls import TABLE
+
+NAMES = sorted({row.operation for row in TABLE if row.service == "ec2"})
+
+
+@pytest.fixture
+def path() -> str:
+    loader = botocore.session.Session().get_component("data_loader")
+    version = loader.determine_latest_version("ec2", "service-2")
+    (found,) = [one for folder in loader.search_paths if (one := Path(folder, "ec2", version)).is_dir()]
+    return str(found / "service-2")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "goldenami/descriptions"
+
+
+class Reader:
+    """A reader that notes what it reads."""
+
+    def __init__(self, known: Any) -> None:
+        self.known = known
+        self.read: list[str] = []
+
+    def exists(self, path: str) -> bool:
+        return JSONFileLoader().exists(path)
+
+    def load_file(self, path: str) -> Any:
+        self.read.append(path)
+        return self.known
+
+
+def forms(shape: Shape | None, seen: dict[str, Any]) -> None:
+    """Note the form of a shape and of all that it refers to."""
+    if shape is None or shape.name in seen:
+        return
+    members = getattr(shape, "members", {})
+    seen[shape.name] = (shape.type_name, shape.serialization, shape.metadata, [(k, m.name) for k, m in members.items()])
+    for one in (*members.values(), getattr(shape, "member", None), getattr(shape, "key", None)):
+        forms(one, seen)
+    forms(getattr(shape, "value", None), seen)
+
+
+def test_the_part_has_all_that_the_calls_need(path: str, cache: Path) -> None:
+    whole = JSONFileLoader().load_file(path)
+    reader = Reader(whole)
+    parts = descriptions.Parts("ec2", reader)
+    assert parts.exists(path)
+    for found in (parts.load_file(path), parts.load_file(path)):  # the second one is of the cache
+        assert reader.read == [path]
+        assert list(found["operations"]) == [name for name in whole["operations"] if name in NAMES]
+        assert len(found["shapes"]) < len(whole["shapes"]) / 2
+        assert found["metadata"] == whole["metadata"]
+        expected: dict[str, Any] = {}
+        got: dict[str, Any] = {}
+        for model, seen in ((whole, expected), (found, got)):
+            service = ServiceModel(model, "ec2")
+            for name in NAMES:
+                operation: OperationModel = service.operation_model(name)
+                seen[f"{name}()"] = (operation.http, operation.name, operation.has_streaming_input)
+                forms(operation.input_shape, seen)
+                forms(operation.output_shape, seen)
+        assert got == expected
+
+
+def test_every_operation_that_the_code_names_is_in_the_table(path: str) -> None:
+    """A client made of the part has no others."""
+    operations = JSONFileLoader().load_file(path)["operations"]
+    code = "".join(file.read_text() for file in Path(goldenami.__file__).parent.rglob("*.py"))
+    named = {one for one in re.findall('"([A-Z][A-Za-z0-9]+)"', code) if one in operations}
+    assert named - {*NAMES} == {"ListImagesInRecycleBin", "ListSnapshotsInRecycleBin"}  # only their rates are known
+
+
+SMALL = {
+    "metadata": {"endpointPrefix": "ec2"},
+    "operations": {name: {"name": name, "documentation": "Text."} for name in [*NAMES, "Another"]},
+    "shapes": {},
+}
+
+
+@pytest.mark.parametrize("damage", ["[1]", "{", "{}", '{"operations": {}}', "[" * 100_000])
+def test_an_entry_that_cannot_be_used_is_written_again(path: str, cache: Path, damage: str) -> None:
+    reader = Reader(SMALL)
+    parts = descriptions.Parts("ec2", reader)
+    first = parts.load_file(path)
+    (file,) = cache.iterdir()
+    file.write_text(damage)
+    assert parts.load_file(path) == first == parts.load_file(path)
+    assert reader.read == [path, path]
+    assert first["operations"]["RunInstances"] == {"name": "RunInstances"}
+    assert "Another" not in first["operations"]
+
+
+def test_another_file_of_botocore_is_read_itself(tmp_path: Path) -> None:
+    file = tmp_path / "ec2/2016-11-15/service-2.json"
+    file.parent.mkdir(parents=True)
+    path = str(file)[: -len(".json")]
+    reader = Reader(SMALL)
+    parts = descriptions.Parts("ec2", reader)
+    for number in range(2):
+        file.write_text("{}")
+        os.utime(file, ns=(0, number))  # a later version
+        parts.load_file(path)
+    parts.load_file(path)
+    assert reader.read == [path, path]
+    others = [str(tmp_path / "ec2/2016-11-15/waiters-2"), str(tmp_path / "kms/2014-11-01/service-2")]
+    assert [parts.load_file(one) for one in others] == [SMALL, SMALL]
+    assert reader.read[2:] == others
+
+
+def test_a_user_without_a_cache_reads_the_whole(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert descriptions.Parts("ec2", Reader(SMALL)).load_file(path) is SMALL
+
+
+def test_only_a_process_of_the_command_line_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptions._Process, "quickly", False)
+    session = botocore.session.Session()
+    descriptions.use(session)
+    assert isinstance(session.get_component("data_loader").file_loader, JSONFileLoader)
+    descriptions.install()
+    descriptions.use(session)
+    assert {*session.create_client("ec2", "eu-west-1").meta.method_to_api_mapping.values()} == {*NAMES}
