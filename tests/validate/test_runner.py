@@ -809,6 +809,9 @@ def test_what_was_prepared_and_not_used_leaves_nothing(
         runner.prepare([path], report_dir=bench.folder / "others", **wanted)
         assert waiting == [process], "no more wait than the limit, and the first one stays"
         assert process.is_ready(None)
+        told = Path(f"/proc/{process.popen.pid}/fdinfo/{process.popen.args[-1]}").read_text()
+        flags = int(told.partition("flags:")[2].split()[0], 8)
+        assert not flags & os.O_NONBLOCK, "it waits for its settings without a time limit"
         program = os.pidfd_open(int(started.read_text()))
         with ending_prepared(bench.folder / "others"):
             pass
