@@ -1,13 +1,15 @@
 """Calls one service of moto directly, without moto's web framework.
 
 moto's server makes an application for each service, which routes by path. Services whose calls all have the path / need
-no routing, so this module calls the function of their only route, with a request that is read already. It also caches
-values that moto computes in each call although they never change.
+no routing, so this module calls the function of their only route, with a request that is read already. The routes of S3
+for a bucket and for an object are known from the path. It also caches values that moto computes in each call although
+they never change.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import string
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -117,6 +119,48 @@ def answer(service: str, request: Any) -> Response:
     status, headers, body = result if len(result) == 3 else (200, {}, result)
     content = body.encode() if isinstance(body, str) else bytes(body or b"")
     return Response(int(status), content, [(str(name), str(value)) for name, value in headers.items()])
+
+
+# Other paths, and methods that the web framework answers itself, are its.
+_PATH = re.compile(r"/(?!latest/|moto-api/|v20180820/)[a-z0-9][a-z0-9.-]+(?P<key>/[^/].*)?/?", re.ASCII)
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "POST", "PUT"})
+
+
+def object_store(environ: dict[str, Any]) -> Any:
+    """Return moto's response to a call of S3 for a bucket or an object: a WSGI application. None for other calls, which
+    moto's web framework has to route."""
+    path = environ["PATH_INFO"]
+    found = _PATH.fullmatch(path)
+    if (
+        found is None
+        or "//" in path
+        or environ["REQUEST_METHOD"] not in _METHODS
+        or "s3-control" in environ["HTTP_HOST"]
+    ):
+        return None
+    return _of_bucket_or_object(read(environ), found["key"] is not None)
+
+
+def _of_bucket_or_object(request: Any, has_key: bool) -> Any:
+    """Return the response, made as moto makes it for its web framework."""
+    from botocore.exceptions import ClientError
+    from flask import Response as Made
+    from moto.s3.responses import S3Response
+    from werkzeug.exceptions import HTTPException
+
+    remember()
+    dispatch: _Dispatch = S3Response.key_dispatch if has_key else S3Response.ambiguous_dispatch
+    try:
+        result = dispatch(request, request.raw_url, dict(request.headers))
+    except ClientError as error:
+        result = 400, {}, str(error.response["Error"]["Message"])
+    except HTTPException as error:
+        return error.get_response(request.environ)
+    status, headers, content = result if len(result) == 3 else (200, {}, result)
+    made = Made(response=content, status=status, headers=headers)
+    if request.method == "HEAD" and "content-length" in headers:
+        made.headers["Content-Length"] = headers["content-length"]
+    return made
 
 
 _ids = random.Random()

@@ -92,7 +92,9 @@ class Surface:
                 if call.service in moto_calls.SERVICES:
                     request = moto_calls.request(call, account) or moto_calls.read(_environ(call, account))
                     return moto_calls.answer(call.service, request)
-                return _run(_application(), _environ(call, account))
+                environ = _environ(call, account)
+                made = moto_calls.object_store(environ) if call.service == "s3" else None
+                return _run(made or _application(), environ)
             except (NotImplementedError, OperationNotFoundError) as error:
                 raise Unsupported(f"the sandbox does not have {call.service}:{call.action}") from error
 
