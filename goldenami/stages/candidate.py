@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from goldenami.aws import images, instances, waiters
 from goldenami.aws.instances import DataVolume, RootVolume
 from goldenami.aws.ledger import NOT_MADE
 from goldenami.each import all_of
-from goldenami.errors import BuilderError
+from goldenami.errors import BuilderError, CloudError
 from goldenami.model import Architecture
 from goldenami.nextstep import step
 from goldenami.planning import boot_mode_override, kept_devices
@@ -14,6 +16,8 @@ from goldenami.release.order import ReleaseOrder
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Prepared
 from goldenami.stages.replacing import on_a_host
+
+_NOT_THERE: Final = ("IncorrectState", "IncorrectInstanceState", "InvalidInstanceID.NotFound")  # codes of CreateImage
 
 
 def make(
@@ -105,20 +109,23 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
     """
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
-        if build.ledger.existing(image_key(architecture)) is None:
-            _check_builder(build, instance_id)
-        image_id = images.create(
-            build.ledger,
-            image_key(architecture),
-            build.home,
-            instance_id=instance_id,
-            name=order.image_name(architecture) if order.captured else _temporary_name(build, architecture),
-            description=order.description if order.captured else f"candidate for {build.label}; not released",
-            tags=order.image_tags if order.captured else None,
-            boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
-            kept_devices=kept_devices(build.recipe, build.plan.facts.base[architecture]),
-            temporary=True,
-        )
+        try:
+            image_id = images.create(
+                build.ledger,
+                image_key(architecture),
+                build.home,
+                instance_id=instance_id,
+                name=order.image_name(architecture) if order.captured else _temporary_name(build, architecture),
+                description=order.description if order.captured else f"candidate for {build.label}; not released",
+                tags=order.image_tags if order.captured else None,
+                boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
+                kept_devices=kept_devices(build.recipe, build.plan.facts.base[architecture]),
+                temporary=True,
+            )
+        except CloudError as refusal:
+            if refusal.code in _NOT_THERE:
+                _check_builder(build, instance_id)
+            raise
         seen = images.wait(build.ledger, build.home, [image_id])[image_id]
         if not seen.ok:
             error = waiters.failure(seen, "image", build.home)

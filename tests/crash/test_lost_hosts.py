@@ -203,6 +203,28 @@ def test_neither_ec2_nor_the_instance_answers(world: World) -> None:
     assert world.resume().manifest.replacements == ()
 
 
+class EndedAfterSealing(PaperHostWork):
+    """Somebody terminates each builder between its sealing and its capture."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+        made = super().prepare(build, architecture, host)
+        ec2 = self._world.client("ec2", self._world.environment.home_place)
+        ec2.terminate_instances(InstanceIds=[host.instance_id])
+        return made
+
+
+def test_a_builder_that_is_gone_before_its_capture_is_told(world: World) -> None:
+    world.fresh()
+    world.host_work = EndedAfterSealing(world)
+    with pytest.raises(BuilderError, match="before its capture, expected running or stopped") as caught:
+        world.build()
+    assert "CloudTrail" in (caught.value.hint or "")
+
+
 def test_a_builder_that_was_captured_is_not_captured_again(world: World) -> None:
     """EC2 starts it again after the snapshots, so it has host keys and a machine-id again, which must not be in an
     image."""
