@@ -9,12 +9,13 @@ from typing import Any, Final
 from goldenami.aws.calls import Job, Role
 from goldenami.aws.policies import Probe, RolePolicies, Scope, probes, role_policies
 from goldenami.aws.session import Cloud
-from goldenami.each import each
+from goldenami.each import all_of, each
 from goldenami.model import Place
 from goldenami.nextstep import step
 from goldenami.preflight.context import Context
 from goldenami.preflight.finding import Finding, Level
 
+_ACCOUNTS: Final = 4  # at the same time; each has several simulations at once
 _EVALUATIONS: Final = 1000  # of one simulation: a page of its answer
 
 
@@ -26,10 +27,10 @@ def check_permissions(context: Context) -> Iterator[Finding]:
     environment = context.environment
     used = {target.account.id for target in context.targets} | {environment.home.id}
     scope = Scope(environment)
-    for kind in (Role.BUILDER, Role.PUBLISHER):
-        for one in role_policies(scope, kind):
-            if one.account.id in used - context.refused:
-                yield from _check(context, scope, one)
+    every = [one for kind in (Role.BUILDER, Role.PUBLISHER) for one in role_policies(scope, kind)]
+    chosen = [one for one in every if one.account.id in used - context.refused]
+    for found in all_of(chosen, lambda one: list(_check(context, scope, one)), at_once=_ACCOUNTS):
+        yield from found
 
 
 def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Finding]:
