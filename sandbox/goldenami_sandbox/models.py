@@ -132,10 +132,11 @@ class _Route:
 
     def fits(self, parts: list[str], query: Mapping[str, str], headers: Mapping[str, str]) -> bool:
         return (
-            (len(parts) == len(self.parts) or (self.greedy and len(parts) > len(self.parts)))
+            self.query.keys() <= query.keys()  # first: most routes of S3 have a key that the request does not have
+            and (len(parts) == len(self.parts) or (self.greedy and len(parts) > len(self.parts)))
             and all(own in (None, part) for own, part in zip(self.parts, parts, strict=False))
             and (not self.greedy or any(parts[len(self.parts) - 1 :]))
-            and all(key in query and value in (None, query[key]) for key, value in self.query.items())
+            and all(value in (None, query[key]) for key, value in self.query.items())
             and all(name in headers for name in self.headers)
         )
 
