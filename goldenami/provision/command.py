@@ -129,8 +129,8 @@ class _Executed(Operation):
 
 
 class Command(_Executed):
-    """Runs a command. With ``creates``, ``unless`` or ``only_if`` it runs only if it has something to do; without, it
-    always runs.
+    """Runs a command. With ``creates``, ``unless`` or ``only_if`` it runs only if it has something to do; without
+    them, it always runs.
     """
 
     kind: ClassVar[str] = "command"
@@ -167,8 +167,8 @@ class Command(_Executed):
 
 class ScriptFile(_Executed):
     """Runs a script, from a file beside the recipe or from `content`. The interpreter is the one in its first line
-    (`#!`), else `sh -e`. With ``creates``, ``unless`` or ``only_if`` it runs only if it has something to do; without,
-    it always runs.
+    (`#!`), else `sh -e`. With ``creates``, ``unless`` or ``only_if`` it runs only if it has something to do; without
+    them, it always runs.
 
     Its outputs are values that every build reads from the host after the last operation, also if the script did not
     have to run. Tests find them as ``variables["outputs"]``, and the manifest keeps them.
