@@ -663,16 +663,17 @@ def clean_expired(
         cloud = tools.cloud
     if dry_run:
         return done
+    # First what belongs to no build: the longer it waits, the rather somebody has published it meanwhile.
+    if left.orphans:
+        with task.run(environment, "clean --expired", {}, cloud=cloud, emit_to=emit_to) as job:
+            deleted = reconcile.delete_these(job.ledger, left.orphans, emit=emit_to)
+        done[None] = reconcile.CleanUp(deleted.deleted, deleted.left, left.unreachable, left.others)
     failures = Failures[str]()
     for build_id, found in left.builds.items():
         with failures.of(build_id):
             done[build_id] = clean(environment, build_id, emit_to=emit_to, cloud=cloud)
         if build_id in failures.reasons:
             done[build_id] = reconcile.CleanUp((), dict.fromkeys(map(str, found), failures.reasons[build_id]))
-    if left.orphans:
-        with task.run(environment, "clean --expired", {}, cloud=cloud, emit_to=emit_to) as job:
-            deleted = reconcile.delete_these(job.ledger, left.orphans, emit=emit_to)
-        done[None] = reconcile.CleanUp(deleted.deleted, deleted.left, left.unreachable, left.others)
     return done
 
 

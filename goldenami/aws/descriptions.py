@@ -31,10 +31,14 @@ def install() -> None:
 
 
 def use(session: botocore.session.Session) -> None:
-    """Let a session load the description of EC2 quickly, if that was installed."""
+    """Let a new session load the description of EC2 quickly, if that was installed. It gets a loader of its own: other
+    sessions may share the one that it has."""
     if _Process.quickly:
-        loader = session.get_component("data_loader")
+        from botocore.loaders import create_loader
+
+        loader: Any = create_loader(session.get_config_variable("data_path"))
         loader.file_loader = Parts("ec2", loader.file_loader)
+        session.register_component("data_loader", loader)
 
 
 class Parts:
@@ -65,7 +69,8 @@ class Parts:
             return self._whole.load_file(path)
         try:
             known = json.loads(usercache.read(entry) or b"", object_pairs_hook=OrderedDict)
-            if isinstance(known, dict) and known["operations"].keys() == {*names}:
+            # An older botocore does not have all of them.
+            if isinstance(known, dict) and known["operations"] and known["operations"].keys() <= {*names}:
                 return known
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # it is damaged, or not there
             pass

@@ -574,9 +574,9 @@ class Cloud:
 
 def _caller_session(connection: Connection) -> botocore.session.Session:
     session = _bare_session(botocore.session.Session, connection, connection.profile)
-    descriptions.use(session)
     try:
         session.get_scoped_config()  # a broken configuration is found here, and not at some later call
+        descriptions.use(session)
     except Exception as error:
         raise errors.translate(error, service="", action="the AWS configuration", place=None) from error
     if connection.access_key_id is not None and connection.secret_access_key is not None:

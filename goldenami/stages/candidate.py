@@ -17,7 +17,14 @@ from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Prepared
 from goldenami.stages.replacing import on_a_host
 
-_NOT_THERE: Final = ("IncorrectState", "IncorrectInstanceState", "InvalidInstanceID.NotFound")  # codes of CreateImage
+# Codes of CreateImage that may mean that the builder is gone.
+_NOT_THERE: Final = (
+    "IncorrectInstanceState",
+    "IncorrectState",
+    "InvalidInstanceID.NotFound",
+    "InvalidParameterValue",
+    "UnsupportedOperation",
+)
 
 
 def make(

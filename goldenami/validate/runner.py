@@ -17,6 +17,7 @@ import selectors
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,7 @@ _UNUSED = (
 )
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
 _MOST_WAITING = 4  # processes; more would only need memory
+_LARGEST_DIGESTED = 4 << 20  # bytes of a file of tests; of a larger one the time of its last change counts
 _READY_SECONDS = 60.0  # for a process that was prepared to collect its tests
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
 _PROBE_BYTES = 64 << 10  # of a file that shows whether reports can be written
@@ -566,7 +568,11 @@ def _digest(tests: Sequence[TestPath]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         with suppress(OSError):  # pytest reports it, or needs no such file
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            state = file.stat()
+            if not stat.S_ISREG(state.st_mode):  # a device or a pipe may have no end
+                continue
+            is_small = state.st_size <= _LARGEST_DIGESTED
+            content = hashlib.sha256(file.read_bytes()).hexdigest() if is_small else state.st_mtime_ns
             digest.update(f"{content} {file}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import botocore.loaders
 import botocore.session
 import pytest
 from botocore.loaders import JSONFileLoader
@@ -23,7 +24,9 @@ NAMES = sorted({row.operation for row in TABLE if row.service == "ec2"})
 def path() -> str:
     loader = botocore.session.Session().get_component("data_loader")
     version = loader.determine_latest_version("ec2", "service-2")
-    (found,) = [one for folder in loader.search_paths if (one := Path(folder, "ec2", version)).is_dir()]
+    # boto3 adds a folder of its own, with other files, once for each of its sessions.
+    every = [Path(folder, "ec2", version) for folder in loader.search_paths]
+    (found,) = {one for one in every if list(one.glob("service-2.json*"))}
     return str(found / "service-2")
 
 
@@ -96,6 +99,14 @@ SMALL = {
 }
 
 
+def test_an_older_botocore_lacks_operations(path: str, cache: Path) -> None:
+    older = SMALL | {"operations": {"RunInstances": {"name": "RunInstances"}}}
+    reader = Reader(older)
+    parts = descriptions.Parts("ec2", reader)
+    assert parts.load_file(path) == parts.load_file(path) == older
+    assert reader.read == [path], "the second one is of the cache"
+
+
 @pytest.mark.parametrize("damage", ["[1]", "{", "{}", '{"operations": {}}', "[" * 100_000])
 def test_an_entry_that_cannot_be_used_is_written_again(path: str, cache: Path, damage: str) -> None:
     reader = Reader(SMALL)
@@ -133,9 +144,12 @@ def test_a_user_without_a_cache_reads_the_whole(path: str, monkeypatch: pytest.M
 
 def test_only_a_process_of_the_command_line_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptions._Process, "quickly", False)
+    monkeypatch.setattr(botocore.session, "create_loader", botocore.loaders.create_loader)
     session = botocore.session.Session()
     descriptions.use(session)
     assert isinstance(session.get_component("data_loader").file_loader, JSONFileLoader)
-    descriptions.install()
+    monkeypatch.setattr(descriptions._Process, "quickly", True)
+    shared = session.get_component("data_loader")
     descriptions.use(session)
+    assert isinstance(shared.file_loader, JSONFileLoader), "another session may have it"
     assert {*session.create_client("ec2", "eu-west-1").meta.method_to_api_mapping.values()} == {*NAMES}

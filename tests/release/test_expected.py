@@ -23,6 +23,13 @@ def ran(events: list[Event]) -> list[str]:
     return [event.fields["stage"] for event in events if event.kind == "stage.started"]
 
 
+def assert_same(expected: list[str], began: list[str]) -> None:
+    """The verification runs beside the test of the image: which of them begins first is not said."""
+    for names in (expected, began):
+        assert names.index("copy") < names.index("verify") < names.index("publish")
+    assert [n for n in expected if n != "verify"] == [n for n in began if n != "verify"]
+
+
 @pytest.fixture
 def world(build_world: World) -> World:
     build_world.fresh()
@@ -36,7 +43,7 @@ def test_the_stages_of_a_build_are_told_with_the_times_of_the_last_ones(build_wo
     world.build()
     first: list[dict[str, Any]] = begun(world.events).fields["expected"]
     names = [stage["stage"] for stage in first]
-    assert [name for name in names if name not in ON_HOSTS] == ran(world.events)
+    assert_same([name for name in names if name not in ON_HOSTS], ran(world.events))
     assert set(names) >= ON_HOSTS
     assert not any("seconds" in stage for stage in first)
 
@@ -45,7 +52,7 @@ def test_the_stages_of_a_build_are_told_with_the_times_of_the_last_ones(build_wo
     world.build()
     again: list[dict[str, Any]] = begun(world.events).fields["expected"]
     timed = [stage for stage in again if "seconds" in stage]
-    assert [stage["stage"] for stage in timed] == ran(world.events)
+    assert_same([stage["stage"] for stage in timed], ran(world.events))
     assert all(stage["left"] >= stage["seconds"] >= 0 for stage in timed)
 
 

@@ -18,6 +18,8 @@ import pytest
 from botocore.client import ClientCreator
 from botocore.model import ServiceModel
 
+from goldenami.aws import descriptions
+
 
 def share() -> None:
     """From now on, the sessions of this process share what is the same for all of them. The classes of clients stay
@@ -54,6 +56,9 @@ def share() -> None:
         return aliases[event_name]
 
     patch.setattr(session, "create_loader", cache(session.create_loader))
+    # The command line reads a part of EC2's description, once in each process. Here the whole one is there already.
+    patch.setattr(descriptions._Process, "quickly", False)
+    patch.setattr(descriptions, "install", lambda: None)
     patch.setattr(creator, "_load_service_model", load_service_model)
     patch.setattr(creator, "_create_methods", create_methods)
     patch.setattr(hooks, "accepts_kwargs", accepts)
