@@ -177,9 +177,10 @@ class Figures:
     def count(self) -> int:
         return sum(self.calls.values())
 
-    def count_threads(self, names: Sequence[str]) -> None:
-        """Take the names of the threads that there are at a moment."""
-        self.threads = max(self.threads, len(names))
+    def count_threads(self, names: Sequence[str], others: int = 0) -> None:
+        """Take the names of the threads that there are at a moment. ``others``: how many more there are, of what the
+        process did before."""
+        self.threads = max(self.threads, len(names) + others)
         counted: Counter[str] = Counter()
         for name in names:
             part = re.fullmatch(r"(.*?)[ _-](\d+).*", name)
@@ -229,6 +230,7 @@ class Meter:
 
     def __init__(self, clock: events.EventClock) -> None:
         self.figures = Figures()
+        self._earlier = frozenset(threading.enumerate())  # of the process, and of what else it did before
         self._clock = clock
         self._used = clock.used
         self._stage = self._timed = "plan"
@@ -286,7 +288,9 @@ class Meter:
             stage = "verify" if thread in self._verifying else self._stage
             stage = "copy" if thread.name.startswith("distribute") else stage
             figures.calls[stage, f"{call.service}:{call.action}"] += 1
-            figures.count_threads([one.name for one in threading.enumerate()])
+            every = threading.enumerate()
+            names = [one.name for one in every if one not in self._earlier]
+            figures.count_threads(names, len(every) - len(names))
             if code != "ok":
                 figures.refused[f"{call.service}:{call.action} {code}"] += 1
             figures.cloud[self._timed] += time.thread_time() - began  # and what counting takes
