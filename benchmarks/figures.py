@@ -62,13 +62,11 @@ def variables(path: Path) -> dict[str, str]:
 def noted(path: Path, past: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """Return the figures of a run. ``past``: the earlier runs, the last one at the end."""
     before = {one["name"]: one["value"] for run in past for one in run["figures"]}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = [json.loads(line) for line in lines]
-    return [Figure(**{**one, "before": before.get(one["name"])}) for one in found]
+    return [Figure(**{**one, "before": before.get(one["name"])}) for one in history(path)]
 
 
 def history(path: Path) -> list[dict[str, Any]]:
-    """Return the runs that a file has, one on each line."""
+    """Return the runs, or the figures of one, that a file has, one on each line."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

@@ -20,7 +20,7 @@ from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
-from goldenami.each import Failures, all_of
+from goldenami.each import Failures, all_of, both
 from goldenami.errors import CatalogError, ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
@@ -232,7 +232,6 @@ def check_before(plan: BuildPlan, tools: Tools) -> opening.Names:
     """Raise PreflightFailed with all reasons for which the build of a plan would fail. Makes only reads.
 
     The names of the release are read at the same time, and returned. Their error is raised if there is no other."""
-    names: list[opening.Names | GoldenAmiError] = []
 
     def check() -> None:
         keys = plan.facts.kms_keys
@@ -243,14 +242,13 @@ def check_before(plan: BuildPlan, tools: Tools) -> opening.Names:
             if finding.level == "warning":
                 emit(tools.emit, "note", message=str(finding), level="warning")
 
-    def read() -> None:
+    def read() -> opening.Names | GoldenAmiError:
         try:
-            names.append(opening.read_names(plan, tools))
+            return opening.read_names(plan, tools)
         except GoldenAmiError as error:
-            names.append(error)
+            return error
 
-    all_of([check, read], lambda work: work())
-    [found] = names
+    _, found = both(check, read)
     if isinstance(found, GoldenAmiError):
         raise found
     return found
@@ -385,33 +383,28 @@ def make_images(
     earlier = proof.earlier_facts(build, catalog)
     order = release_order(build)
     candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, order, prepared)]
-    proofs: list[TestReport] = []
-    results: list[tuple[Distributed, Verified]] = []
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
 
-        def prove() -> None:
+        def prove() -> list[TestReport]:
             try:
-                proofs.extend(
-                    attesting.beside(
-                        build,
-                        candidates,
-                        copies.home_image,
-                        lambda: proof.boot_at_home(build, candidates, copies.home_image),
-                    )
+                return attesting.beside(
+                    build,
+                    candidates,
+                    copies.home_image,
+                    lambda: proof.boot_at_home(build, candidates, copies.home_image),
                 )
             except BaseException:
                 copies.give_up()  # the copies of other regions may take hours
                 raise
 
-        def place() -> None:
+        def place() -> tuple[Distributed, Verified]:
             distributed = copies.finish()
             ended = copies.end_loans()
             with build.stage("verify", beside=True):
-                results.append((distributed, verify(build.ledger, order, distributed, ended=ended, emit=build.emit)))
+                return distributed, verify(build.ledger, order, distributed, ended=ended, emit=build.emit)
 
         # Nothing that only the tests decide: the images are read back while the last of them is tested.
-        all_of([prove, place], lambda work: work())
-        [(distributed, verified)] = results
+        proofs, (distributed, verified) = both(prove, place)
         proofs += proof.boot_elsewhere(build, candidates, distributed.placed)
     build.journal.stage_done(VERIFIED, failures=dict(verified.failures))
     return manifest_of(build, catalog, candidates, proofs, verified), verified.failures

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.aws import blocks, images
-from goldenami.each import all_of
+from goldenami.each import both
 from goldenami.errors import Interrupted, NotFound
 from goldenami.evidence import contents, state
 from goldenami.evidence.statement import Made
@@ -65,13 +65,12 @@ def beside(build: BuildContext, candidates: Sequence[Candidate], home_image: Cal
     signing = build.environment.signing
     if not signs(build.environment) or signing is None or not signing.contents:
         return prove()
-    reports: list[TestReport] = []
 
     def read() -> None:
         for one in candidates:
             _read_contents(build, one.architecture, home_image(one.architecture))
 
-    all_of([lambda: reports.extend(prove()), read], lambda work: work())
+    reports, _ = both(prove, read)
     return reports
 
 

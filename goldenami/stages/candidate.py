@@ -7,7 +7,7 @@ from typing import Final
 from goldenami.aws import images, instances, waiters
 from goldenami.aws.instances import DataVolume, RootVolume
 from goldenami.aws.ledger import NOT_MADE
-from goldenami.each import all_of
+from goldenami.each import both
 from goldenami.errors import BuilderError, CloudError
 from goldenami.model import Architecture
 from goldenami.nextstep import step
@@ -152,7 +152,7 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
         def end_builder() -> None:
             build.ledger.delete_key(hosts.key_of("builder", architecture))
 
-        all_of([require_imds, end_builder], lambda work: work())
+        both(require_imds, end_builder)
     return image_id
 
 

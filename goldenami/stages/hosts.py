@@ -8,16 +8,15 @@ what the recipe adds for its builder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from goldenami import lifetime, ssh
 from goldenami.aws import autoscaling, instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
-from goldenami.each import all_of
+from goldenami.each import both
 from goldenami.events import emit
 from goldenami.model import Architecture, Place, SshEndpoint
 from goldenami.recipe.secrets import fill
@@ -95,8 +94,7 @@ def launch(
             ledger, key, there, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
         )
 
-    instance, _ = all_of([start, ssh.preload], lambda work: work())  # it loads while the instance starts
-    assert instance is not None
+    instance, _ = both(start, ssh.preload)  # it loads while the instance starts
     instance_id = instance.id
     emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance_id)
     endpoint = SshEndpoint(
@@ -147,11 +145,8 @@ def prepare(build: BuildContext, architecture: Architecture, purpose: str, place
     def key_name() -> str:
         return keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key)
 
-    found: dict[str, Any] = {}
-    works: tuple[tuple[str, Callable[[], object]], ...] = (("groups", groups), ("key_name", key_name))
-    all_of(works, lambda one: found.update({one[0]: one[1]()}))
-    subnets, chosen = found["groups"]
-    return Access(subnets, chosen, found["key_name"], logins, host_keys)
+    (subnets, chosen), key = both(groups, key_name)
+    return Access(subnets, chosen, key, logins, host_keys)
 
 
 def _named(build: BuildContext, what: str, place: Place) -> str:
