@@ -22,6 +22,7 @@ class PasswordAgeing(Operation):
     """
 
     kind: ClassVar[str] = "password_ageing"
+    brings_units: ClassVar[bool] = False
 
     users: tuple[Account, ...] | None = Field(
         None, min_length=1, description="Names of the accounts. Default: all accounts that have a password."
@@ -108,6 +109,7 @@ class SystemAccounts(Operation):
     """
 
     kind: ClassVar[str] = "system_accounts"
+    brings_units: ClassVar[bool] = False
 
     shell: AbsolutePath = Field("/usr/sbin/nologin", description="The shell of the accounts.")
     locked: bool = Field(True, description="Whether the passwords are locked.")

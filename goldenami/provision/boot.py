@@ -75,6 +75,7 @@ class Reboot(Operation):
     """
 
     kind: ClassVar[str] = "reboot"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "when"
 
     when: Literal["if-needed", "always"] = Field(

@@ -136,6 +136,7 @@ class Directory(Operation):
     """Creates a directory, or removes it with its contents."""
 
     kind: ClassVar[str] = "directory"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "path"
 
     path: AbsolutePath = Field(description="Path of the directory on the host. Missing parents are created.")
@@ -237,6 +238,7 @@ class Absent(Operation):
     """Removes files, links, and directories with everything in them."""
 
     kind: ClassVar[str] = "absent"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "path"
 
     path: AbsolutePath | tuple[AbsolutePath, ...] = Field(

@@ -22,6 +22,7 @@ class Locale(Operation):
     """
 
     kind: ClassVar[str] = "locale"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "lang"
 
     lang: str = Field(pattern=r"^[A-Za-z0-9_.@-]+$", description='Value of LANG: "en_US.UTF-8", "C.UTF-8".')
@@ -109,6 +110,7 @@ class TimeZone(Operation):
     """Sets the time zone."""
 
     kind: ClassVar[str] = "timezone"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "name"
 
     name: str = Field(
@@ -148,6 +150,7 @@ class HostName(Operation):
     """
 
     kind: ClassVar[str] = "hostname"
+    brings_units: ClassVar[bool] = False
 
     source: Literal["cloud", "fixed"] = Field(
         "cloud", description="cloud: cloud-init sets the name. fixed: `name` is used."
@@ -190,6 +193,7 @@ class EnvironmentVariable(Operation):
     """
 
     kind: ClassVar[str] = "environment_variable"
+    brings_units: ClassVar[bool] = False
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of the variable.")
     value: OneLine | None = Field(None, description="Value of the variable.")

@@ -29,6 +29,7 @@ class Sysctl(Operation):
     """
 
     kind: ClassVar[str] = "sysctl"
+    brings_units: ClassVar[bool] = False
 
     name: Annotated[str, AfterValidator(_name)] = Field(
         description="Name of the setting, with dots. As in sysctl.d(5): use slashes if a part contains dots; * matches "
@@ -95,6 +96,7 @@ class KernelModule(Operation):
     """
 
     kind: ClassVar[str] = "kernel_module"
+    brings_units: ClassVar[bool] = False
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description='Name of the module: "br_netfilter", "usb-storage".')
     state: Literal["loaded", "disabled", "default"] = Field(
@@ -166,6 +168,7 @@ class KernelArgument(Operation):
     """
 
     kind: ClassVar[str] = "kernel_argument"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "name"
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description='Name of the argument: "audit", "quiet".')

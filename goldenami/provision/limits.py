@@ -41,6 +41,7 @@ class Limit(Operation):
     """
 
     kind: ClassVar[str] = "limit"
+    brings_units: ClassVar[bool] = False
 
     domain: str = Field(
         pattern=r"^[^\s#]+$",
@@ -83,6 +84,7 @@ class PamProfile(Operation):
     """
 
     kind: ClassVar[str] = "pam_profile"
+    brings_units: ClassVar[bool] = False
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the profile's file in /usr/share/pam-configs.")
     content: str | None = Field(
@@ -187,6 +189,7 @@ class Authselect(Operation):
     """Selects the authselect profile and its features (systems with dnf), which configure PAM and nsswitch."""
 
     kind: ClassVar[str] = "authselect"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "profile"
 
     profile: str = Field(pattern=r"^[A-Za-z0-9_/.-]+$", description='The profile: "minimal", "sssd", "custom/site".')

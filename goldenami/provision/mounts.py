@@ -30,6 +30,7 @@ class Mount(Operation):
     """
 
     kind: ClassVar[str] = "mount"
+    brings_units: ClassVar[bool] = False
 
     path: AbsolutePath = Field(description="The mount point.")
     source: OneLine | None = Field(
@@ -134,6 +135,7 @@ class Swap(Operation):
     """
 
     kind: ClassVar[str] = "swap"
+    brings_units: ClassVar[bool] = False
 
     path: AbsolutePath = Field("/swapfile", description="Path of the file.")
     size_mib: int | None = Field(None, ge=1, le=1 << 20, description="Size of the file in MiB.")

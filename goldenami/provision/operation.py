@@ -58,7 +58,8 @@ class Operation(BaseModel):
 
     Instances are frozen. They hold only the data of the recipe and nothing about the host. A built-in subclass with a
     ``kind`` registers itself. ``code_digest``: the SHA-256 of the code of an operation that is not built in. goldenami
-    sets it; it is part of the plan's digest.
+    sets it; it is part of the plan's digest. ``brings_units``: whether it can bring a unit of systemd of any name, by a
+    package, a program or a file; a later operation may then concern a unit that nobody else declared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
@@ -68,6 +69,7 @@ class Operation(BaseModel):
     shorthand: ClassVar[str | None] = None
     sources: ClassVar[Mapping[str, SourceForm]] = {}
     code_digest: ClassVar[str] = ""
+    brings_units: ClassVar[bool] = True
     programs: ClassVar[Mapping[str, str]] = {}  # programs that it needs on this machine: how to install them, by name
 
     @classmethod

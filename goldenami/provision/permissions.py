@@ -27,6 +27,7 @@ class Permissions(Operation):
     """
 
     kind: ClassVar[str] = "permissions"
+    brings_units: ClassVar[bool] = False
 
     path: AbsolutePath | tuple[AbsolutePath, ...] = Field(
         description="A path, or a list of paths. Links are not followed."

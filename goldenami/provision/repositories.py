@@ -32,6 +32,7 @@ class Repository(Operation):
     """
 
     kind: ClassVar[str] = "repository"
+    brings_units: ClassVar[bool] = False
     sources: ClassVar = {"key_src": "verbatim"}
 
     name: str = Field(

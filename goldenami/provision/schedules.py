@@ -22,6 +22,7 @@ class Cron(Operation):
     """
 
     kind: ClassVar[str] = "cron"
+    brings_units: ClassVar[bool] = False
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. cron ignores names with a dot.")
     schedule: OneLine | None = Field(None, description='Times of the job, as in crontab(5): "30 3 * * mon", "@daily".')

@@ -18,6 +18,7 @@ class Service(Operation):
     """Enables, starts, stops or masks a systemd unit. ``restarted`` and ``reloaded`` always act: for handlers only."""
 
     kind: ClassVar[str] = "service"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "name"
 
     name: UnitName = Field(description='Name of the unit; without a suffix it is a service: "nginx", "fstrim.timer".')

@@ -41,6 +41,7 @@ class Setting(Operation):
     """
 
     kind: ClassVar[str] = "setting"
+    brings_units: ClassVar[bool] = False
 
     path: AbsolutePath = Field(description="Path of the file.")
     key: OneLine = Field(description='The key: "UMASK". In SSH files it can be two words: "Subsystem sftp".')

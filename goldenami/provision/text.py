@@ -82,6 +82,7 @@ class Line(_Placed):
     """
 
     kind: ClassVar[str] = "line"
+    brings_units: ClassVar[bool] = False
 
     line: OneLine | None = Field(None, description="The line, without its end.")
     regexp: OneLine | None = Field(
@@ -160,6 +161,7 @@ class Block(_Placed):
     """
 
     kind: ClassVar[str] = "block"
+    brings_units: ClassVar[bool] = False
 
     content: str | None = Field(None, description="The lines.")
     marker: OneLine = Field(

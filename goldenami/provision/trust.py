@@ -46,6 +46,7 @@ class CaCertificate(Operation):
     """
 
     kind: ClassVar[str] = "ca_certificate"
+    brings_units: ClassVar[bool] = False
     sources: ClassVar = {"src": "verbatim"}
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the file, without a suffix.")

@@ -119,6 +119,7 @@ class DropIn(_Contents):
     """Adds settings to any unit, in a file in /etc/systemd/system/UNIT.d."""
 
     kind: ClassVar[str] = "dropin"
+    brings_units: ClassVar[bool] = False
     sources: ClassVar = {"src": "template"}
 
     unit: UnitName = Field(description='Name of the unit: "ssh", "docker.socket".')
@@ -254,6 +255,7 @@ class SystemdConfig(Operation):
     """
 
     kind: ClassVar[str] = "systemd_config"
+    brings_units: ClassVar[bool] = False
 
     daemon: str = Field(description=f"The daemon: {', '.join(_SECTIONS)}.")
     settings: Mapping[str, OneLine] = Field(
@@ -301,6 +303,7 @@ class TmpFiles(_Contents):
     """
 
     kind: ClassVar[str] = "tmpfiles"
+    brings_units: ClassVar[bool] = False
     sources: ClassVar = {"src": "template"}
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file in /etc/tmpfiles.d, without .conf.")
@@ -328,6 +331,7 @@ class DefaultTarget(Operation):
     """Sets the systemd target of the boot."""
 
     kind: ClassVar[str] = "default_target"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "name"
 
     name: UnitName = Field(description='Name of the target: "multi-user.target", "graphical.target".')

@@ -30,6 +30,7 @@ class Group(Operation):
     """Creates, changes or removes a group."""
 
     kind: ClassVar[str] = "group"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "name"
 
     name: Account = Field(description="Name of the group.")
@@ -79,6 +80,7 @@ class User(Operation):
     """
 
     kind: ClassVar[str] = "user"
+    brings_units: ClassVar[bool] = False
     shorthand: ClassVar[str | None] = "name"
 
     name: Account = Field(description="Name of the user.")
@@ -293,6 +295,7 @@ class AuthorizedKey(Operation):
     """
 
     kind: ClassVar[str] = "authorized_key"
+    brings_units: ClassVar[bool] = False
 
     user: Account = Field(description="Name of the user, which must exist.")
     key: PublicKey = Field(description="The line for authorized_keys, optionally with options.")
@@ -344,6 +347,7 @@ class Sudoers(Operation):
     """Creates a file with sudo rules in /etc/sudoers.d. visudo checks the rules first."""
 
     kind: ClassVar[str] = "sudoers"
+    brings_units: ClassVar[bool] = False
     sources: ClassVar = {"src": "template"}
 
     name: str = Field(

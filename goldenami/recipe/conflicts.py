@@ -20,44 +20,6 @@ from goldenami.provision.operation import Payload, all_operations
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.secrets import display
 
-_NO_UNIT = frozenset(
-    (
-        "absent",
-        "authorized_key",
-        "authselect",
-        "block",
-        "ca_certificate",
-        "cron",
-        "default_target",
-        "directory",
-        "dropin",
-        "environment_variable",
-        "group",
-        "hostname",
-        "kernel_argument",
-        "kernel_module",
-        "limit",
-        "line",
-        "locale",
-        "mount",
-        "pam_profile",
-        "password_ageing",
-        "permissions",
-        "reboot",
-        "repository",
-        "service",
-        "setting",
-        "sudoers",
-        "swap",
-        "sysctl",
-        "system_accounts",
-        "systemd_config",
-        "timezone",
-        "tmpfiles",
-        "user",
-    )
-)
-"""The kinds of operations that bring no unit of systemd."""
 _FILES = frozenset(("file", "template", "tree", "link"))
 """The kinds that bring a unit only by its path."""
 _STARTS_PROGRAMS = frozenset(("ansible", "command", "dropin", "script", "service", "unit"))
@@ -178,7 +140,7 @@ def _can_bring_unit(bound: BoundOperation) -> bool:
     if kind in _FILES:
         paths = (f"{name}/" for name, value in bound.claims.items() if value != "absent")
         return any("/systemd/" in path or "/init.d/" in path for path in paths)
-    return kind not in _NO_UNIT
+    return bound.operation.inner.brings_units
 
 
 def _made_executable(before: Iterable[BoundOperation], folder: str, names: Iterable[str]) -> bool:
