@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ def _ignore_progress(_: str) -> None:
     """Discard progress messages."""
 
 
+_INIT_SECONDS = 60.0  # in which the init of a running instance runs, on a busy machine
 DEFAULT_IMAGES = ("debian-12",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
@@ -131,9 +133,19 @@ class SandboxInfo:
 def shell_argv(info: SandboxInfo, instance: str, command: Sequence[str] = ()) -> list[str]:
     """Return the command that opens a root shell in a running guest, or that runs ``command`` there.
 
-    Raises SandboxError if the instance is not running.
+    Waits for the init of a running instance: it may reboot. Raises SandboxError if the instance is not running.
     """
-    return ways.WAYS[info.instances].shell(info.directory, instance, tuple(command) or ("/bin/bash", "-l"))
+    way, wanted = ways.WAYS[info.instances], tuple(command) or ("/bin/bash", "-l")
+    deadline = time.monotonic() + _INIT_SECONDS
+    while (found := way.shell(info.directory, instance, wanted)) is None:
+        states = {row["instance_id"]: row["state"] for row in info.status()["instances"]}
+        if states.get(instance) != "running" or time.monotonic() > deadline:
+            raise SandboxError(
+                f"instance {instance} is not running in this sandbox",
+                hint="`goldenami-sandbox status` lists the instances and their states.",
+            )
+        time.sleep(0.1)
+    return found
 
 
 def variables(endpoint: str, key: AccessKey, region: str) -> dict[str, str]:

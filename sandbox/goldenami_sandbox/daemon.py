@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import os
+import random
 import secrets
 import signal
 import threading
@@ -29,6 +30,8 @@ from goldenami_sandbox.ways import Way
 
 _log = logging.getLogger(__name__)
 _REAP_SECONDS = 15.0
+_LASTING_PORTS = 20_000  # the first one; the last one is below those that the kernel gives to connections
+_TRIED_PORTS = 100
 _LOG_BYTES = 64 * 2**20  # bytes; a larger log is renamed at the next start, and one old log is kept
 
 
@@ -166,16 +169,28 @@ def _listen(files: state.Files, port: int, app: ControlPoint) -> Server:
     except (OSError, ValueError):
         wanted = 0
     try:
-        server = Server(app, wanted)
+        server = Server(app, wanted) if wanted else _on_a_lasting_port(app)
     except OSError as error:
         if port:
             raise SandboxError(
                 f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
                 hint="Choose another port, or omit --port.",
             ) from error
-        server = Server(app, 0)
+        server = _on_a_lasting_port(app)
     state.write_atomically(files.port, str(server.port).encode())
     return server
+
+
+def _on_a_lasting_port(app: ControlPoint) -> Server:
+    """Listen on a free port that the kernel gives to no connection. The next start needs the same port again."""
+    first = 0
+    with contextlib.suppress(OSError):
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    lasting = range(_LASTING_PORTS, max(first, _LASTING_PORTS))
+    for port in random.sample(lasting, min(len(lasting), _TRIED_PORTS)):
+        with contextlib.suppress(OSError):  # it is in use
+            return Server(app, port)
+    return Server(app, 0)
 
 
 def _save_and_stop(cloud: Cloud, keeper: state.Keeper) -> None:

@@ -11,6 +11,7 @@ It needs no root and starts in less than a second. Clouds share nothing, so a te
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,17 @@ class PaperCloud:
     def calls(self) -> list[dict[str, Any]]:
         """Return the calls so far, oldest first, with the fields of the call log."""
         return self.cloud.log.entries()
+
+
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a free port of 127.0.0.1 until the block ends: nobody gets it by chance, while servers that set SO_REUSEADDR
+    listen on it in turn. While none does, connections to it are refused.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -53,9 +53,8 @@ class Way(Protocol):
         """Return the program, without the id of an instance, whose standard input and output is the connection to its
         SSH server. Empty: TCP to its address."""
 
-    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str]:
-        """Return the command that runs ``argv`` as root in a running instance. Raises SandboxError if it does not
-        run."""
+    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str] | None:
+        """Return the command that runs ``argv`` as root in a running instance. None if its init does not run."""
 
     def sweep(self, root: Path) -> None:
         """Remove what the kernel keeps of a sandbox that has ended."""
@@ -94,7 +93,7 @@ class Systemd:
     def connection(self, root: Path) -> list[str]:
         return []
 
-    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str]:
+    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str] | None:
         from goldenami_sandbox.node import namespaces
 
         return namespaces.guest_argv(namespaces.sandbox_id(root), instance, argv)
@@ -146,7 +145,7 @@ class Namespaces:
 
         return [sys.executable, "-I", "-S", connect.__file__, str(root / "node/ssh.sock")]
 
-    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str]:
+    def shell(self, root: Path, instance: str, argv: Sequence[str]) -> list[str] | None:
         from goldenami_sandbox.node import rootless
 
         return rootless.guest_argv(root, instance, argv)

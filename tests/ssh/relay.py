@@ -11,12 +11,15 @@ from types import TracebackType
 
 
 class Relay:
-    """Forwards every connection to ``target``, and each piece of data after ``delay`` seconds. A context manager."""
+    """Forwards every connection to ``target``, and each piece of data after ``delay`` seconds. A context manager.
 
-    def __init__(self, target: tuple[str, int], delay: float = 0.0) -> None:
+    ``listener``: takes the connections, and is closed at the end. Without it, the relay has a port of its own.
+    """
+
+    def __init__(self, target: tuple[str, int], delay: float = 0.0, listener: socket.socket | None = None) -> None:
         self.delay = delay
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self._left: int | None = None

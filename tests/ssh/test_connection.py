@@ -214,39 +214,28 @@ def test_another_login_key_is_refused(endpoint: SshEndpoint) -> None:
 def test_connect_waits_until_the_host_key_is_the_expected_one(endpoint: SshEndpoint) -> None:
     """cloud-init replaces the host keys of the image by those of the instance during the boot."""
     impostor = paramiko.Ed25519Key.from_private_key(io.StringIO(ssh.generate_keypair().private_key))
-    with socket.create_server(("127.0.0.1", 0)) as early:
-        port = early.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        relay = Relay((endpoint.address, endpoint.port), listener=listener)  # it takes the connections after the first
 
         def serve() -> None:
-            client, _ = early.accept()
+            client, _ = listener.accept()
             server = paramiko.Transport(client)
             server.add_server_key(impostor)
             server.start_server(event=threading.Event(), server=paramiko.ServerInterface())
 
         threading.Thread(target=serve, daemon=True).start()
         attempts = 0
-        relay: Relay | None = None
 
         def sleep(seconds: float) -> None:
-            nonlocal attempts, relay
+            nonlocal attempts
             attempts += 1
-            early.close()
-            relay = _listen(port, endpoint)
             relay.__enter__()
 
-        made = ssh.connect(replace(endpoint, port=port), timeout=10, sleep=sleep)
+        made = ssh.connect(replace(endpoint, port=relay.port), timeout=30, sleep=sleep)
         assert made.run("echo hello").text == "hello"
         assert attempts == 1
         made.close()
-        assert relay is not None
         relay.__exit__(None, None, None)
-
-
-def _listen(port: int, endpoint: SshEndpoint) -> Relay:
-    relay = Relay((endpoint.address, endpoint.port))
-    relay._listener.close()
-    relay._listener = socket.create_server(("127.0.0.1", port))
-    return relay
 
 
 def test_connect_fails_after_its_timeout_if_no_program_listens(endpoint: SshEndpoint) -> None:

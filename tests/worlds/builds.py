@@ -41,7 +41,7 @@ from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.protocol import Call, new_request_id, parse
 from goldenami_sandbox.settings import Settings
 from goldenami_sandbox.surface import in_use
-from goldenami_sandbox.testing import PaperCloud
+from goldenami_sandbox.testing import PaperCloud, held_port
 
 from goldenami import pipeline
 from goldenami import recipe as recipes
@@ -754,17 +754,18 @@ def open_world(
     """A world; its first case begins with ``fresh``. The environment variables have to name its endpoint and keys.
     ``wire``: the program's calls go over HTTP, not directly to the cloud. ``kind``: its class."""
     gate = Gate()
-    server = Server(gate)
-    server.serve_in_thread()
-    world = kind(base, clock or Clock(), gate, server, wire)
-    try:
-        with nullcontext() if wire else called_directly(f"http://127.0.0.1:{server.port}", gate.serve):
-            yield world
-    finally:
-        world.end()
-        for saved in world._saved:
-            shutil.rmtree(saved)
-        server.close()
+    with held_port() as port:  # a test may close the server, and open another one there
+        server = Server(gate, port)
+        server.serve_in_thread()
+        world = kind(base, clock or Clock(), gate, server, wire)
+        try:
+            with nullcontext() if wire else called_directly(f"http://127.0.0.1:{port}", gate.serve):
+                yield world
+        finally:
+            world.end()
+            for saved in world._saved:
+                shutil.rmtree(saved)
+            world.server.close()
 
 
 @contextmanager

@@ -119,10 +119,14 @@ class Guest:
                 freezer.write_text("0")
 
     def leader(self) -> int:
-        """Return the process id of the guest's PID 1. Raises SandboxError if there is none."""
-        leader = self._find_leader()
-        if leader is None:
-            raise SandboxError(f"instance {self.instance} is not running")
+        """Return the process id of the guest's PID 1, and wait for it during a reboot. Raises SandboxError if there
+        is none.
+        """
+        deadline = time.monotonic() + _INIT_PATIENCE
+        while not self._has_booted() or (leader := self._find_leader()) is None:
+            if self.down.is_set() or time.monotonic() > deadline:
+                raise SandboxError(f"instance {self.instance} is not running")
+            self.down.wait(0.01)
         return leader
 
     def entering(self, argv: Sequence[str]) -> list[str]:

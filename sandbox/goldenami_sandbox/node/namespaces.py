@@ -192,9 +192,9 @@ def guest_leader(instance_cgroup: Path) -> int | None:
     """
     leader: int | None = None
     depth = sys.maxsize
-    for directory, _, _ in os.walk(instance_cgroup):  # it ignores cgroups that end meanwhile
+    for directory in _groups(instance_cgroup):
         with contextlib.suppress(OSError):
-            for pid in Path(directory, "cgroup.procs").read_text().split():
+            for pid in (directory / "cgroup.procs").read_text().split():
                 with contextlib.suppress(OSError):
                     status = Path(f"/proc/{pid}/status").read_text()
                     found = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
@@ -202,6 +202,18 @@ def guest_leader(instance_cgroup: Path) -> int | None:
                     if 1 < len(numbers) < depth and numbers[-1] == "1" and not status.startswith(_NOT_YET_INIT):
                         leader, depth = int(pid), len(numbers)
     return leader
+
+
+def _groups(directory: Path) -> Iterator[Path]:
+    """Yield a cgroup, then those below it. They are listed after the caller has looked at it, so that a process that
+    moves down meanwhile is found: systemd moves itself into init.scope when it boots. Cgroups that end meanwhile are
+    ignored.
+    """
+    yield directory
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        below = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for group in below:
+            yield from _groups(group)
 
 
 def nsenter_argv(leader: int, argv: Sequence[str]) -> list[str]:
@@ -213,13 +225,11 @@ def nsenter_argv(leader: int, argv: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def guest_argv(sandbox: str, instance: str, argv: Sequence[str] = ("/bin/bash", "-l")) -> list[str]:
-    """Return the command that runs ``argv`` in a running guest, for callers on the host, outside of the enclosure."""
+def guest_argv(sandbox: str, instance: str, argv: Sequence[str] = ("/bin/bash", "-l")) -> list[str] | None:
+    """Return the command that runs ``argv`` in a running guest, for callers on the host, outside of the enclosure.
+
+    None if it has no PID 1, as between the two boots of a reboot.
+    """
     root = cgroup2_root()
     leader = guest_leader(root / cgroup_name(sandbox) / instance) if root else None
-    if leader is None:
-        raise SandboxError(
-            f"instance {instance} is not running in this sandbox",
-            hint="`goldenami-sandbox status` lists the instances and their states.",
-        )
-    return nsenter_argv(leader, argv)
+    return None if leader is None else nsenter_argv(leader, argv)

@@ -131,7 +131,7 @@ class RootlessGuest(Guest):
 
     def _has_booted(self) -> bool:
         leader = self._find_leader()
-        return leader is not None and Path(f"/proc/{leader}/root/run/initctl").exists()
+        return leader is not None and _is_init(leader)
 
     def _boot_once(self) -> int:
         argv = [*_GUEST, sys.executable, "-I", "-S", guestinit.__file__, str(self.root), self.hostname, self.instance]
@@ -161,6 +161,14 @@ class RootlessGuest(Guest):
         """There is none."""
 
 
+def _is_init(process: int) -> bool:
+    """Whether a guest's PID 1 has made its root, and takes requests. Before that, its root is that of this machine."""
+    root = Path(f"/proc/{process}/root")
+    with contextlib.suppress(OSError):
+        return not root.samefile("/") and (root / "run/initctl").exists()
+    return False
+
+
 def entering(leader: int, argv: Sequence[str], *, outside: bool = False) -> list[str]:
     """Return the command that runs ``argv`` as root in a guest. ``outside``: from outside of the sandbox's user
     namespace."""
@@ -172,20 +180,18 @@ def entering(leader: int, argv: Sequence[str], *, outside: bool = False) -> list
     ]  # fmt: skip
 
 
-def guest_argv(state: Path, instance: str, argv: Sequence[str]) -> list[str]:
+def guest_argv(state: Path, instance: str, argv: Sequence[str]) -> list[str] | None:
     """Return the command that runs ``argv`` as root in a running guest, for callers outside of the sandbox. ``state``:
-    its directory."""
+    its directory. None if it has no PID 1, as between the two boots of a reboot."""
     program, name, own = os.fsencode(guestinit.__file__), instance.encode(), os.fsencode(state)
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             words = (process / "cmdline").read_bytes().split(b"\0")
             at = words.index(program)  # and then the root, the host name and the instance
-            if words[0] != b"unshare" and words[at + 3] == name and words[at + 1].startswith(own + b"/"):
+            found = words[0] != b"unshare" and words[at + 3] == name and words[at + 1].startswith(own + b"/")
+            if found and _is_init(int(process.name)):
                 return entering(int(process.name), argv, outside=True)
-    raise SandboxError(
-        f"instance {instance} is not running in this sandbox",
-        hint="`goldenami-sandbox status` lists the instances and their states.",
-    )
+    return None
 
 
 class Doors:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from goldenami_sandbox.http import BadRequest, Request, Response, Server, read_request, render
+from goldenami_sandbox.testing import held_port
 
 
 def echo(request: Request) -> Response:
@@ -81,15 +82,19 @@ def test_connection_close_is_honoured(server: Server) -> None:
     assert b"Connection: close" in data
 
 
-def test_close_ends_idle_connections_and_frees_the_port(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    connection.request("GET", "/")
-    connection.getresponse().read()
-    port = server.port
-    server.close()
-    again = Server(echo, port)
-    again.server_close()
-    connection.close()
+def test_close_ends_idle_connections_and_frees_the_port() -> None:
+    with held_port() as port:
+        server = Server(echo, port)
+        server.serve_in_thread()
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        with pytest.raises(OSError, match="in use"):
+            Server(echo, port)
+        server.close()
+        again = Server(echo, port)
+        again.server_close()
+        connection.close()
 
 
 @pytest.mark.parametrize(

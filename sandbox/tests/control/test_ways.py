@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from goldenami_sandbox import control, plugin, ways
+from goldenami_sandbox import control, daemon, plugin, ways
 from goldenami_sandbox.ec2.noguests import NoGuestsNode
 from goldenami_sandbox.errors import SandboxError, SandboxUnsupported, StateError, UsageError
+from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.node.api import DataKey, InstanceSpec
 from goldenami_sandbox.state import Files
 
@@ -116,6 +119,38 @@ def test_a_sandbox_without_instances_keeps_its_records(tmp_path: Path) -> None:
     (tmp_path / "node/records.json").write_text("{")
     with pytest.raises(StateError, match=r"records\.json"):
         NoGuestsNode(tmp_path / "node").start()
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_shell_waits_for_the_init_of_a_running_instance_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    answers = iter([None, None, ["nsenter"]])
+    monkeypatch.setattr(ways.Systemd, "shell", lambda *_: next(answers))
+    rows = {"instances": [{"instance_id": "i-1", "state": state}]}
+    monkeypatch.setattr(control.SandboxInfo, "request", lambda *_: json.dumps(rows).encode())
+    info = control.SandboxInfo("a", "http://127.0.0.1:1", tmp_path, 1, "token", {}, "secret")
+    if state == "running":
+        assert control.shell_argv(info, "i-1") == ["nsenter"]
+    else:
+        with pytest.raises(SandboxError, match="i-1 is not running in this sandbox"):
+            control.shell_argv(info, "i-1")
+
+
+def test_the_port_of_a_sandbox_is_none_that_a_connection_can_get_meanwhile(files: Files) -> None:
+    def app(_: Request) -> Response:
+        return Response(200)
+
+    first = daemon._listen(files, 0, cast(Any, app))
+    begin, end = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert 20_000 <= first.port < begin <= end
+    first.server_close()
+    again = daemon._listen(files, 0, cast(Any, app))
+    assert again.port == first.port
+    other = daemon._listen(files, 0, cast(Any, app))  # the last one is in use
+    assert other.port != again.port
+    for server in (again, other):
+        server.server_close()
 
 
 @pytest.mark.nightly

@@ -112,7 +112,9 @@ def test_life_of_an_instance(node: Node, identity: Path, tmp_path: Path) -> None
     assert "Reading package lists" in ssh("sudo apt-get update")
     assert ssh("sudo sysctl -n -w net.ipv4.conf.all.rp_filter=1 net.core.somaxconn=1024").split() == ["1", "1024"]
     assert node.call("exec", "i-life", ["hostname"])[:2] == [0, b"web-1\n"]
-    entered = subprocess.run(guest_argv(node.sandbox, "i-life", ["hostname"]), capture_output=True, text=True)
+    entering = guest_argv(node.sandbox, "i-life", ["hostname"])
+    assert entering is not None
+    entered = subprocess.run(entering, capture_output=True, text=True)
     assert entered.stdout == "web-1\n"
 
     # Captured while it runs, the image has its contents; its instance has an identity of its own.
