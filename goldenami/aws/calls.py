@@ -148,7 +148,13 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     _row("ec2:DescribeVolumes", "read volumes", _EVERY, _ALL_READERS, "any"),
     _row("ec2:DescribeSubnets", "choose the builder's subnet", (_BUILD,), (_B, _L), "any"),
     _row("ec2:DescribeKeyPairs", "find what a build left", (_BUILD, _RETIRE), _ALL_READERS, "any"),
-    _row("ec2:DescribeSecurityGroups", "find what a build left", (_BUILD, _RETIRE), _ALL_READERS, "any"),
+    _row(
+        "ec2:DescribeSecurityGroups",
+        "find what a build left, and the default group of a VPC",
+        (_BUILD, _RETIRE),
+        _ALL_READERS,
+        "any",
+    ),
     _row("ec2:DescribeNetworkInterfaces", "see what uses a security group", (_RETIRE,), _ALL_READERS, "any"),
     _row(
         "ec2:GetEbsEncryptionByDefault",
@@ -339,6 +345,14 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         (_BUILD,),
         (_B,),
         "security-group ours",
+    ),
+    _row(
+        "ec2:ModifyInstanceAttribute",
+        "take the instance of the last test out of the security group",
+        (_BUILD,),
+        (_B,),
+        "instance ours",
+        "security-group",
     ),
     _row("ec2:DeleteSecurityGroup", "delete the security group", (_BUILD, _RETIRE), (_B,), "security-group ours"),
     _row(
@@ -828,6 +842,14 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         (_PROVE,),
         (_P,),
         "security-group ours",
+    ),
+    _row(
+        "ec2:ModifyInstanceAttribute",
+        "take a test instance out of the security group",
+        (_PROVE,),
+        (_P,),
+        "instance ours",
+        "security-group",
     ),
     _row("ec2:DeleteSecurityGroup", "delete the security group", (_PROVE, _RETIRE), (_P,), "security-group ours"),
     # --- launching as application teams do: test --through autoscaling ------------------------------------------------

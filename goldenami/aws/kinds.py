@@ -197,12 +197,16 @@ class Kind:
         """Yield the resources of a build in a place. ``calls``: the requests of all calls for this kind and place in
         the build's journal. ``without``: ids to leave out."""
         for id, found in self.tagged(cloud, place, tags.BUILD_ID, build.id, without=without).items():
-            if tags.made_by(found.tags, build.id, build.catalog) and not self.is_gone(cloud, place, id):
+            if tags.made_by(found.tags, build.id, build.catalog) and not self.is_leaving(cloud, place, id, found):
                 yield OfBuild(id, proven=self.is_proven(cloud, place, found, proofs))
 
     def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
         """Return whether a resource that was found is deleted or is being deleted. False if it is not visible."""
         return False
+
+    def is_leaving(self, cloud: Cloud, place: Place, id: str, found: Tagged) -> bool:
+        """Return whether a resource that was found by its tags needs no deletion any more."""
+        return self.is_gone(cloud, place, id)
 
     def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
         """Return whether reads show a resource that is not deleted."""
@@ -480,6 +484,12 @@ class Volume(Ec2Kind):
     result = "Volumes"
     id_filter = "volume-id"
     order = 5
+
+    def is_leaving(self, cloud: Cloud, place: Place, id: str, found: Tagged) -> bool:
+        """EC2 deletes it with the instance that is being terminated (DeleteOnTermination)."""
+        attached = found.item.get("Attachments") or ()
+        ends_with = [str(one["InstanceId"]) for one in attached if one.get("DeleteOnTermination")]
+        return len(ends_with) == len(attached) > 0 and all(Instance().is_gone(cloud, place, i) for i in ends_with)
 
     def facts(self, type: str, operation: str, request: Request) -> str:
         """The snapshot and the zone."""

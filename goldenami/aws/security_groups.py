@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.session import Cloud
+from goldenami.each import Failures
 from goldenami.model import Place
 
 SSH_PORT = 22
@@ -59,6 +61,27 @@ def _sources(source: Source) -> dict[str, Any]:
         ranges, key = ("IpRanges", "CidrIp") if network.version == 4 else ("Ipv6Ranges", "CidrIpv6")
         found.setdefault(ranges, []).append({key: str(network), "Description": "goldenami: the machine that builds"})
     return found
+
+
+def default_of(cloud: Cloud, place: Place, vpc_id: str) -> str | None:
+    """Return the id of a VPC's default group; None if it is not found, or may not be read. Nobody can delete it
+    ("Default security groups for your VPCs", VPC user guide)."""
+    filters = {"vpc-id": [vpc_id], "group-name": ["default"]}
+    query = {"Filters": [{"Name": name, "Values": values} for name, values in filters.items()]}
+    failures, found = Failures[str](), list[str]()
+    with failures.of(vpc_id):
+        found += [
+            str(g["GroupId"]) for g in cloud.pages(place, "ec2", "DescribeSecurityGroups", "SecurityGroups", query)
+        ]
+    return found[0] if found else None
+
+
+def leave(ledger: Ledger, place: Place, instance_id: str, default: str) -> None:
+    """Move an instance that is going to be terminated into the default group of its VPC, so that its own group can be
+    deleted before the instance has ended. If that is refused, deleting the group waits for the end of the instance."""
+    call = Call("ec2", "ModifyInstanceAttribute", {"InstanceId": instance_id, "Groups": [default]})
+    with Failures[str]().of(instance_id):
+        ledger.change(f"leave-group/{instance_id}", place, call, resource=instance_id, kind="attribute")
 
 
 def delete(ledger: Ledger, place: Place, group_id: str) -> None:

@@ -52,13 +52,15 @@ class HostWork(Protocol):
 @dataclass(frozen=True, slots=True)
 class Host:
     """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public keys of the login key pairs, one
-    in a line. ``place``: where it runs; None: the home account and region."""
+    in a line. ``place``: where it runs; None: the home account and region. ``default_group``: that of its VPC, if the
+    instance leaves the group of the build before its end."""
 
     key: str
     instance_id: str
     endpoint: SshEndpoint
     login_key: str
     place: Place | None = None
+    default_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,18 +108,20 @@ def launch(
         region=there.region,
         in_user_namespace=build.transport.reach.in_user_namespace,
     )
-    return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there)
+    return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there, access.default_group)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How an instance is reached: its subnets, the security groups, the name of the key pair, and the private keys."""
+    """How an instance is reached: its subnets, the security groups, the name of the key pair, and the private keys.
+    ``default_group``: see ``Host``."""
 
     subnets: tuple[network.Subnet, ...]
     groups: tuple[str, ...]
     key_name: str
     logins: list[ssh.KeyPair]
     host_keys: list[ssh.KeyPair]
+    default_group: str | None = None
 
 
 def prepare(build: BuildContext, architecture: Architecture, purpose: str, place: Place | None = None) -> Access:
@@ -133,20 +135,23 @@ def prepare(build: BuildContext, architecture: Architecture, purpose: str, place
     host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
     _user_data(build, architecture, purpose, logins, host_keys)  # refused before there is anything else
 
-    def groups() -> tuple[tuple[network.Subnet, ...], tuple[str, ...]]:
+    def groups() -> tuple[tuple[network.Subnet, ...], tuple[str, ...], str | None]:
         subnets = network.subnets(build.cloud, there, settings)
         if settings.security_groups:
-            return subnets, settings.security_groups
+            return subnets, settings.security_groups, None
         ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
         source, key = build.transport.source(subnets[0]), _named(build, SECURITY_GROUP, there)
         group = security_groups.create(ledger, key, there, vpc_id=subnets[0].vpc_id, source=source, ports=ports)
-        return subnets, (group,)
+        # The builder ends long before the build. Its last instance would be waited for.
+        is_last = purpose == "proof"
+        default = security_groups.default_of(build.cloud, there, subnets[0].vpc_id) if is_last else None
+        return subnets, (group,), default
 
     def key_name() -> str:
         return keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key)
 
-    (subnets, chosen), key = both(groups, key_name)
-    return Access(subnets, chosen, key, logins, host_keys)
+    (subnets, chosen, default), key = both(groups, key_name)
+    return Access(subnets, chosen, key, logins, host_keys, default)
 
 
 def _named(build: BuildContext, what: str, place: Place) -> str:
@@ -179,7 +184,10 @@ def key_of(purpose: str, architecture: Architecture) -> str:
 
 
 def dispose(build: BuildContext, host: Host) -> None:
-    """Terminate a temporary instance. Does not wait until it is terminated."""
+    """Terminate a temporary instance. Does not wait until it is terminated, and lets nothing else wait for that: it
+    leaves the security group of the build before."""
+    if host.default_group is not None:
+        security_groups.leave(build.ledger, host.place or build.home, host.instance_id, host.default_group)
     build.ledger.delete_key(host.key)
 
 

@@ -120,7 +120,7 @@ _EC2: Final[Mapping[str, str]] = {
     "ImportKeyPair": "key-pair+",
     "LockSnapshot": "snapshot=SnapshotId",
     "ModifyImageAttribute": "image=ImageId",
-    "ModifyInstanceAttribute": "instance=InstanceId",
+    "ModifyInstanceAttribute": "instance=InstanceId security-group=[Groups]",
     "ModifyLaunchTemplate": "launch-template=LaunchTemplateId",
     "ModifySnapshotAttribute": "snapshot=SnapshotId",
     "ModifySnapshotTier": "snapshot=SnapshotId",

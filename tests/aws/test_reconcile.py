@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from goldenami import reconcile
-from goldenami.aws import images, instances, kms, tags, waiters
-from goldenami.aws.kinds import in_order
+from goldenami.aws import images, instances, kms, security_groups, tags, waiters
+from goldenami.aws.kinds import Build, in_order, kind_of
 from goldenami.aws.ownership import UNPROVEN, Owner
 from goldenami.errors import JournalError
 from goldenami.events import ignore_events
@@ -246,6 +247,38 @@ def test_instances_are_gone_before_their_group(world: World) -> None:
     assert instances.describe_many(world.cloud, HOME_PLACE, [instance])[instance].state == "terminated"
     assert group not in [g["GroupId"] for g in world.raw("ec2").describe_security_groups()["SecurityGroups"]]
     assert waiters.describe(world.cloud, HOME_PLACE, waiters.IMAGES, []) == {}
+
+
+def test_volumes_that_end_with_their_instance_are_not_waited_for(world: World) -> None:
+    group, instance = launch(world.ledger)
+    ec2, end = world.raw("ec2"), threading.Event()
+    (default,) = (g["GroupId"] for g in ec2.describe_security_groups()["SecurityGroups"] if g["GroupName"] == "default")
+    world.paper.node.gates["terminate"] = end
+    try:
+        security_groups.leave(world.ledger, HOME_PLACE, instance, default)
+        instances.terminate(world.ledger, HOME_PLACE, instance)
+        mark = world.mark()
+        assert clean(world, search=reconcile.doubtful(world.ledger)).complete
+        assert "DeleteVolume" not in {call["action"] for call in world.paper.calls[mark:]}
+        assert [v["State"] for v in ec2.describe_volumes()["Volumes"]] == ["in-use"]
+        assert group not in [g["GroupId"] for g in ec2.describe_security_groups()["SecurityGroups"]]
+    finally:
+        end.set()
+    instances.wait_terminated(world.cloud, HOME_PLACE, [instance])
+    assert ec2.describe_volumes()["Volumes"] == []
+
+
+def test_a_volume_that_outlives_its_instance_is_deleted(world: World) -> None:
+    _, instance = launch(world.ledger)
+    mapping = {"DeviceName": "/dev/xvda", "Ebs": {"DeleteOnTermination": False}}
+    world.raw("ec2").modify_instance_attribute(InstanceId=instance, BlockDeviceMappings=[mapping])
+    end = world.paper.node.gates["terminate"] = threading.Event()
+    try:
+        instances.terminate(world.ledger, HOME_PLACE, instance)
+        found = kind_of("volume").of_build(world.cloud, HOME_PLACE, Build(BUILD, CATALOG), [], PROOFS)
+        assert [one.proven for one in found] == [True]
+    finally:
+        end.set()
 
 
 def test_what_is_still_under_way_is_deleted_too(world: World) -> None:

@@ -89,6 +89,8 @@ def _shutdown_behavior(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any
 
 
 def _groups(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+    if instance.state(cloud.now()) in ("shutting-down", "terminated"):
+        raise Ec2Error("IncorrectInstanceState", f"The instance '{instance.id}' is not in a valid state.")
     found = [launch_request.group(cloud, ctx, name, instance.vpc_id) for name in value]
     if not found:
         raise Ec2Error("InvalidParameterValue", "An instance must have at least one security group.")

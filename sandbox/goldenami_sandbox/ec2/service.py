@@ -170,11 +170,12 @@ class Ec2:
 
     def users_of(self, resource_id: str) -> list[str]:
         """Return the instances that use a security group or a subnet, by its id. It cannot be deleted while there are
-        any.
+        any: an instance that is shutting down still has its network interface.
         """
         with self._cloud.lock:
-            found = self._cloud.store.interfaces.values()
-            return [i.instance_id for i in found if resource_id in i.groups or resource_id == i.subnet_id]
+            now, every = self._cloud.now(), self._cloud.store.instances.values()
+            found = [i for i in every if i.state(now) != "terminated"]
+            return [i.id for i in found if resource_id in i.groups or resource_id == i.subnet_id]
 
     def facts(self, account: str, region: str, resource_id: str) -> Found | None:
         """Return what policies of an account can evaluate about a resource; None if the account does not see it."""

@@ -145,6 +145,21 @@ def test_network_interface_form(rig: Any) -> None:
     assert rig.ec2.users_of("sg-00000002") == rig.ec2.users_of("subnet-00000002") == [instance["InstanceId"]]
 
 
+def test_a_group_is_free_when_its_last_instance_has_left_it_or_ended(rig: Any, fails: Any) -> None:
+    rig.set(pending={"stop": 5})
+    client = rig.client()
+    one, other = (rig.run(SecurityGroupIds=["sg-00000002"])["InstanceId"] for _ in range(2))
+    client.modify_instance_attribute(InstanceId=one, Groups=["sg-00000001"])
+    assert rig.ec2.users_of("sg-00000002") == [other]
+    client.terminate_instances(InstanceIds=[one, other])
+    assert rig.ec2.settle(10)
+    assert rig.ec2.users_of("sg-00000002") == [other], "it is shutting down"
+    change = {"InstanceId": other, "Groups": ["sg-00000001"]}
+    assert fails(client.modify_instance_attribute, **change) == "IncorrectInstanceState"
+    rig.clock.advance(5)
+    assert rig.ec2.users_of("sg-00000002") == rig.ec2.users_of("sg-00000001") == []
+
+
 def test_a_client_token_makes_one_instance(rig: Any, fails: Any) -> None:
     first = run(rig, ClientToken="t1")()["Instances"][0]["InstanceId"]
     assert run(rig, ClientToken="t1")()["Instances"][0]["InstanceId"] == first
