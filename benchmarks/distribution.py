@@ -55,7 +55,7 @@ START, STOP, CAPTURE, COPY = 20.0, 30.0, 90.0, 240.0  # seconds of EC2
 PER_TARGET, FIXED = 12, 60  # calls of a build, at most
 # Calls that a target takes at least, by stage. One that owns an image is in a place of its own, so none is for several.
 OWNED = {
-    "plan": 4,  # free names of images, and of parameters; the key; whether it may be used
+    "plan": 3,  # free names of images, and of parameters; whether the key may be used
     "copy": 4,  # CopyImage, its progress, its end, the deprecation
     "verify": 4,  # the image, its snapshot, and who may use each
     "publish": 8,  # 1 + 3 parameters, 2 reads of them, 2 expiry tags

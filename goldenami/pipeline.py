@@ -156,10 +156,10 @@ def build(
                 if tools.catalog.channel(parent.name, parent.distribution.channel) is None:
                     message = f"base recipe {parent.name} of {recipe.name} has no release: it is built first"
                     emit(emit_to, "note", message=message)
-                    planned = deciding.plan_for(parent, environment, tools)
+                    planned = deciding.plan_for(parent, environment, tools, builds=True)
                     start(project, planned, {}, check_before(planned, tools), tools)
         with tools.journals.exclusive(recipe.name, tools.patience):
-            plan = deciding.plan_for(recipe, environment, tools)
+            plan = deciding.plan_for(recipe, environment, tools, builds=True)
             if request.digest not in (None, plan.digest):
                 raise UsageError(
                     f"the plan of {recipe.name} has changed: expected the digest {request.digest}, found {plan.digest}",

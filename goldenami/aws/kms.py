@@ -9,7 +9,7 @@ from typing import Any, Final
 from goldenami.aws import errors
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, CloudError, NotFound
+from goldenami.errors import AccessError, CloudError, NotFound, Throttled, Unreachable
 from goldenami.model import Place
 
 # The operations that are needed to launch or copy an encrypted image of another account ("Share encrypted AMIs", EC2
@@ -29,9 +29,13 @@ LAUNCH_OPERATIONS: Final = (
 CONSUMER_OPERATIONS: Final = (*LAUNCH_OPERATIONS, "Encrypt", "GenerateDataKey")
 
 
+# What is asked to find out whether a role may encrypt with a key.
+_DATA_KEY: Final = {"KeySpec": "AES_256"}
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as DescribeKey returns it."""
+    """A key as DescribeKey returns it, or as its use proves it."""
 
     arn: str
     key_id: str
@@ -47,12 +51,19 @@ class Key:
         return self.manager == "AWS"
 
 
-def resolve(cloud: Cloud, place: Place, key: str) -> Key:
+def resolve(cloud: Cloud, place: Place, key: str, *, by_use: bool = False) -> Key:
     """Return the key with this id, ARN or alias, after checking that EBS can encrypt with it in the place.
+
+    ``by_use``: the account's role needs the key for encryption, so it makes a data key, which is never used. If KMS
+    makes one, the key is in the place, enabled, symmetric and for encryption, and :func:`denied_use` needs no call.
+    Otherwise the key is described as well, which tells why.
 
     Raises NotFound if the key does not exist there, is in another region, is disabled or being deleted, or is not a
     symmetric encryption key. EC2 would accept all of these, and the copy would fail later.
     """
+    used = _use(cloud, place, key) if by_use else None
+    if used is not None:
+        return used
     try:
         found: dict[str, Any] = cloud.call(place, "kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
     except CloudError as error:
@@ -96,6 +107,28 @@ def resolve(cloud: Cloud, place: Place, key: str) -> Key:
     return metadata
 
 
+def _use(cloud: Cloud, place: Place, key: str) -> Key | None:
+    """Return a key with which KMS made a data key for the account's role; None if KMS refused it.
+
+    No such key is an AWS managed one: its policy allows its use only through the service that it is for.
+    """
+    if f":{key}".rpartition(":")[2].startswith("alias/aws/"):
+        return None
+    try:
+        arn = str(cloud.call(place, "kms", "GenerateDataKeyWithoutPlaintext", {"KeyId": key, **_DATA_KEY})["KeyId"])
+    except (Throttled, Unreachable):
+        raise
+    except (AccessError, CloudError) as error:
+        if error.ends_everything:
+            raise
+        return None
+    parts = arn.split(":", 5)
+    if parts[3] != place.region:
+        return None
+    cloud.usable_keys.add((place, arn))
+    return Key(arn, parts[5].partition("/")[2], parts[4], enabled=True, state="Enabled", manager="CUSTOMER", alias=key)
+
+
 def manager(cloud: Cloud, place: Place, key: str) -> str:
     """Return who manages a key: "CUSTOMER" or "AWS". Raises CloudError or AccessError if it cannot be described."""
     metadata = cloud.call(place, "kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
@@ -105,10 +138,12 @@ def manager(cloud: Cloud, place: Place, key: str) -> str:
 def denied_use(cloud: Cloud, place: Place, arn: str) -> str:
     """Return why the account's role may not encrypt with a key, or an empty text if it may.
 
-    KMS evaluates the request without doing it ("Testing your permissions", KMS developer guide).
+    KMS evaluates the request without doing it ("Testing your permissions", KMS developer guide). It is not asked about
+    a key that this process has used (:func:`resolve`).
     """
-    request = {"KeyId": arn, "KeySpec": "AES_256"}
-    return _denied(cloud, place, "GenerateDataKeyWithoutPlaintext", request)
+    if (place, arn) in cloud.usable_keys:
+        return ""
+    return _denied(cloud, place, "GenerateDataKeyWithoutPlaintext", {"KeyId": arn, **_DATA_KEY})
 
 
 def _denied(cloud: Cloud, place: Place, operation: str, request: dict[str, Any]) -> str:

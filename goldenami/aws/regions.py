@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from goldenami.aws.session import ENABLE_REGION, Cloud
-from goldenami.each import all_of
+from goldenami.each import Answers, all_of, each
 from goldenami.errors import AccessError, NotFound, UsageError
 from goldenami.model import Place
+
+_ALWAYS: Final = "opt-in-not-required"
 
 
 def check(cloud: Cloud, places: Collection[Place]) -> None:
@@ -26,10 +29,36 @@ def check(cloud: Cloud, places: Collection[Place]) -> None:
         check_enabled(place, lists[place.account], known)
 
 
+def of_accounts(cloud: Cloud, places: Iterable[Place]) -> Answers[str, dict[str, str]]:
+    """Return the regions of the accounts of places, each with its opt-in status, by the account's id.
+
+    An account can turn off only regions that it must opt in to ("Enable or disable AWS Regions in your account", AWS
+    account management guide), and EC2 tells the home account which those are. So another account is asked only if it
+    has a place in one of them; otherwise its credentials are checked, and it has the regions that every account has.
+    """
+    wanted: dict[str, set[str]] = {}
+    for place in places:
+        wanted.setdefault(place.account, set()).add(place.region)
+    home = each([cloud.home.account], lambda _: status(cloud, cloud.home))
+    always = {name: opted for found in home.results.values() for name, opted in found.items() if opted == _ALWAYS}
+
+    def ask(account: str) -> dict[str, str]:
+        if account in home.errors:
+            raise home.errors[account]
+        if account in home.results:
+            return home.results[account]
+        if wanted[account] <= always.keys():
+            cloud.check_account(account)
+            return always
+        return status(cloud, Place(account, cloud.home.region))
+
+    return each(sorted(wanted), ask)
+
+
 def status(cloud: Cloud, place: Place) -> dict[str, str]:
     """Return the regions of an account, each with its opt-in status. One call, to the given region."""
     answer = cloud.call(place, "ec2", "DescribeRegions", {"AllRegions": True})["Regions"]
-    return {r["RegionName"]: r.get("OptInStatus", "opt-in-not-required") for r in answer}
+    return {r["RegionName"]: r.get("OptInStatus", _ALWAYS) for r in answer}
 
 
 def check_enabled(place: Place, found: Mapping[str, str], known: Collection[str]) -> None:

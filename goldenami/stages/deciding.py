@@ -26,9 +26,11 @@ def plan_for(
     *,
     bases: Mapping[Architecture, BaseImage] | None = None,
     shared: facts.Shared | None = None,
+    builds: bool = False,
 ) -> BuildPlan:
-    """Read the current facts, and make the plan of a recipe. ``bases``, ``shared``: as in ``facts.gather``."""
-    found = facts.gather(tools.cloud, environment, tools.catalog, recipe, bases=bases, shared=shared)
+    """Read the current facts, and make the plan of a recipe. ``bases``, ``shared``, ``builds``: as in
+    ``facts.gather``."""
+    found = facts.gather(tools.cloud, environment, tools.catalog, recipe, bases=bases, shared=shared, builds=builds)
     return freshness.complete(
         planning.make(recipe, environment, found), tools.catalog, tools.indices, now=tools.cloud.now()
     )

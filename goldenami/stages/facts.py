@@ -72,12 +72,12 @@ class Shared:
         """Return whether :meth:`targets` has returned for these targets."""
         return id(targets) in self._targets
 
-    def targets(self, cloud: Cloud, environment: Environment, targets: tuple[Target, ...]) -> _Targets:
+    def targets(self, cloud: Cloud, environment: Environment, targets: tuple[Target, ...], *, builds: bool) -> _Targets:
         """Return what is known about targets. Raises as ``gather`` does, for each caller again."""
         with self._mutex:
             if id(targets) not in self._targets:
                 same = next((found for given, found in self._targets.values() if given == targets), None)
-                self._targets[id(targets)] = targets, same or _read_targets(cloud, environment, targets)
+                self._targets[id(targets)] = targets, same or _read_targets(cloud, environment, targets, builds=builds)
             return self._targets[id(targets)][1]
 
 
@@ -89,11 +89,13 @@ def gather(
     *,
     bases: Mapping[Architecture, BaseImage] | None = None,
     shared: Shared | None = None,
+    builds: bool = False,
 ) -> Facts:
     """Resolve everything that the recipe and the environment name. Changes nothing.
 
     ``bases``: the bases if they are known already; an empty id stands for an image that has yet to be built.
-    ``shared``: what earlier calls for the same cloud have read.
+    ``shared``: what earlier calls for the same cloud have read. ``builds``: the facts are for a build, so the roles
+    may use the keys: this takes one call for each key, where a description and a check of the use take two.
 
     Only the home account and the accounts of the recipe's targets are used. Raises AccessError for wrong credentials of
     the home account or of all required targets, TargetsFailed if some required targets cannot be used, NotFound for a
@@ -107,7 +109,7 @@ def gather(
         regions.check_partitions(cloud, [home, *(t.place for t in recipe.distribution.targets)])
     caller = cloud.check_caller()
     targets, found, defaults = _at_once(
-        lambda: shared.targets(cloud, environment, recipe.distribution.targets),
+        lambda: shared.targets(cloud, environment, recipe.distribution.targets, builds=builds),
         lambda: _bases(
             recipe, lambda a: given.get(a) or find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
         ),
@@ -196,26 +198,24 @@ def _refuse_all(errors: Mapping[_Key, GoldenAmiError], *, told_too: tuple[type[G
         raise PreflightFailed(dict.fromkeys(findings))
 
 
-def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Target]) -> _Targets:
+def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Target], *, builds: bool) -> _Targets:
     """Check the regions of all targets, and resolve the keys of those that own an image.
 
     Raises the error of the required targets. The errors of the others are listed in ``unavailable``.
     """
     by_label = {target.label: target for target in targets}
-    accounts = sorted({target.account.id for target in targets})
-    lists = each([Place(a, cloud.home.region) for a in accounts], lambda place: regions.status(cloud, place))
+    lists = regions.of_accounts(cloud, [target.place for target in targets])
 
     def check(label: str) -> Key | None:
         target = by_label[label]
-        home = Place(target.account.id, cloud.home.region)
-        if home in lists.errors:
-            raise lists.errors[home].at(environment.mark("accounts", target.account.name, "role"))
+        if target.account.id in lists.errors:
+            raise lists.errors[target.account.id].at(environment.mark("accounts", target.account.name, "role"))
         with _at(environment.mark("targets", label)):
-            regions.check_enabled(target.place, lists.results[home], cloud.known_regions())
+            regions.check_enabled(target.place, lists.results[target.account.id], cloud.known_regions())
         if not modes.get_mode(target).owns_image:
             return None
         with _at(environment.mark("targets", label, "kms_key")):
-            return kms.resolve(cloud, target.place, target.kms_key)
+            return kms.resolve(cloud, target.place, target.kms_key, by_use=builds)
 
     answers = each(by_label, check)
     needed = {target.label for target in targets if target.required}

@@ -399,20 +399,52 @@ def test_keys_by_alias_id_and_arn(world: World) -> None:
     assert kms.resolve(world.cloud, APPS_PLACE, "alias/golden-ami").account == APPS.id
 
 
-def test_keys_that_will_not_do(world: World) -> None:
+@pytest.mark.parametrize("by_use", [False, True])
+def test_keys_that_will_not_do(world: World, by_use: bool) -> None:
     raw = world.raw("kms")
     with pytest.raises(NotFound, match=f"alias/nothing does not exist in region eu-central-1 of account {HOME.id}"):
-        kms.resolve(world.cloud, HOME_PLACE, "alias/nothing")
+        kms.resolve(world.cloud, HOME_PLACE, "alias/nothing", by_use=by_use)
     disabled = raw.create_key()["KeyMetadata"]["KeyId"]
     raw.disable_key(KeyId=disabled)
     with pytest.raises(NotFound, match="has the state Disabled, expected Enabled"):
-        kms.resolve(world.cloud, HOME_PLACE, disabled)
+        kms.resolve(world.cloud, HOME_PLACE, disabled, by_use=by_use)
+    dying = raw.create_key()["KeyMetadata"]["KeyId"]
+    raw.schedule_key_deletion(KeyId=dying, PendingWindowInDays=7)
+    with pytest.raises(NotFound, match="has the state PendingDeletion, expected Enabled"):
+        kms.resolve(world.cloud, HOME_PLACE, dying, by_use=by_use)
     signing = raw.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
     with pytest.raises(NotFound, match="expected SYMMETRIC_DEFAULT and ENCRYPT_DECRYPT"):
-        kms.resolve(world.cloud, HOME_PLACE, signing)
+        kms.resolve(world.cloud, HOME_PLACE, signing, by_use=by_use)
     elsewhere = kms.resolve(world.cloud, HOME_WEST, "alias/golden-ami").arn
     with pytest.raises(NotFound, match="eu-west-1"):
-        kms.resolve(world.cloud, HOME_PLACE, elsewhere)
+        kms.resolve(world.cloud, HOME_PLACE, elsewhere, by_use=by_use)
+
+
+def test_a_key_that_is_used_needs_one_call(world: World) -> None:
+    described = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami")
+    mark = world.mark()
+    used = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami", by_use=True)
+    assert used == described
+    assert kms.denied_use(world.cloud, HOME_PLACE, used.arn) == ""
+    assert [c["action"] for c in world.paper.calls[mark:]] == ["GenerateDataKeyWithoutPlaintext"]
+
+
+@pytest.mark.parametrize("by_arn", [False, True])
+def test_the_key_of_ebs_is_known_to_be_of_aws(world: World, by_arn: bool) -> None:
+    """Nobody may use it directly, so a key that was used is a customer's."""
+    key = kms.resolve(world.cloud, HOME_PLACE, "alias/aws/ebs").arn if by_arn else "alias/aws/ebs"
+    assert kms.resolve(world.cloud, HOME_PLACE, key, by_use=True).aws_managed
+
+
+def test_a_key_that_the_role_may_not_use_is_still_checked(world: World) -> None:
+    arn = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn
+    everybody, root = {"AWS": "*"}, {"AWS": f"arn:aws:iam::{HOME.id}:root"}
+    denied = {"Effect": "Deny", "Principal": everybody, "Action": "kms:GenerateDataKey*", "Resource": "*"}
+    allowed = {"Effect": "Allow", "Principal": root, "Action": "kms:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed, denied]})
+    world.raw("kms").put_key_policy(KeyId=arn, PolicyName="default", Policy=policy)
+    assert kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami", by_use=True).arn == arn
+    assert "kms:GenerateDataKeyWithoutPlaintext" in kms.denied_use(world.cloud, HOME_PLACE, arn)
 
 
 def test_grants_come_and_go(world: World) -> None:
@@ -547,6 +579,28 @@ def test_a_region_that_the_account_has_not_enabled(world: World) -> None:
     regions.check(world.cloud, [HOME_PLACE, place])
     with pytest.raises(AccessError, match="not enabled for account 111111111111"):
         world.cloud.call(Place(HOME.id, "ap-east-1"), "ec2", "DescribeImages", {"Owners": ["self"]})
+
+
+def test_an_account_is_asked_only_about_regions_that_it_opts_in_to(world: World) -> None:
+    mark = world.mark()
+    found = regions.of_accounts(world.cloud, [HOME_PLACE, HOME_WEST, APPS_PLACE])
+    assert not found.errors
+    assert [c["action"] for c in world.paper.calls[mark:]].count("DescribeRegions") == 1
+    regions.check_enabled(APPS_PLACE, found.results[APPS.id], ())
+    place = Place(APPS.id, "ap-east-1")
+    mark = world.mark()
+    found = regions.of_accounts(world.cloud, [HOME_PLACE, APPS_PLACE, place])
+    assert [c["action"] for c in world.paper.calls[mark:]].count("DescribeRegions") == 2
+    with pytest.raises(AccessError, match="region ap-east-1 is not enabled for account 222222222222"):
+        regions.check_enabled(place, found.results[APPS.id], ())
+
+
+def test_the_credentials_of_an_account_that_is_not_asked_are_checked(world: World) -> None:
+    apps = Account("apps", APPS.id, f"arn:aws:iam::{APPS.id}:role/nobody")
+    cloud = Cloud({"home": HOME, "apps": apps}, HOME_PLACE, caller=new_session())
+    found = regions.of_accounts(cloud, [HOME_PLACE, APPS_PLACE])
+    assert "cannot assume" in found.errors[APPS.id].message
+    assert list(found.results) == [HOME.id]
 
 
 def test_the_partition_comes_from_the_region(world: World) -> None:

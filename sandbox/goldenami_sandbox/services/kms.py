@@ -53,6 +53,8 @@ _CRYPTOGRAPHY = frozenset(
         "GetPublicKey",
     }
 )
+# Only symmetric encryption keys make data keys (GenerateDataKey, KMS API reference).
+_DATA_KEYS = frozenset({"GenerateDataKey", "GenerateDataKeyWithoutPlaintext"})
 # Actions that a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
 _NEEDS_ENABLED = _CRYPTOGRAPHY | {"CreateGrant"}
 # Actions that a key in the state pending deletion still allows.
@@ -125,6 +127,9 @@ class Kms(Service):
                 key = self._require_key(call, reference)
                 action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
                 self._check(key, call.action, f"kms:{action}", identity.caller, facts, session)
+                if call.action in _DATA_KEYS and key.key_spec != "SYMMETRIC_DEFAULT":
+                    text = f"{key.arn} with the key spec {key.key_spec} is not valid for {call.action}."
+                    raise KeyRefused("InvalidKeyUsageException", text)
                 if call.action == "CreateGrant":
                     _check_passed_on(key, call, identity.caller, {**self._organization(identity.caller), **facts})
                     self._check_grant(key, call.json)

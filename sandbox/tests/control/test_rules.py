@@ -306,6 +306,19 @@ def test_signatures_of_kms_are_of_the_message_or_of_its_digest(client: Clients) 
         kms.get_public_key(KeyId=symmetric)
 
 
+def test_only_symmetric_keys_make_data_keys(client: Clients) -> None:
+    kms = client("kms")
+    key = kms.describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"]
+    made = kms.generate_data_key_without_plaintext(KeyId="alias/golden-ami", KeySpec="AES_256")
+    assert made["KeyId"] == key, "the answer has the ARN, not the alias"
+    assert "Plaintext" not in made
+    for spec, usage in (("RSA_2048", "ENCRYPT_DECRYPT"), ("ECC_NIST_P256", "SIGN_VERIFY")):
+        other = kms.create_key(KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["Arn"]
+        for dry in (False, True):
+            with refused("InvalidKeyUsageException"):
+                kms.generate_data_key_without_plaintext(KeyId=other, KeySpec="AES_256", DryRun=dry)
+
+
 def test_disabled_and_dying_keys(client: Clients) -> None:
     kms = client("kms")
     metadata = kms.create_key()["KeyMetadata"]
