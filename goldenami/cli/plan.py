@@ -77,11 +77,11 @@ def plan(
     several.require_recipes(references, every)
     environment: Environment | None = None
     try:
-        project, environment = open_project(environment_name)
-        from goldenami import many
-
-        # Report problems of the recipes before any API call.
         with keeping_memory():
+            project, environment = open_project(environment_name)
+            from goldenami import many
+
+            # Report problems of the recipes before any API call.
             work = many.choose(project, environment, references, variables, children=children)
             several.require_work(work, environment)
             made = _made(project, environment, work, offline=offline)

@@ -6,8 +6,8 @@ The package ``recipe`` reads controls from ``hardening/``. ``stages`` returns th
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from goldenami.hardening.batch import Batch, CheckResult, check_control
 from goldenami.hardening.checks import Check, Expected
 from goldenami.hardening.control import (
     AFTER,
@@ -22,6 +22,10 @@ from goldenami.hardening.control import (
     stages,
 )
 from goldenami.hardening.results import Collector, results
+from goldenami.ondemand import load_names
+
+if TYPE_CHECKING:
+    from goldenami.hardening.batch import Batch, CheckResult, check_control
 
 SUITE = Path(__file__).with_name("suite.py")
 """The file with one test for each control. The tests read the batch from the variable ``VARIABLE``."""
@@ -52,3 +56,6 @@ __all__ = [
     "results",
     "stages",
 ]
+
+if not TYPE_CHECKING:  # a type checker reads the import above; what only reads recipes runs no checks
+    __getattr__ = load_names(__name__, {"batch": ("Batch", "CheckResult", "check_control")})

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import SerializeAsAny
 
 from goldenami.hardening.checks import Check
 from goldenami.model import Mark
-from goldenami.provision import BoundOperation, Handler, Operation, Recheck, Stage
+from goldenami.provision import BoundOperation, Handler, Operation, Stage
 from goldenami.provision.shell import Compilation, Steps, lines, sh
+
+if TYPE_CHECKING:
+    from goldenami.provision import Recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ def rechecked(all_stages: Sequence[Stage]) -> list[Stage | Recheck]:
     Two checks, because an operation of the recipe itself may change what an earlier one did. Without hardening the
     stages are returned as they are.
     """
+    from goldenami.provision import Recheck  # here, because it loads the compiler of programs
+
     first = next((i for i, stage in enumerate(all_stages) if stage.name in STAGES), None)
     if first is None:
         return list(all_stages)

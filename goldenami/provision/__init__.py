@@ -6,42 +6,15 @@
     packages(connection), package_changes(a, b)         the installed packages, and their changes
     seal(connection, login_key=…)                       prepare a builder for capture; the last work over a connection
 
-Each family of operations is a module. The import of this package registers all of them in ``OPERATIONS``.
+Each family of operations is a module, see ``families``. What only reads recipes needs no work on hosts, so the names of
+that work load their modules when they are first used.
 """
 
-from goldenami.provision import (
-    accounts,
-    ansible,
-    boot,
-    command,
-    downloads,
-    files,
-    git,
-    identity,
-    kernel,
-    languages,
-    limits,
-    mounts,
-    package,
-    permissions,
-    repositories,
-    schedules,
-    services,
-    settings,
-    text,
-    trees,
-    trust,
-    units,
-    users,
-)
-from goldenami.provision.contents import CONTENTS, contents_below
-from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volume_stage
-from goldenami.provision.facts import PACKAGES, SET_ID, SOURCES, package_changes, packages, parse_packages
-from goldenami.provision.handlers import implied_handler
-from goldenami.provision.inventory import INVENTORY, inventory_below
-from goldenami.provision.network import BuildNetwork
+from typing import TYPE_CHECKING
+
+from goldenami.ondemand import load_names
+from goldenami.provision.families import OPERATIONS
 from goldenami.provision.operation import (
-    OPERATIONS,
     BoundOperation,
     Handler,
     Operation,
@@ -49,43 +22,24 @@ from goldenami.provision.operation import (
     Stage,
     all_operations,
 )
-from goldenami.provision.patches import SETUP, PatchSpec, after_boot, closing_stage, patch_stage
-from goldenami.provision.program import Fact, Item, Recheck
-from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
-from goldenami.provision.runner import is_going_down, run_program, run_stage, settle
-from goldenami.provision.seal import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
-from goldenami.provision.state import READ_AHEAD, STATE, read_ahead_below, state_below
 
-FAMILIES = (
-    accounts,
-    ansible,
-    boot,
-    command,
-    downloads,
-    files,
-    git,
-    identity,
-    kernel,
-    languages,
-    limits,
-    mounts,
-    package,
-    permissions,
-    repositories,
-    schedules,
-    services,
-    settings,
-    text,
-    trees,
-    trust,
-    units,
-    users,
-)
+if TYPE_CHECKING:
+    from goldenami.provision.contents import CONTENTS, contents_below
+    from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volume_stage
+    from goldenami.provision.facts import PACKAGES, SET_ID, SOURCES, package_changes, packages, parse_packages
+    from goldenami.provision.handlers import implied_handler
+    from goldenami.provision.inventory import INVENTORY, inventory_below
+    from goldenami.provision.network import BuildNetwork
+    from goldenami.provision.patches import SETUP, PatchSpec, after_boot, closing_stage, patch_stage
+    from goldenami.provision.program import Fact, Item, Recheck
+    from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
+    from goldenami.provision.runner import is_going_down, run_program, run_stage, settle
+    from goldenami.provision.sealing import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
+    from goldenami.provision.state import READ_AHEAD, STATE, read_ahead_below, state_below
 
 __all__ = [
     "CONTENTS",
     "DATA_VOLUMES",
-    "FAMILIES",
     "INVENTORY",
     "OPERATIONS",
     "PACKAGES",
@@ -134,3 +88,22 @@ __all__ = [
     "traces_of",
     "unsearched",
 ]
+
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    __getattr__ = load_names(
+        __name__,
+        {
+            "contents": ("CONTENTS", "contents_below"),
+            "datavolumes": ("DATA_VOLUMES", "DataVolume", "data_volume_stage"),
+            "facts": ("PACKAGES", "SET_ID", "SOURCES", "package_changes", "packages", "parse_packages"),
+            "handlers": ("implied_handler",),
+            "inventory": ("INVENTORY", "inventory_below"),
+            "network": ("BuildNetwork",),
+            "patches": ("SETUP", "PatchSpec", "after_boot", "closing_stage", "patch_stage"),
+            "program": ("Fact", "Item", "Recheck"),
+            "results": ("Drift", "OperationResult", "RunResult", "StageResult"),
+            "runner": ("is_going_down", "run_program", "run_stage", "settle"),
+            "sealing": ("SHORTEST", "TRACES", "SealReport", "Trace", "seal", "traces_of", "unsearched"),
+            "state": ("READ_AHEAD", "STATE", "read_ahead_below", "state_below"),
+        },
+    )

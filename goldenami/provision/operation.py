@@ -8,10 +8,10 @@ In YAML an operation is a map with its kind as the first key, and the common key
       notify: [nginx]                        # common: handlers to run at the end of the stage if this changed something
       retries: 3                             # common: how often it is tried again after a failure
 
-``OPERATIONS[kind]`` is the class. The map under the kind holds its fields, one to one: ``cls.model_validate(fields)``;
-unknown keys are refused. If the class has a ``shorthand``, a scalar (or a list, if that field accepts one) is read as
-a map with that one field: ``package: nginx`` is ``package: {name: nginx}``. recipe/ has rendered every string field
-already (Jinja); provision/ renders nothing and quotes all values for the shell.
+``families.OPERATIONS[kind]`` is the class. The map under the kind holds its fields, one to one:
+``cls.model_validate(fields)``; unknown keys are refused. If the class has a ``shorthand``, a scalar (or a list, if that
+field accepts one) is read as a map with that one field: ``package: nginx`` is ``package: {name: nginx}``. recipe/ has
+rendered every string field already (Jinja); provision/ renders nothing and quotes all values for the shell.
 
 ``cls.sources`` lists the fields that name a file beside the recipe, with the form in which recipe/ passes the file:
 
@@ -47,10 +47,8 @@ SourceForm = Literal["verbatim", "template", "tree", "any", "bundle"]
 
 _BUILT_IN = "goldenami.provision."
 _REGISTRY: dict[str, type[Operation]] = {}
-OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(_REGISTRY)
-"""Every built-in kind of operation. It is complete after the import of ``goldenami.provision``, which imports all
-families. The operations of projects and installed packages are in ``recipe.extensions``, since two projects may have
-different ones."""
+REGISTERED: Mapping[str, type[Operation]] = MappingProxyType(_REGISTRY)
+"""The built-in operations of the families that are loaded, by kind. ``families.OPERATIONS`` has all of them."""
 
 
 class Operation(BaseModel):

@@ -11,16 +11,17 @@ import hashlib
 import inspect
 import re
 import traceback
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from goldenami import extensions
 from goldenami.errors import GoldenAmiError, InvalidInput, Problem
 from goldenami.nextstep import step
 from goldenami.provision import OPERATIONS, BoundOperation, Operation, Stage, all_operations
-from goldenami.provision.program import compile_stage
 from goldenami.recipe.code import FOLDER, ProjectCode, read_code
 from goldenami.recipe.consent import VARIABLE
 from goldenami.recipe.project import Project, shown
@@ -52,7 +53,8 @@ def operations_of(project: Project) -> Operations:
 
 
 def _read(project: Project) -> Operations:
-    kinds = dict(OPERATIONS)
+    own: dict[str, type[Operation]] = {}
+    kinds = ChainMap(own, cast("dict[str, type[Operation]]", OPERATIONS))  # a copy would load all families
     origins = dict.fromkeys(kinds, "built in")
     problems: list[Problem] = []
     for origin, found, digest in _installed(problems):
@@ -61,7 +63,7 @@ def _read(project: Project) -> Operations:
             wrong = [*_faults(cls), *_taken(cls, origins)]
             problems += [replace(place, message=text, hint=hint) for _, text, hint in wrong]
             if not wrong:
-                _add(cls, digest, origin, kinds, origins)
+                _add(cls, digest, origin, own, origins)
     try:
         code = read_code(project.root, project.files) if project.exists else None
     except InvalidInput as error:
@@ -86,15 +88,15 @@ def _read(project: Project) -> Operations:
             wrong = [*_faults(cls), *_taken(cls, origins)]
             problems += [Problem(file, *_place(code.trees[name], cls, at), text, hint) for at, text, hint in wrong]
             if not wrong:
-                _add(cls, code.digest_of(name), file, kinds, origins)
+                _add(cls, code.digest_of(name), file, own, origins)
     return Operations(kinds, not_read, (*problems, *dict.fromkeys(not_read.values())))
 
 
 def _add(
-    cls: type[Operation], digest: str, origin: str, kinds: dict[str, type[Operation]], origins: dict[str, str]
+    cls: type[Operation], digest: str, origin: str, own: dict[str, type[Operation]], origins: dict[str, str]
 ) -> None:
     cls.code_digest = digest
-    kinds[cls.kind] = cls
+    own[cls.kind] = cls
     origins[cls.kind] = origin
 
 
@@ -248,6 +250,8 @@ def check_compiles(stages: Iterable[Stage], project: Project) -> Iterator[Proble
 
 
 def _compile_problem(bound: BoundOperation, project: Project) -> Problem | None:
+    from goldenami.provision.program import compile_stage  # here: few projects have operations of their own
+
     mark = bound.mark
     try:
         bound.operation.title()

@@ -12,7 +12,6 @@ from goldenami.hardening import WAIVER_ENDS_SOON
 from goldenami.recipe import agents, hardening
 from goldenami.recipe.allowed import allowed_in, skipped
 from goldenami.recipe.environments import choose
-from goldenami.recipe.environmentspec import read_environments
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.given import Written, environment_values
 from goldenami.recipe.loader import load
@@ -65,6 +64,8 @@ def inspect(
     A recipe with ``environments`` is checked for the chosen one if it is listed. Otherwise it is checked for those that
     it lists if ``environment`` is None, and left out of a check of the whole project (``all_agents``).
     """
+    from goldenami.recipe.environmentspec import read_environments  # here: what only plans and builds does not need it
+
     problems = Problems()
     found = read_environments(project, problems)
     names = list(recipes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from goldenami.snapshots.lineage import Lineage, Member
+if TYPE_CHECKING:
+    from goldenami.snapshots.lineage import Lineage, Member
 
 GIB = 1 << 30
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from goldenami import planning
 from goldenami.errors import CatalogError
@@ -22,9 +22,10 @@ from goldenami.planning import BuildPlan, Freshness
 from goldenami.recipe.words import seconds
 from goldenami.release.catalog import Catalog
 from goldenami.release.marks import Same
-from goldenami.updates import sources as package_sources
-from goldenami.updates.fetch import Downloads, Memory, cache_directory
-from goldenami.updates.lookup import Found, find
+
+if TYPE_CHECKING:  # the first build of a recipe looks for no updates
+    from goldenami.updates.fetch import Memory
+    from goldenami.updates.lookup import Found
 
 _TRIED_AGAIN: Final = timedelta(days=7)
 _SHOWN = 3  # updates in the sentence of a reason
@@ -97,6 +98,10 @@ def _look_up(
     indices: Memory,
     now: datetime,
 ) -> Found:
+    from goldenami.updates import sources as package_sources
+    from goldenami.updates.fetch import Downloads, cache_directory
+    from goldenami.updates.lookup import Found, find
+
     patches = plan.recipe.patches[architecture]
     # Packages of a day, or of a release of the distribution, do not change.
     pinned = patches.source is not None and patches.releasever != "latest"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from goldenami.aws import catalogs, journals
 from goldenami.aws.ownership import Proofs
@@ -17,9 +17,10 @@ from goldenami.journal import Journals, Wait
 from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
 from goldenami.stages import durations
-from goldenami.stages.build import HostWork
-from goldenami.stages.host_work import SshHostWork
 from goldenami.updates.fetch import Memory
+
+if TYPE_CHECKING:  # a plan works on no host
+    from goldenami.stages.build import HostWork
 
 OnFailure = Literal["clean", "keep"]
 Decide = Callable[[Exception], Literal["clean", "keep", "retry"]]
@@ -34,13 +35,20 @@ class Tools:
     catalog: Catalog
     proofs: Proofs
     journals: Journals
-    host_work: HostWork
+    other_work: HostWork | None  # the work on hosts, if it is not done over SSH
     interrupts: Interrupts
     on_failure: OnFailure | Decide
     emit: Emit
     indices: Memory  # of package repositories, as read so far
     patience: Wait  # for another process that builds the same recipe or works on the same build
     told: list[BaseException] = field(default_factory=list)  # failures of builds that were notified
+
+    @property
+    def host_work(self) -> HostWork:
+        """The work on hosts of a build."""
+        from goldenami.stages.host_work import SshHostWork
+
+        return self.other_work or SshHostWork()
 
 
 @contextmanager
@@ -73,7 +81,7 @@ def open_tools(
             catalog=Catalog.of(environment, cloud),
             proofs=catalogs.open_proofs(environment, cloud),
             journals=journals.open_journals(environment, cloud),
-            host_work=host_work or SshHostWork(),
+            other_work=host_work,
             interrupts=interrupts,
             on_failure=on_failure,
             emit=emit_to,

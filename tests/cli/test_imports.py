@@ -20,6 +20,12 @@ AWS = {"boto3", "botocore", "moto", "paramiko"}
 # What only recipes, templates and builds need.
 RECIPES = {"jinja2", "goldenami.recipe.loader", "goldenami.provision", "goldenami.os", "goldenami.schedules"}
 BUILDS = {"goldenami.journal", "goldenami.aws.tags", "goldenami.aws.ownership", "goldenami.notify.document", "rich"}
+# What works on hosts, or asks package repositories, or checks environments: a plan does none of it.
+HOSTS = {
+    *(f"goldenami.provision.{name}" for name in ("accounts", "users", "units", "git", "runner", "results", "sealing")),
+    *("goldenami.stages.host_work", "goldenami.stages.build", "goldenami.hardening.batch", "goldenami.validate"),
+    *("goldenami.preflight.checks", "goldenami.updates.sources", "goldenami.aws.blocks"),
+}
 RECIPE = 'name: web\nversion: "1.0"\nos: debian\nbase: {id: ami-0123456789abcdef0}\n'
 PRODUCTION = """\
 environments:
@@ -55,7 +61,10 @@ def project(tmp_path: Path) -> Path:
         (["-C", "without-sandbox", *RESOLVE], AWS | RECIPES | BUILDS | WEB | {"importlib.metadata", "importlib.abc"}),
         (["images", "list", "--no-check"], AWS | RECIPES | BUILDS | WEB),
         (["history", "debian-12-web"], AWS | RECIPES | BUILDS | WEB),
-        (["plan", "web", "--offline"], {"moto", "paramiko", "invoke", "cryptography", "rich", "asyncio", "unittest"}),
+        (
+            ["plan", "web", "--offline"],
+            {"moto", "paramiko", "invoke", "cryptography", "rich", "asyncio", "unittest"} | HOSTS,
+        ),
     ],
 )
 def test_a_command_loads_only_what_it_uses(project: Path, arguments: Sequence[str], without: set[str]) -> None:
@@ -73,6 +82,16 @@ def test_a_command_loads_only_what_it_uses(project: Path, arguments: Sequence[st
     )
     assert done.stdout, done.stderr
     assert without & {*done.stderr.split()} == set()
+
+
+def test_a_plan_loads_no_work_on_hosts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import goldenami.plans, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert HOSTS & {*done.stdout.split()} == set()
 
 
 def test_a_command_in_a_process_that_goes_on_leaves_nothing_out_of_sight_of_the_collector(

@@ -10,7 +10,7 @@ import pytest
 
 from goldenami.errors import TestsFailed
 from goldenami.model import Architecture
-from goldenami.stages import tools
+from goldenami.stages import host_work
 from goldenami.stages.build import BuildContext, Host, Prepared
 from tests.docs.examples import DOCS
 from tests.worlds.builds import Label, PaperHostWork
@@ -31,7 +31,7 @@ def build_that_fails(reader: Reader) -> None:
 
     change_recipe(reader)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tools, "SshHostWork", Failing)
+        patch.setattr(host_work, "SshHostWork", Failing)
         reader.goldenami("build", "debian-12-web", code=5)
 
 

@@ -23,9 +23,10 @@ from goldenami.provision import (
     implied_handler,
     patch_stage,
 )
-from goldenami.provision.operation import Operation
+from goldenami.provision.families import FAMILIES
+from goldenami.provision.operation import REGISTERED, Operation
 from goldenami.provision.program import compile_program, compile_stage
-from goldenami.provision.seal import TRACES, traces_of
+from goldenami.provision.sealing import TRACES, traces_of
 from goldenami.reading import ANYWHERE
 from tests.provision.examples import bind, elsewhere, examples, further
 from tests.provision.local import run_here
@@ -66,6 +67,14 @@ def test_programs_are_posix_shell(stages: list[Stage], shell: str) -> None:
     command = [shell, "-n"] if shell != "busybox" else ["busybox", "sh", "-n"]
     done = subprocess.run(command, input=compile_program([PACKAGES, *stages]).text, text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_each_family_has_the_operations_that_it_is_loaded_for() -> None:
+    found: dict[str, list[str]] = {}
+    for kind, cls in OPERATIONS.items():
+        found.setdefault(cls.__module__.rpartition(".")[2], []).append(kind)
+    assert {name: tuple(kinds) for name, kinds in found.items()} == FAMILIES
+    assert {*REGISTERED} == {*OPERATIONS}  # none is missing in the table
 
 
 def test_every_kind_has_an_example() -> None:
@@ -183,6 +192,7 @@ def test_unknown_handlers_and_double_ones_are_refused() -> None:
 
 
 def test_a_kind_is_registered_once() -> None:
+    assert OPERATIONS["file"]  # loads it
     with pytest.raises(TypeError, match="two operations"):
 
         class Again(Operation):

@@ -9,7 +9,7 @@ import pytest
 
 from goldenami.model import Mark
 from goldenami.provision import BoundOperation
-from goldenami.provision.seal import Trace
+from goldenami.provision.sealing import Trace
 from goldenami.provision.shell import Script
 from goldenami.ssh import Completed, Connection
 from goldenami.validate.backend import ConnectionBackend

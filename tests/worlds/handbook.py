@@ -22,7 +22,7 @@ from goldenami import recipe as recipes
 from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
 from goldenami.evidence.packages import Component, Inventory, dumps
-from goldenami.stages import fresh, tools
+from goldenami.stages import fresh, host_work
 from tests.ci.runner import Repository, own_variables
 from tests.ci.shells import Answering
 from tests.worlds.builds import Death, Label, MortalCloud, PaperHostWork, Saved, World, a_world
@@ -199,7 +199,7 @@ def a_reader(path: Path, patch: pytest.MonkeyPatch) -> Iterator[Reader]:
         reader = Reader(world, Answering(programs / "goldenami"), patch)
         reader.answering.call = reader.call
         patch.setattr(Cloud, "of", reader.cloud_of)
-        for module in (tools, fresh):
+        for module in (host_work, fresh):
             patch.setattr(module, "SshHostWork", reader.host_work)
         with reader.answering.listening():
             yield reader
