@@ -289,13 +289,14 @@ def wait(
     timeout: float | None = None,
     interval: Interval = waiters.STANDARD,
     check: Callable[[], None] | None = None,
+    is_new: bool = False,
 ) -> dict[str, Observation]:
     """Wait until every image is available or has failed. Return the last observation of each. Each round makes one
     describe call for up to 150 images.
 
     A failed image is marked as spoiled in the journal: the next ``create`` or ``copy`` of its key tries again, and the
-    clean-up deletes the failed image. ``on_progress`` gets percentages from the images' snapshots. ``timeout`` and
-    ``check``: see ``waiters.Watch``.
+    clean-up deletes the failed image. ``on_progress`` gets percentages from the images' snapshots. ``timeout``,
+    ``check`` and ``is_new``: see ``waiters.Watch``.
     """
     seen = waiters.Watch(
         ledger.cloud,
@@ -306,6 +307,7 @@ def wait(
         percent=_percentages(ledger.cloud, place),
         timeout=timeout,
         interval=interval,
+        is_new=is_new,
     ).until_ready(check)
     note(ledger, place, seen.values())
     return seen

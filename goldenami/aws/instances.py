@@ -232,7 +232,7 @@ def launch_running(
     while True:
         instance_id = launch(ledger, key, place, spec, tags=tags, warn=warn)
         try:
-            return wait_running(ledger, place, [instance_id])[instance_id]
+            return wait_running(ledger, place, [instance_id], is_new=True)[instance_id]
         except BuilderError as error:
             failed = describe_many(ledger.cloud, place, [instance_id]).get(instance_id)
             if failed is None or failed.reason_code not in _KEY_CODES:
@@ -379,15 +379,23 @@ def wait_running(
     on_progress: OnProgress | None = None,
     timeout: float | None = 600.0,
     interval: Interval = waiters.STANDARD,
+    is_new: bool = False,
 ) -> dict[str, Instance]:
     """Wait until every instance runs. Instances that do not start are marked as spoiled, so that the next ``launch`` of
-    their keys launches new ones.
+    their keys launches new ones. ``is_new``: see ``waiters.Watch``.
 
     Raises BuilderError, with EC2's reason, for the first that does not start; HostLost if EC2 caused the failure and
     another instance may start.
     """
     seen = waiters.Watch(
-        ledger.cloud, place, waiters.RUNNING, ids, on_progress=on_progress, timeout=timeout, interval=interval
+        ledger.cloud,
+        place,
+        waiters.RUNNING,
+        ids,
+        on_progress=on_progress,
+        timeout=timeout,
+        interval=interval,
+        is_new=is_new,
     ).until_ready()
     failed = [one for one in seen.values() if not one.ok]
     for one in failed:

@@ -77,6 +77,10 @@ class Observation:
 
 OnProgress = Callable[[Observation], None]
 _LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time that is left
+_PART: Final = 0.5  # of the time that is left, until a look at the progress alone finds out more about it
+_ROUNDED: Final = 0.5  # percent: a progress is told in whole percents, which are rounded down
+_DOUBT: Final = 0.01  # of the whole wait: a forecast that may be wrong by more is not good enough
+_SHORTEST: Final = 0.1  # seconds between two looks when the end is near
 _LATER: Final = 1.01  # looks are so much later than expected: the estimate may be a little short
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
 _NEVER_LONGER: Final = 600.0  # seconds between two looks, however long the estimate is
@@ -88,15 +92,18 @@ _LONGEST_GUESS: Final = 60.0  # seconds of a pause that only the last wait of th
 class Ahead:
     """Finds out when the next look at waiting resources is worth its call.
 
-    A progress gives the time that is left, if it has moved since the last look. Before the first one, the duration of
+    A progress gives the time that is left, if it has moved since the last look. When it began to move is not known: an
+    instance may be shut down first. So the first progress only says when to look again: after half of the time that it
+    gives. The speed between two looks says then when the resource is ready. Before the first progress, the duration of
     the last wait of this kind counts, if there was one in this process: half of it, if there is a progress to learn
     from then, and nine tenths of it otherwise, or if none is told then. A progress, and the forecast of another wait,
     lead to no pause longer than four times the wait so far, and the last wait to none longer than a minute: this one
-    may be of a smaller resource. None of them leads to more looks than the usual intervals. While a resource is
-    missing, the usual intervals count: whether it stays missing is known only after several looks.
+    may be of a smaller resource. When the end is near, pauses are short, and grow again if the resource is late. While
+    a resource is missing, the usual intervals count: whether it stays missing is known only after several looks.
     """
 
     def __init__(self, expected: float | None, *, has_progress: bool) -> None:
+        self._expected = expected or 0.0
         self._until = self._step = 0.0  # until when the last wait counts, and the pauses after it
         self._without: float | None = None  # the last wait, if no progress is told after half of it
         if expected is not None and has_progress:
@@ -107,7 +114,9 @@ class Ahead:
         self._percent: float | None = None
         self._moved = False
         self._missing = False
-        self._begin = (0.0, 0.0)  # seconds and percent: a resource may have begun long before the wait
+        self._begin = (0.0, 0.0)  # seconds and percent before it moved: it may have begun long before the wait
+        self._stood_still = False
+        self._moving: tuple[float, float] | None = None  # the same of the first look that saw it move
         self._forecast = 0.0  # until when the forecast of another wait counts
 
     def _expect_no_progress(self, expected: float) -> None:
@@ -119,9 +128,15 @@ class Ahead:
         self._missing = missing
         percent = max(percents, default=None)
         self._moved = percent is not None and percent != self._percent
-        if percent is not None and self._percent is None and elapsed < self._usual:
-            self._begin = (elapsed, percent)
+        is_first = self._percent is None and elapsed < self._usual
         self._percent = percent
+        if percent is None or self._moving is not None:
+            return
+        if is_first or percent <= self._begin[1]:
+            self._stood_still = not is_first
+            self._begin = (elapsed, percent)
+        elif percent - self._begin[1] >= _LEAST_PERCENT:
+            self._moving = (elapsed, percent)
 
     def expect(self, seconds: float) -> None:
         """Take a forecast: the resource is probably ready after so many seconds of the wait. It counts while the own
@@ -131,17 +146,41 @@ class Ahead:
 
     def ready_at(self, elapsed: float) -> float | None:
         """Return after how many seconds of the wait the progress says that the resource is ready; None: unknown."""
-        since, before = self._begin
         percent = self._percent
-        if percent is None or not self.knows:
+        if percent is None or not self._knows:
             return None
-        return elapsed + (elapsed - since) * (100.0 - percent) / (percent - before)
+        since, gained = self._gained(percent)
+        return elapsed + (elapsed - since) * (100.0 - percent - _ROUNDED) / gained
 
     @property
-    def knows(self) -> bool:
+    def _knows(self) -> bool:
         """Whether the progress gives the time that is left."""
-        percent = self._percent
-        return self._moved and percent is not None and percent - self._begin[1] >= _LEAST_PERCENT and percent < 100.0
+        return self._moved and self._moving is not None and self._percent is not None and self._percent < 100.0
+
+    @property
+    def _speed_is_known(self) -> bool:
+        """Whether two looks saw the progress move."""
+        moving, percent = self._moving, self._percent
+        return self._knows and moving is not None and percent is not None and percent - moving[1] >= _LEAST_PERCENT
+
+    def _gained(self, percent: float) -> tuple[float, float]:
+        """Return since when the speed of the progress counts, and how many percent it has gained since."""
+        if self._speed_is_known and self._moving is not None:
+            return self._moving[0], percent - self._moving[1]
+        return self._begin[0], percent + _ROUNDED - self._begin[1]
+
+    def is_sure(self, elapsed: float) -> bool:
+        """Return whether the time of the next look is that at which the resources are probably ready."""
+        return self._forecast > elapsed or self._exactly(elapsed) is not None
+
+    def _exactly(self, elapsed: float) -> float | None:
+        """Return how many seconds are left, a little too many rather than too few; None if that is in doubt."""
+        ready, percent = self.ready_at(elapsed), self._percent
+        if ready is None or percent is None or not self._speed_is_known:
+            return None
+        left = ready - elapsed
+        doubt = left * 2 * _ROUNDED / self._gained(percent)[1]
+        return left + doubt if doubt <= _DOUBT * ready else None
 
     def pause(self, elapsed: float) -> float | None:
         """Return the seconds until the next look; None if nothing is known."""
@@ -149,12 +188,19 @@ class Ahead:
         self._usual = min(usual * STANDARD.factor, STANDARD.longest)
         if self._missing:
             return None
-        ready = self.ready_at(elapsed)
-        if ready is not None:
-            left = ready - elapsed
-            return max(min(left * _LATER, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
+        exactly = self._exactly(elapsed)
+        if exactly is not None:
+            self._step = min(0.02 * (elapsed + exactly), STANDARD.longest)
+            return max(min(exactly, elapsed * _LONGEST_SHARE, _NEVER_LONGER), _SHORTEST)
         if self._forecast > elapsed:
             return max(min(self._forecast - elapsed, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
+        ready = self.ready_at(elapsed)
+        if ready is not None:
+            part = _PART * (ready - elapsed)
+            if not self._speed_is_known:  # it may have begun to move just now, and be much faster
+                part = min(part, 0.75 * (self._expected - elapsed)) if self._expected > elapsed else part
+                part = min(part, elapsed - self._begin[0]) if self._stood_still else part
+            return max(min(part, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
         if self._without is not None and self._until <= elapsed and self._percent is None:
             expected, self._without = self._without, None
             self._expect_no_progress(expected)
@@ -162,11 +208,11 @@ class Ahead:
             return max(min(self._until - elapsed, _LONGEST_GUESS), usual)
         if self._step:
             step, self._step = self._step, min(self._step * STANDARD.factor, STANDARD.longest)
-            return max(step, STANDARD.first)
+            return max(step, _SHORTEST)
         return None
 
 
-_PROGRESS_ONLY: Final = 5
+_PROGRESS_ONLY: Final = 8
 LONGEST: Final = 48 * 3600.0  # seconds; copies of the largest volumes take many hours
 Percentages = Callable[[Collection[str], Sequence[Item]], Mapping[str, float]]
 
@@ -292,7 +338,8 @@ class Watch:
             self._progress_only = 0
             return False
         self._learn(elapsed, percentages.values())
-        self._progress_only = 0 if self._ahead.knows else self._progress_only - 1
+        self._looked = elapsed
+        self._progress_only = 0 if self._ahead.is_sure(elapsed) else self._progress_only - 1
         for id in ids:
             self._note(replace(self.seen[id], percent=percentages[id]))
         return True

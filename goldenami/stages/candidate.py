@@ -116,6 +116,7 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
     """
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
+        is_new = build.ledger.existing(image_key(architecture)) is None
         try:
             image_id = images.create(
                 build.ledger,
@@ -133,7 +134,7 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
             if refusal.code in _NOT_THERE:
                 _check_builder(build, instance_id)
             raise
-        seen = images.wait(build.ledger, build.home, [image_id])[image_id]
+        seen = images.wait(build.ledger, build.home, [image_id], is_new=is_new)[image_id]
         if not seen.ok:
             error = waiters.failure(seen, "image", build.home)
             if seen.state == "missing":

@@ -90,6 +90,10 @@ def create_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
         if volume is not None:
             what = f"Created by CreateImage({instance.id}) for {image.id}"
             snapshot = snapshots.snapshot_of(cloud, ctx, volume, what, given["snapshot"])
+            # It is complete when the image is available, and begins when the guest is down.
+            snapshot.progress = image.progress.after(
+                pending.stop if reboot else 0.0, max(pending.image, pending.snapshot)
+            )
             taken.append((volume, snapshot))
         image.devices.append(devices.image_device(cloud, item, snapshot))
     cloud.store.images[image.id] = image

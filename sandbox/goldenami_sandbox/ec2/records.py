@@ -24,6 +24,10 @@ class Progress:
     failure: str | None = None
     failure_code: str | None = None
 
+    def after(self, pause: float, seconds: float) -> Progress:
+        """Return the progress of another change, which begins so much later and takes so many seconds."""
+        return Progress(self.since + pause, self.since + pause + seconds)
+
     def condition(self, now: float) -> Condition:
         if self.failure is not None:
             return "failed" if now >= self.until else "pending"
