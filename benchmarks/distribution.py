@@ -58,13 +58,13 @@ OWNED = {
     "plan": 3,  # free names of images, and of parameters; whether the key may be used
     "copy": 4,  # CopyImage, its progress, its end, the deprecation
     "verify": 4,  # the image, its snapshot, and who may use each
-    "publish": 8,  # 1 + 3 parameters, 2 reads of them, 2 expiry tags
+    "publish": 7,  # 1 + 3 parameters, 2 reads of them, the expiry tag of the image and its snapshots
 }
 SHARED = {
     "plan": 2,  # free names of parameters, Allowed AMIs
     "copy": 1,  # the grant
     "verify": 1,  # whether the account sees the image
-    "publish": 7,  # 1 + 3 parameters, 2 reads of them, 1 expiry tag
+    "publish": 6,  # 1 + 3 parameters, 2 reads of them
 }
 ACCOUNT = 4  # its role, and three simulations of its policies
 LENDER = 3  # for each image that is shared: who may launch it, who may read its snapshot, the grants on its key

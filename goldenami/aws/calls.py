@@ -554,13 +554,6 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "ssm:AddTagsToResource parameter",
         "ec2:DescribeImages any",
     ),
-    _row(
-        "ssm:RemoveTagsFromResource",
-        "remove the expiry tag of what is released",
-        (_BUILD,),
-        (_B, _P),
-        "parameter",
-    ),
     _row("ssm:DeleteParameter", "delete parameters", (_BUILD, _RETIRE), (_B, _P), "parameter"),
     _row("ssm:DescribeParameters", "find parameters by their tags", (_BUILD, _RETIRE), _ALL_READERS, "any"),
     _row(

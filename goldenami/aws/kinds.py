@@ -74,7 +74,7 @@ class Kind:
     ``order``: of deletion, lowest first: what uses another resource goes before it.
     ``everywhere``: builds create it, so a clean-up searches every place for its tag. False: only places where the
     journal has a call for it.
-    ``expires``: some are temporary, so ``clean --expired`` searches every place for them.
+    ``expires``: some are temporary and say so by a tag, for which ``clean --expired`` searches every place.
     ``has_tags``: the resource is found by its tags. ``in_manifest``: a release's manifest names every one it needs.
     False: whatever the release's build created for it stays.
     """
@@ -666,6 +666,7 @@ class Parameter(Kind):
     repeat_safe = True
     order = 1
     in_manifest = False
+    expires = False  # no tag says that one is temporary: it would have to be removed at each release
 
     def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
         return str(request["Name"])

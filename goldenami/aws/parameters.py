@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from goldenami.aws import errors
-from goldenami.aws import tags as tagging
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, NotFound
@@ -99,6 +98,13 @@ def with_tags(cloud: Cloud, place: Place, names: Iterable[str], wanted: Mapping[
     return frozenset(found)
 
 
+def dates_with_tags(cloud: Cloud, place: Place, wanted: Mapping[str, str]) -> dict[str, Any]:
+    """Return the dates of the last changes of all parameters that have all these tags, by name."""
+    by_tags = [{"Key": f"tag:{key}", "Values": [value]} for key, value in sorted(wanted.items())]
+    found = cloud.pages(place, "ssm", "DescribeParameters", "Parameters", {"ParameterFilters": by_tags})
+    return {str(one["Name"]): one.get("LastModifiedDate") for one in found}
+
+
 def below(cloud: Cloud, place: Place, path: str) -> dict[str, str]:
     """Return the current values of all parameters below a path, by name."""
     query = {"Path": path, "Recursive": True}
@@ -142,32 +148,16 @@ def create(
     data_type: str = IMAGE,
     description: str = "",
     tags: Mapping[str, str] | None = None,
-    temporary: bool = False,
 ) -> None:
     """Ensure that this build created a parameter that did not exist before. :func:`await_values` waits until its value
     is effective.
-
-    ``temporary``: adds the expiry tag, which ``settle`` removes.
 
     Raises CloudError if another program created the parameter (ParameterAlreadyExists).
     """
     request = {"Name": name, "Value": value, "Type": "String", "DataType": data_type, "Overwrite": False}
     if description:
         request["Description"] = description[:1024]
-    ledger.create(
-        key, "parameter", place, Call("ssm", "PutParameter", request), name=name, tags=tags, temporary=temporary
-    )
-
-
-def settle(ledger: Ledger, key: str) -> None:
-    """Ensure that a key's parameter, if it has one, is not temporary any more. Makes no call if the journal shows that
-    already, or if this build did not create the parameter."""
-    made = ledger.resource(key)
-    if made is None or tagging.EXPIRES_AT not in tagging.from_list(made.request.get("Tags")):
-        return
-    request = {"ResourceType": "Parameter", "ResourceId": made.id, "TagKeys": [tagging.EXPIRES_AT]}
-    call = Call("ssm", "RemoveTagsFromResource", request)
-    ledger.change(f"keep/{key}", made.place, call, resource=made.id, already={"InvalidResourceId"})
+    ledger.create(key, "parameter", place, Call("ssm", "PutParameter", request), name=name, tags=tags)
 
 
 def put(ledger: Ledger, key: str, place: Place, *, name: str, value: str, data_type: str = IMAGE) -> None:

@@ -26,6 +26,7 @@ from goldenami.errors import CloudError
 from goldenami.journal import Intent
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Place
 from goldenami.release.catalog import Catalog, Evidence
+from goldenami.release.versions import is_version
 
 MANIFEST_SCHEMA: Final = "goldenami.channel-manifest/1"
 CHANNEL_PARAMETERS: Final = ("version", "manifest", "image-id")  # the last parts of their names
@@ -57,6 +58,12 @@ def parameter_name(prefix: str, recipe: str, architecture: Architecture, which: 
     """Return a name such as ``/golden-ami/debian-12-web/x86_64/stable/image-id``. ``which``: a channel or a version.
     ``what``: "image-id", "version" or "manifest"."""
     return f"{prefix}/{recipe}/{architecture}/{which}/{what}"
+
+
+def parameter_of_version(name: str) -> tuple[str, str] | None:
+    """Return the recipe and the version of the parameter with this name; None for one of a channel, and for others."""
+    *_, recipe, _, which, _ = ("", "", "", *name.split("/"))
+    return (recipe, which) if is_version(which) else None
 
 
 def parameters_for(
@@ -191,28 +198,28 @@ class Parameters:
         self._cloud = ledger.cloud
         self._description = f"{manifest.recipe}: {manifest.description}".removesuffix(": ")
 
-    def make(self, wanted: Sequence[Parameter], *, temporary: bool, also: Iterable[str] = ()) -> dict[str, Current]:
-        """Create the parameters of a version in one place, and wait until they are effective. ``temporary``: the
-        version is new, so they get the expiry tag. Returns the current parameters by name, also those of the names
+    def make(self, wanted: Sequence[Parameter], *, is_new: bool, also: Iterable[str] = ()) -> dict[str, Current]:
+        """Create the parameters of a version in one place, and wait until they are effective. ``is_new``: no release
+        has the version yet, so they do not exist. Returns the current parameters by name, also those of the names
         ``also`` that exist.
 
         Raises CloudError if a parameter exists with another image that this build did not write.
         """
         found: dict[str, Current] = {}
-        if not temporary:  # those of a new version do not exist
+        if not is_new:
             place, names = wanted[0].place, [parameter.name for parameter in wanted]
             found = parameters.current_of(self._cloud, place, [*names, *also])
         missing = [p for p in wanted if p.name not in found or found[p.name].value != p.value]
         for parameter in missing:
-            self._make(parameter, temporary=temporary)
+            self._make(parameter)
         return found | (self.wait(missing, () if found else also) if missing else {})
 
-    def _make(self, parameter: Parameter, *, temporary: bool) -> None:
+    def _make(self, parameter: Parameter) -> None:
         self._settle(parameter)
         made = self._ledger.existing(parameter.key) is not None
         if not made:
             try:
-                self._create(parameter, temporary=temporary)
+                self._create(parameter)
             except CloudError as error:
                 if error.code not in kind_of("parameter").duplicate_codes:
                     raise
@@ -230,7 +237,7 @@ class Parameters:
                 region=parameter.place.region,
                 hint="Look in CloudTrail for the account that created it. Delete it if no program reads it.",
             )
-        self._create(parameter, temporary=temporary)
+        self._create(parameter)
 
     def move(self, parameter: Parameter, current: Current | None) -> None:
         """Set the parameter of a channel. Creates the parameter if it does not exist. ``current``: what :meth:`read`
@@ -337,7 +344,7 @@ class Parameters:
         if latest is not None and latest[0].action == "create" and latest[1] is None:
             self._ledger.resolve(latest[0])
 
-    def _create(self, parameter: Parameter, *, temporary: bool = False) -> None:
+    def _create(self, parameter: Parameter) -> None:
         # If this build created the parameter before, another program has deleted it, or it names an image that a
         # killed clean-up has deleted.
         self.unmake(parameter)
@@ -349,7 +356,6 @@ class Parameters:
             value=parameter.value,
             data_type=parameter.data_type,
             description=self._description,
-            temporary=temporary,
         )
 
     def _set(self, parameter: Parameter, value: str) -> None:

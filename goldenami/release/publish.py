@@ -6,9 +6,9 @@ the steps, and the effect of a process that is killed after each step:
 
 1. *The version's parameters*, in every target. No consumer reads them yet. If one cannot be created, all are deleted.
    Killed here: the journal lists the parameters, so a resume continues, and a clean-up deletes them with the images.
-   They have the same expiry tag as the images, for ``goldenami clean --expired``.
-2. *The manifest in the catalog*. This step makes the release. From now on no clean-up deletes the images, and the
-   images and the version's parameters lose the expiry tag. This step is before the next one, because a channel's
+   Until there is a release of their version, ``goldenami clean --expired`` may delete them, as the images.
+2. *The manifest in the catalog*. This step makes the release. From now on no clean-up deletes the images and
+   the version's parameters, and the images lose the expiry tag. This step is before the next one, because a channel's
    parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
    resume continues.
 3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
@@ -17,7 +17,7 @@ the steps, and the effect of a process that is killed after each step:
    same release. Between the two, for as long as the move takes, a version can be newer than the image id beside it;
    the manifest has both in one value. If one parameter cannot be moved, or the build is interrupted, the moved
    parameters get their earlier values again, in the same order (or are deleted, if they had none). Killed here: some
-   are moved; a resume moves the others. These parameters never have the expiry tag, because consumers read them from
+   are moved; a resume moves the others. No clean-up deletes these parameters, because consumers read them from
    their creation on, and they only name images of releases. If the machine is lost, the next move of the channel moves
    all parameters.
    The launch templates of the channel follow (``templates``): all are checked with the parameters; then all get their
@@ -37,7 +37,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from goldenami import manifest as codec
-from goldenami.aws import images, parameters, snapshots, tags
+from goldenami.aws import images, snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.parameters import Current
 from goldenami.each import each
@@ -118,8 +118,8 @@ def withdraw(
     """Undo step 3 of a process that was killed between steps 2 and 4.
 
     The channel's parameters get the images of the release that the channel points to. The images and the version's
-    parameters of the new release are kept and lose the expiry tag. Changes nothing if the channel already points to the
-    new release. Returns label of the target -> reason for each failure.
+    parameters of the new release are kept, and the images lose the expiry tag. Changes nothing if the channel already
+    points to the new release. Returns label of the target -> reason for each failure.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
@@ -194,10 +194,9 @@ class Publication:
         wanted = self._version_parameters(prefix)
         names = {at.place: [p.name for p in at.parameters] for at in by_place(self._channel_names(prefix, channel))}
 
-        # The parameters of an existing release are not temporary, also if one was deleted and is created again.
         def make(at: At) -> None:
             also = names.get(at.place, ())
-            self._current[at.place] = self._parameters.make(at.parameters, temporary=not released, also=also)
+            self._current[at.place] = self._parameters.make(at.parameters, is_new=not released, also=also)
 
         refused = self._each(by_place(wanted), make, "publishing")
         if refused:
@@ -206,9 +205,8 @@ class Publication:
             raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
 
     def keep(self, prefix: str) -> None:
-        """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images and
-        the version's parameters are a release's now. Before the channel moves, so that nothing that is in use ever
-        looks left over."""
+        """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images are a
+        release's now. Before the channel moves, so that nothing that is in use ever looks left over."""
         refused = self._each(by_place(self._version_parameters(prefix)), self._keep, "publishing")
         if refused:
             raise self._failed("the release is still marked as temporary", refused)
@@ -282,9 +280,7 @@ class Publication:
         return move.version == self._manifest.version and move.build_id in (None, self._ledger.journal.build_id)
 
     def _keep(self, at: At) -> None:
-        for parameter in at.parameters:
-            parameters.settle(self._ledger, parameter.key)
-            image = parameter.image
+        for image in (parameter.image for parameter in at.parameters):
             # The row of the owner covers a shared image, and only its account sees the tags.
             if modes.owns(image) and at.place == image.place:
                 marked = self._marked(at.place, image)

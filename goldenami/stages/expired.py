@@ -1,6 +1,7 @@
 """Expired resources: finds the temporary resources of builds whose machine failed and did not clean up.
 
-Temporary resources have the tag ``goldenami:expires-at``. A resource is expired only if all of this is true:
+Temporary resources have the tag ``goldenami:expires-at``. Parameters and grants have none: they are temporary if no
+release has them. A resource is expired only if all of this is true:
 
 - Its tags name this catalog and this environment (``aws.ownership``). Expired resources of others are listed in
   ``Left.others`` and kept, as are those whose tags name no catalog.
@@ -12,7 +13,8 @@ Temporary resources have the tag ``goldenami:expires-at``. A resource is expired
 
 If this machine has the journal of the build, the clean-up of the build deletes its resources, unless another process
 works on the build. Grants have no tags. They are identified by their name, which contains the token, and by their
-creation date. Grants and parameters of a build that made a release are kept, because consumers may read a parameter.
+creation date; a version's parameters by their name, tags and date. Their build reserved its version for this
+environment. Grants and parameters of a build that made a release are kept, because consumers may read a parameter.
 The parameters of a channel are never temporary, because they only name images of releases. If a machine failed while it
 moved them, they keep their values until the next move of the channel, which moves all of them.
 """
@@ -21,13 +23,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from goldenami.aws import errors, tags
-from goldenami.aws.kinds import in_order, kind_of
+from goldenami.aws import errors, parameters, tags
+from goldenami.aws.kinds import Tagged, in_order, kind_of, parameter_tags
 from goldenami.aws.ownership import Answer, Owner, Proofs
 from goldenami.aws.session import Cloud
 from goldenami.each import each
@@ -38,6 +40,7 @@ from goldenami.reconcile import TEMPORARY, Found
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 from goldenami.release.empty import refuse_empty
+from goldenami.release.parameters import parameter_of_version
 
 _BUILD_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 _GRANT: Final = re.compile(rf"goldenami-([0-9a-f]{{16}}-)?(?P<build>{_BUILD_ID.pattern})-(?P<token>[0-9a-f]{{40}})")
@@ -80,7 +83,8 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     refuse_empty(cloud, environment, catalog)
     places = environment.places
     owner = Owner(catalog.identity(), environment.name, proofs)
-    answers = each(places, lambda place: _search(cloud, environment, place, owner))
+    versions = frozenset((name, version) for name in catalog.names() for version in catalog.versions(name))
+    answers = each(places, lambda place: _search(cloud, environment, place, owner, versions))
     # After the search: other processes may have published a build meanwhile, or begun one.
     owned, released = _owned(catalog)
     journaled = frozenset(journals.storage.names())
@@ -95,8 +99,9 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
         # made a release are kept.
         if one.id in owned or (build_id in released and not kind_of(one.kind).in_manifest):
             continue
-        # The name of a grant does not contain the environment, but the reservation of the build's version does.
-        if one.kind == "grant" and catalog.environment_of(build_id) != environment.name:
+        # The name of a grant does not contain the environment, but the reservation of the build's version does. A
+        # parameter whose build has none is that of a task, which made it for a release.
+        if one.kind in ("grant", "parameter") and catalog.environment_of(build_id) != environment.name:
             left.others[str(one)] = "unknown: its build has no reservation of this environment"
             continue
         found[build_id].append(one)
@@ -108,8 +113,14 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     return left
 
 
-def _search(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> list[_Expired]:
-    return [*_tagged(cloud, place, owner), *_grants(cloud, environment, place, owner)]
+def _search(
+    cloud: Cloud, environment: Environment, place: Place, owner: Owner, versions: Collection[tuple[str, str]]
+) -> list[_Expired]:
+    return [
+        *_tagged(cloud, place, owner),
+        *_parameters(cloud, environment, place, owner, versions),
+        *_grants(cloud, environment, place, owner),
+    ]
 
 
 def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[_Expired]:
@@ -130,6 +141,26 @@ def is_expired(own: Mapping[str, str], now: datetime) -> bool:
     return tags.made_by(own, build_id, own.get(tags.CATALOG))
 
 
+def _parameters(
+    cloud: Cloud, environment: Environment, place: Place, owner: Owner, versions: Collection[tuple[str, str]]
+) -> Iterator[_Expired]:
+    """Yield the expired parameters of versions that are no release. ``versions``: names and versions of releases."""
+    if owner.catalog is None:
+        return
+    kind, ours = kind_of("parameter"), {tags.CATALOG: owner.catalog, tags.ENVIRONMENT: owner.environment}
+    for name, changed in parameters.dates_with_tags(cloud, place, ours).items():
+        of_version = parameter_of_version(name)
+        if of_version is None or of_version in versions:
+            continue
+        # One call for each parameter, so only for those without a release.
+        found = Tagged(parameter_tags(cloud, place, name), {"Name": name})
+        build_id = found.tags.get(tags.BUILD_ID, "")
+        if not _BUILD_ID.fullmatch(build_id) or _made(changed, build_id) + environment.lifetime > cloud.now():
+            continue
+        if tags.made_by(found.tags, build_id, owner.catalog):
+            yield _Expired(build_id, Found(place, kind.name, name), kind.owner_of(cloud, place, found, owner))
+
+
 def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> Iterator[_Expired]:
     """Yield the expired grants of builds on the environment's keys.
 
@@ -146,7 +177,7 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
             raise
         for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": arn}):
             name = _GRANT.fullmatch(grant.get("Name", ""))
-            if name is None or _made(grant, name["build"]) + environment.lifetime > cloud.now():
+            if name is None or _made(grant.get("CreationDate"), name["build"]) + environment.lifetime > cloud.now():
                 continue
             # The grants of other catalogs are not listed: whether they belong to a release cannot be determined here.
             answer = owner.of_grant(name[0])
@@ -154,9 +185,10 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
                 yield _Expired(name["build"], Found(place, "grant", grant["GrantId"], arn), answer)
 
 
-def _made(grant: Mapping[str, Any], build_id: str) -> datetime:
-    """Return the creation time of a grant, or the start of the build, from its id, if KMS returns no date."""
-    created, began = grant.get("CreationDate"), tags.start_of_build(build_id)
+def _made(created: object, build_id: str) -> datetime:
+    """Return when a grant or a parameter was made: ``created``, or the start of the build, from its id, if AWS returns
+    no date."""
+    began = tags.start_of_build(build_id)
     if began is None:  # not the id of a build
         return datetime.max.replace(tzinfo=UTC) - MAXIMUM_LIFETIME
     return max(began, created.astimezone(UTC)) if isinstance(created, datetime) else began
