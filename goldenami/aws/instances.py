@@ -12,7 +12,7 @@ from goldenami.aws.kms import CONSUMER_OPERATIONS
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.network import Subnet
 from goldenami.aws.session import Cloud
-from goldenami.aws.waiters import Interval, Item, OnProgress
+from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import BuilderError, CloudError, HostLost
 from goldenami.journal import Secret
 from goldenami.model import Network, Place
@@ -36,6 +36,9 @@ _KEY_CODES = frozenset(
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"
 
 Warn = Callable[[str], None]
+# Passes a pause of a wait. It gets the seconds, and what was seen last. It may return earlier, when a look is worth its
+# call.
+Pause = Callable[[float, Mapping[str, Observation]], None]
 
 
 def _ignore(_: str) -> None:
@@ -221,8 +224,9 @@ def launch_running(
     *,
     tags: Mapping[str, str] | None = None,
     warn: Warn = _ignore,
+    pause: Pause | None = None,
 ) -> Instance:
-    """Ensure that the instance of ``key`` was launched, and wait until it runs.
+    """Ensure that the instance of ``key`` was launched, and wait until it runs. ``pause``: passes the pauses.
 
     RunInstances accepts volumes whose key cannot be used: the instance then goes from pending to terminated. A spot
     instance with this fate is replaced by an on-demand instance, because spot instances need the key for another
@@ -232,7 +236,7 @@ def launch_running(
     while True:
         instance_id = launch(ledger, key, place, spec, tags=tags, warn=warn)
         try:
-            return wait_running(ledger, place, [instance_id], is_new=True)[instance_id]
+            return wait_running(ledger, place, [instance_id], is_new=True, pause=pause)[instance_id]
         except BuilderError as error:
             failed = describe_many(ledger.cloud, place, [instance_id]).get(instance_id)
             if failed is None or failed.reason_code not in _KEY_CODES:
@@ -380,14 +384,15 @@ def wait_running(
     timeout: float | None = 600.0,
     interval: Interval = waiters.STANDARD,
     is_new: bool = False,
+    pause: Pause | None = None,
 ) -> dict[str, Instance]:
     """Wait until every instance runs. Instances that do not start are marked as spoiled, so that the next ``launch`` of
-    their keys launches new ones. ``is_new``: see ``waiters.Watch``.
+    their keys launches new ones. ``is_new``: see ``waiters.Watch``. ``pause``: passes the pauses.
 
     Raises BuilderError, with EC2's reason, for the first that does not start; HostLost if EC2 caused the failure and
     another instance may start.
     """
-    seen = waiters.Watch(
+    watch = waiters.Watch(
         ledger.cloud,
         place,
         waiters.RUNNING,
@@ -396,7 +401,8 @@ def wait_running(
         timeout=timeout,
         interval=interval,
         is_new=is_new,
-    ).until_ready()
+    )
+    seen = watch.until_ready(sleep=None if pause is None else lambda seconds: pause(seconds, watch.seen))
     failed = [one for one in seen.values() if not one.ok]
     for one in failed:
         ledger.spoil("instance", place, one.id, one.reason or "it did not start in time")
@@ -408,14 +414,14 @@ def wait_running(
             raise HostLost(error.message, instance_id=first.id, reason=text or code, reclaimed=code in RECLAIMED_CODES)
         hint = "Try again, or write other instance types into builder.instance_types in the recipe."
         raise BuilderError(error.message, hint=hint)
-    return {id: _instance(one.item) for id, one in seen.items()}
+    return {id: of_item(one.item) for id, one in seen.items()}
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Instance]:
     """Return the instances of ``ids`` that are visible. One call for up to 150 ids. Terminated instances stay visible
     for about an hour."""
     found = waiters.describe(cloud, place, waiters.RUNNING, ids) if ids else {}
-    return {id: _instance(item) for id, item in found.items()}
+    return {id: of_item(item) for id, item in found.items()}
 
 
 def find(ledger: Ledger, place: Place, instance_id: str) -> Instance | None:
@@ -466,7 +472,8 @@ def console_output(cloud: Cloud, place: Place, instance_id: str) -> str:
     return str(text)
 
 
-def _instance(item: Item) -> Instance:
+def of_item(item: Item) -> Instance:
+    """Return an instance from its entry in the answer of DescribeInstances."""
     root = item.get("RootDeviceName")
     mappings: Sequence[Any] = item.get("BlockDeviceMappings") or ()
     volumes = {m.get("DeviceName"): m.get("Ebs", {}).get("VolumeId") for m in mappings}
@@ -516,7 +523,7 @@ def start(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: 
     ]
     if not seen.ok:
         raise BuilderError(waiters.failure(seen, "instance", place).message)
-    return _instance(seen.item)
+    return of_item(seen.item)
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------

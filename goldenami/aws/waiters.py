@@ -280,16 +280,19 @@ class Watch:
             elif forecast is not None:
                 forecast.begun = True
 
-    def until_ready(self, check: Callable[[], None] | None = None) -> dict[str, Observation]:
+    def until_ready(
+        self, check: Callable[[], None] | None = None, *, sleep: polling.Sleep | None = None
+    ) -> dict[str, Observation]:
         """Wait until every id is ready or has failed, or the time is over. Return ``seen``.
 
         Failures are returned, not raised. ``check``: called before each look; an exception that it raises ends the
-        wait. Raises the errors of the describe calls, after their retries.
+        wait. ``sleep``: passes the pauses in place of the cloud's; it may return earlier, for a look that is worth its
+        call now. Raises the errors of the describe calls, after their retries.
         """
-        cloud = self._cloud
+        clock, sleep = self._cloud.clock, sleep or self._cloud.sleep
         if self.pause:
-            cloud.sleep(self.pause)
-        for _ in polling.poll(cloud.clock, cloud.sleep, timeout=LONGEST, check=check, ahead=lambda _: self.pause):
+            sleep(self.pause)
+        for _ in polling.poll(clock, sleep, timeout=LONGEST, check=check, ahead=lambda _: self.pause):
             if self.look():
                 break
         return self.seen

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from goldenami.ssh.loginshell import with_terminal
     from goldenami.ssh.relaying import relay
     from goldenami.ssh.shells import ShellAnswer, Shells
-    from goldenami.ssh.transport import NotReachable, Refused
+    from goldenami.ssh.transport import NotReachable, Refused, listens
     from goldenami.ssh.tunnel import TunnelSocket, open_process
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "generate_keypair",
     "key_with_fingerprint",
     "known_host_key",
+    "listens",
     "open_process",
     "plain_key",
     "preload",
@@ -111,6 +112,7 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             "transport": (
                 "NotReachable",
                 "Refused",
+                "listens",
             ),
             "tunnel": (
                 "TunnelSocket",

@@ -26,6 +26,7 @@ WINDOW = 4 << 20
 PACKET = 32 << 10
 
 ATTEMPT_SECONDS = 10.0  # limit for TCP, and again for the handshake; a host that answers needs much less
+_KNOCK_SECONDS = 0.3
 _KEEPALIVE_SECONDS = 15
 _DEAD_AFTER_SECONDS = 60
 
@@ -168,6 +169,15 @@ def _login_users() -> str:
 def direct(endpoint: SshEndpoint, patience: float) -> socket.socket:
     """Open a TCP connection to the address of the endpoint: the transport ``direct``."""
     return socket.create_connection((endpoint.address, endpoint.port), timeout=patience)
+
+
+def listens(address: str, port: int) -> bool:
+    """Return whether a server accepts TCP connections there, within a fraction of a second."""
+    try:
+        socket.create_connection((address, port), timeout=_KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def open_socket(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:

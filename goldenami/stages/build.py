@@ -39,6 +39,9 @@ _SOURCES: TypeAdapter[PackageSources | None] = TypeAdapter(PackageSources | None
 class HostWork(Protocol):
     """The work on hosts: the interface between the stages and the machines. Tests replace it."""
 
+    def answers(self, address: str, port: int) -> bool:
+        """Return whether a server listens there now. Takes a fraction of a second."""
+
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         """Patch, provision, test (gate 1) and seal a builder. Raises the error of the step that failed."""
 

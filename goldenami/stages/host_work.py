@@ -44,6 +44,9 @@ _LEFTOVERS = frozenset({"shell-history", "logins", "npm-logins", "memory-dumps",
 class SshHostWork:
     """Works on hosts over SSH. Every real build uses it."""
 
+    def answers(self, address: str, port: int) -> bool:
+        return ssh.listens(address, port)
+
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         """Patch, provision, test (gate 1) and seal a builder over one connection.
 

@@ -9,16 +9,20 @@ what the recipe adds for its builder.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from goldenami import lifetime, ssh
 from goldenami.aws import autoscaling, instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
+from goldenami.aws.waiters import Observation
 from goldenami.each import both
+from goldenami.errors import BuilderError
 from goldenami.events import emit
-from goldenami.model import Architecture, Place, SshEndpoint
+from goldenami.model import Architecture, Network, Place, SshEndpoint
+from goldenami.polling import Interval, poll
 from goldenami.recipe.secrets import fill
 from goldenami.stages import hostfacts
 from goldenami.stages.build import BuildContext, Host
@@ -26,6 +30,7 @@ from goldenami.stages.userdata import KEY_KINDS, KeyKind, user_data
 from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
+_KNOCKS: Final = Interval.every(0.1)
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 
 
@@ -87,11 +92,19 @@ def launch(
         public_address=_PUBLIC[settings.address],
     )
 
+    knock = _Knock(build, settings, wanted.port_of(purpose))
+
     def start() -> instances.Instance:
         if in_group:
             return autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
         return instances.launch_running(
-            ledger, key, there, spec, tags=wanted.tags, warn=lambda text: build.note(text, "warning")
+            ledger,
+            key,
+            there,
+            spec,
+            tags=wanted.tags,
+            warn=lambda text: build.note(text, "warning"),
+            pause=knock.pause,
         )
 
     instance, _ = both(start, ssh.preload)  # it loads while the instance starts
@@ -109,6 +122,35 @@ def launch(
         in_user_namespace=build.transport.reach.in_user_namespace,
     )
     return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there, access.default_group)
+
+
+class _Knock:
+    """Ends a pause of the wait for an instance when its SSH server accepts connections: it runs then, and EC2 says so.
+    Only for the transport ``direct``: no tunnel is opened for it."""
+
+    def __init__(self, build: BuildContext, settings: Network, port: int) -> None:
+        self._build = build
+        self._settings = settings
+        self._port = port
+        self._asks = build.transport.opener is None
+
+    def pause(self, seconds: float, seen: Mapping[str, Observation]) -> None:
+        """Sleep, until the server answers for the first time."""
+        cloud, address = self._build.cloud, self._address(seen)
+        if address is None:
+            cloud.sleep(seconds)
+            return
+        for _ in poll(cloud.clock, cloud.sleep, timeout=seconds, interval=_KNOCKS, last_look=True):
+            if self._build.host_work.answers(address, self._port):
+                self._asks = False  # from now on, EC2 is asked at the usual intervals
+                return
+
+    def _address(self, seen: Mapping[str, Observation]) -> str | None:
+        """Return the address of the instance, if EC2 describes one already."""
+        items = [one.item for one in seen.values() if one.item]
+        with suppress(BuilderError):  # a public one may come later
+            return instances.address(instances.of_item(items[0]), self._settings) if items and self._asks else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)

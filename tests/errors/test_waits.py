@@ -38,6 +38,7 @@ POLLS = {
     "aws/session.py:rounds": Bound("aws.recent:Patience.visible"),
     "aws/waiters.py:until_ready": Bound("aws.waiters:LONGEST", "on_progress, and the live view, which has the times"),
     "notify/senders.py:_webhook": Bound("notify.delivery:LONGEST"),
+    "stages/hosts.py:pause": Bound("aws.waiters:LONGEST", "on_progress, and the live view, which has the times"),
     "ssh/connection.py:_open_session": Bound("ssh.connection:_SESSION_SECONDS", "the command that has the session"),
     "store/protocol.py:take": Bound(LONGEST, "waiting: the caller tells who holds the lock; --wait gives the time"),
 }

@@ -25,6 +25,9 @@ class PaperHostWork:
         self.prepared: list[str] = []
         self.proved: list[str] = []
 
+    def answers(self, address: str, port: int) -> bool:
+        return False
+
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         self.prepared.append(host.instance_id)
         report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
