@@ -35,9 +35,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long files first, so that no worker is left with one at the end: those with instances, then those with matrices.
-    xdist keeps this order with ``--no-loadscope-reorder``. A run that is no run of every test skips nightly tests, and
-    has a sample of cases."""
+    """Long files first, so that no worker is left with one at the end: those with instances, then those with matrices
+    and those that mostly wait. xdist keeps this order with ``--no-loadscope-reorder``. A run that is no run of every
+    test skips nightly tests, and has a sample of cases."""
     from tests.worlds import matrix
 
     if not matrix.whole(config):
@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
     ranks: dict[Path, int] = {}
     for item in items:
-        rank = 0 if item.get_closest_marker("root") else 1 if item.get_closest_marker("matrix") else 2
+        long = any(item.get_closest_marker(name) for name in ("matrix", "early"))
+        rank = 0 if item.get_closest_marker("root") else 1 if long else 2
         ranks[item.path] = min(rank, ranks.get(item.path, 2))
     items.sort(key=lambda item: ranks[item.path])
 

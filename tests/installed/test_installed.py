@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -123,8 +122,7 @@ def test_a_source_distribution_gives_the_same_wheels(wheels: list[Path], tmp_pat
         (packed := tmp_path / f"sdist-{number}").mkdir()
         (again := tmp_path / f"wheel-{number}").mkdir()
         sdist = built(source, "sdist", packed)
-        with tarfile.open(sdist) as archive:
-            archive.extractall(packed, filter="data")
+        subprocess.run(["tar", "--extract", "--file", sdist, "--directory", packed], check=True)
         assert members(built(packed / sdist.name.removesuffix(".tar.gz"), "wheel", again)) == members(wheel)
 
 

@@ -23,6 +23,8 @@ from goldenami.model import SshEndpoint
 from goldenami.ssh.transport import NotReachable, Refused, open_transport, translated
 from tests.ssh.relay import Relay
 
+pytestmark = pytest.mark.early
+
 
 class Time:
     """A clock that only ``sleep`` advances."""

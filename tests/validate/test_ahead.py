@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from goldenami.model import TestReport
 from goldenami.validate import require
 from tests.ssh.relay import Relay
@@ -13,6 +15,7 @@ from tests.ssh.relay import Relay
 if TYPE_CHECKING:
     from tests.validate.conftest import Bench
 
+pytestmark = pytest.mark.early
 CHECKS = """
 import pytest
 

@@ -28,6 +28,7 @@ from goldenami.validate import TestPath, ending_prepared, require, runner
 if TYPE_CHECKING:  # importing it would make a second copy of the conftest
     from tests.validate.conftest import Bench
 
+pytestmark = pytest.mark.early
 SLEEPER = """
 import os, time
 def test_one(variables):
