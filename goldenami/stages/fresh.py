@@ -92,8 +92,13 @@ def run(
                     build, architecture, "proof", image_id, None, spot=spot, place=place, in_group=in_group
                 )
             if on_instance is not None:
-                return (on_instance(build, architecture, host, outputs),)
-            return _over_ssh(build, architecture, host, outputs, replace(known or Known(), fresh=True), wanted, reboot)
+                reports: tuple[TestReport, ...] = (on_instance(build, architecture, host, outputs),)
+            else:
+                fresh = replace(known or Known(), fresh=True)
+                reports = _over_ssh(build, architecture, host, outputs, fresh, wanted, reboot)
+            if not in_group:  # the group ends its instances itself, and the clean-up waits for them
+                hosts.dispose(build, host)
+            return reports
 
         reports = on_a_host(build, architecture, "proof", once)
         if place not in (None, environment.home_place):

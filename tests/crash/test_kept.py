@@ -147,6 +147,7 @@ def test_an_image_is_tested_on_a_fresh_instance_that_is_deleted(world: World, fa
     recipe = recipes.load(world.project, RECIPE, world.environment)
     before = inventory.take(world)
     launched: list[str] = []
+    world.paper.set(pending={"stop": 400})
 
     def on_instance(build: BuildContext, arch: Architecture, host: Host, outputs: Mapping[str, str]) -> TestReport:
         launched.append(host.instance_id)
@@ -164,6 +165,9 @@ def test_an_image_is_tested_on_a_fresh_instance_that_is_deleted(world: World, fa
             run()
     else:
         assert run().failed == 1
+        found = world.client("ec2", home).describe_instances(InstanceIds=launched)["Reservations"]
+        states = [instance["State"]["Name"] for reservation in found for instance in reservation["Instances"]]
+        assert states == ["shutting-down"], "nothing waits for its end"
     assert len(launched) == 1
     assert inventory.take(world) == before, "the image stays, and nothing else"
     newest = next(world.journals.newest())
