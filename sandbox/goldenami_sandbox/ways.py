@@ -99,9 +99,10 @@ class Systemd:
         return namespaces.guest_argv(namespaces.sandbox_id(root), instance, argv)
 
     def sweep(self, root: Path) -> None:
-        """Remove an empty cgroup, and the nft table of a sandbox that was killed."""
-        from goldenami_sandbox.node import namespaces, network
+        """Remove an empty cgroup, and the nft table and frozen filesystems of a sandbox that was killed."""
+        from goldenami_sandbox.node import leftovers, namespaces, network
 
+        leftovers.thaw(root / "node" / "pool.xfs")
         sandbox = namespaces.sandbox_id(root)
         if (cgroups := namespaces.cgroup2_root()) is not None:
             cgroup = cgroups / namespaces.cgroup_name(sandbox)

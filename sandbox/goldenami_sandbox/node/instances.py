@@ -27,13 +27,14 @@ from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import confine
 from goldenami_sandbox.node.api import ExitReason
 from goldenami_sandbox.node.namespaces import CGROUP, guest_leader, nsenter_argv, remove_cgroup
-from goldenami_sandbox.node.syscalls import Calls
+from goldenami_sandbox.node.syscalls import Calls, Frozen
 
 CONSOLE_BYTES = 64 * 1024  # as GetConsoleOutput returns at most
 _CONSOLE_FILE_BYTES = 4 * 2**20
 REBOOT_STATUS = 133
 _SHUTDOWN_PATIENCE = 20.0  # seconds until a guest that shuts down is killed
 _INIT_PATIENCE = 10.0
+_FROZEN_PAUSE = 0.2
 # What the kernel refuses in a user namespace, or should: these calls have had many errors, and no image needs them.
 _REFUSED_CALLS = "~bpf kexec_file_load kexec_load open_by_handle_at perf_event_open userfaultfd"
 # The equivalent of a kernel command line: the console shows the units that start, as on a real instance.
@@ -61,6 +62,10 @@ class Guest:
     started: bool = False  # its thread runs, and will call ``ended``
     down: threading.Event = field(default_factory=threading.Event)
     booted: threading.Condition = field(default_factory=threading.Condition)
+    frozen: Frozen = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.frozen = Frozen(self._on_frozen)
 
     @property
     def cgroup(self) -> Path:
@@ -74,9 +79,13 @@ class Guest:
 
     def shut_down(self, patience: float = _SHUTDOWN_PATIENCE) -> None:
         """Shut down init by SIGRTMIN+4 (systemd: power off). Kill the remaining processes after
-        ``patience`` seconds.
+        ``patience`` seconds, and those of a guest with frozen filesystems at once: it cannot shut down, and EC2 would
+        end it after some minutes.
         """
         self.wish = "down"
+        if self.frozen:
+            self.kill()
+            return
         self._signal_init(4)
         if not self.down.wait(patience):
             self.kill()
@@ -90,6 +99,8 @@ class Guest:
     def reboot(self) -> None:
         boots = self.boots
         self.wish = "reboot"
+        if self.frozen:
+            self._kill_cgroup()
         self._signal_init(5)  # SIGRTMIN+5: reboot.target
         with self.booted:
             done = self.booted.wait_for(lambda: self.boots > boots or self.down.is_set(), _SHUTDOWN_PATIENCE)
@@ -214,7 +225,7 @@ class Guest:
             _, handles, _, _ = socket.recv_fds(ours, 1, 1)
         if handles:  # else the console says why it ended
             root = self.root.stat().st_dev
-            calls = Calls(handles[0], self._find_leader, root, self.devices, self._connect)
+            calls = Calls(handles[0], self._find_leader, root, self.devices, self._connect, self.frozen)
             threading.Thread(target=calls.serve, name=f"calls-{self.instance}", daemon=True).start()
         return self._await_end(self.process)
 
@@ -251,9 +262,22 @@ class Guest:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(leader, 34 + offset)  # glibc's SIGRTMIN
 
+    def _on_frozen(self) -> None:
+        threading.Thread(target=self._thaw_at_end, name=f"frozen-{self.instance}", daemon=True).start()
+
+    def _thaw_at_end(self) -> None:
+        """Thaw what the guest has frozen when its init ends or shuts down: it waits for processes that write to it, and
+        EC2 would end it after some minutes.
+        """
+        leader = self._find_leader()
+        while self.frozen and leader is not None and not _is_ending(leader):
+            time.sleep(_FROZEN_PAUSE)
+        self.frozen.thaw_all()
+
     def _kill_cgroup(self) -> None:
         with contextlib.suppress(OSError):
             (self.cgroup / "cgroup.kill").write_text("1")
+        self.frozen.thaw_all()  # now, so that no process writes that is not killed
 
     def _clear_cgroup(self) -> None:
         """Kill the remaining processes and remove the cgroup. Every boot gets a new one.
@@ -277,6 +301,15 @@ class Guest:
     def _write_console(self, text: str) -> None:
         with self.console.open("ab") as log:
             log.write(text.encode())
+
+
+def _is_ending(process: int) -> bool:
+    """Return whether an init has ended, or does (PF_EXITING, proc_pid_stat(5)), or is the end of a shutdown."""
+    try:
+        name, _, words = Path(f"/proc/{process}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return True
+    return name.startswith("systemd-shutdow") or bool(int(words.split()[6]) & 4)
 
 
 def tail_of(file: Path, size: int) -> bytes:

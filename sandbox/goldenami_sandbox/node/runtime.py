@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from goldenami_sandbox.errors import PROGRAM, NoRoom, SandboxError, StateError
-from goldenami_sandbox.node import baseimage, export, network, preflight, usage
+from goldenami_sandbox.node import baseimage, export, leftovers, network, preflight, usage
 from goldenami_sandbox.node.api import (
     BASE,
     DataKey,
@@ -108,6 +108,7 @@ class RealNode:
             remove_cgroup(leftover)
         self._instances.mkdir(parents=True, exist_ok=True)
         self._home.chmod(0o700)
+        leftovers.thaw(self._pool.file)
         self._pool.open()
         try:
             here, self._imds = self._services(sandbox)

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami_sandbox.node.confine import (
+    FIFREEZE,
+    FITHAW,
     FITRIM,
     FSCONFIG,
     FSOPEN,
@@ -77,6 +79,49 @@ def _call(number: int, *arguments: int | bytes | None) -> int:
     return result
 
 
+class Frozen:
+    """The filesystems that a guest has frozen, by device number. ``on_first``: called when it freezes one and had none.
+
+    Processes that write to a frozen filesystem do not end, even if they are killed, and the kernel keeps it after its
+    last unmount. So it must be thawed when the guest ends. A handle of each one makes that possible at any time.
+    """
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        self._handles: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._on_first = on_first
+
+    def __bool__(self) -> bool:
+        return bool(self._handles)
+
+    def freeze(self, handle: int) -> None:
+        """Freeze the filesystem of a handle. Raises OSError: EBUSY if it is frozen."""
+        fcntl.ioctl(handle, FIFREEZE, 0)  # it can take long, and wait for others
+        with self._lock:
+            first = not self._handles
+            self._handles[os.fstat(handle).st_dev] = os.dup(handle)
+        if first:
+            self._on_first()
+
+    def thaw(self, handle: int) -> None:
+        """Raises OSError: EINVAL if it is not frozen."""
+        fcntl.ioctl(handle, FITHAW, 0)
+        with self._lock:
+            kept = self._handles.pop(os.fstat(handle).st_dev, None)
+        if kept is not None:
+            os.close(kept)
+
+    def thaw_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._handles:
+                    return
+                _, handle = self._handles.popitem()
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(handle, FITHAW, 0)
+            os.close(handle)
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """A system call of a thread of the guest, which waits for the answer."""
@@ -114,8 +159,8 @@ class Calls:
     """Answers the calls of one boot of a guest. ``leader``: the process id of its PID 1, None before it is there.
 
     ``devices``: the paths on this machine of the guest's data volumes, by device number. ``root``: the number of the
-    device of its root volume. ``connect``: gives the network namespace of a process its links; it is called once, when
-    systemd-nspawn has made the namespace and before the guest's init runs.
+    device of its root volume. ``frozen``: keeps what it freezes. ``connect``: gives the network namespace of a process
+    its links; it is called once, when systemd-nspawn has made the namespace and before the guest's init runs.
     """
 
     def __init__(
@@ -125,7 +170,9 @@ class Calls:
         root: int,
         devices: Callable[[], Mapping[int, str]],
         connect: Callable[[int], None],
+        frozen: Frozen,
     ) -> None:
+        self._frozen = frozen
         self._listener = listener
         self._find_leader = leader
         self._leader: int | None = None
@@ -336,7 +383,12 @@ class Calls:
             try:
                 argument = bytearray(call.read(pointer, {FITRIM: 24, SETFLAGS: 4}.get(request, 0)))
                 self._require(call)
-                fcntl.ioctl(handle, request, argument if argument else 0)
+                if request == FIFREEZE:
+                    self._frozen.freeze(handle)
+                elif request == FITHAW:
+                    self._frozen.thaw(handle)
+                else:
+                    fcntl.ioctl(handle, request, argument)
                 if request == FITRIM:
                     call.write(pointer, bytes(argument))
             finally:
