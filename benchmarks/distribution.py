@@ -133,8 +133,9 @@ class Grid:
     @property
     def bound(self) -> float:
         """What EC2's delays allow at best, in seconds: no place gets more copies than may be under way at once. The
-        builder is shut down for its capture. Nothing waits for the end of the instance of gate 2."""
-        return START + STOP + CAPTURE + (max(COPY, START) if "encryption: launch" in self.more else COPY + START)
+        builder is frozen for its capture, so EC2 does not shut it down. Nothing waits for the end of the instance of
+        gate 2."""
+        return START + CAPTURE + (max(COPY, START) if "encryption: launch" in self.more else COPY + START)
 
     @property
     def needed_calls(self) -> int:

@@ -170,8 +170,15 @@ class Bench:
 
     def limit(self, name: str, told: Iterable[Mapping[str, Any]], began: datetime) -> dict[str, float]:
         """Return the parts of the longest chain of waits of a build."""
-        pending = DELAYS["pending"]
+        pending, told = DELAYS["pending"], list(told)
         calls = self._calls(began)
+        # EC2 shuts a builder down that is not frozen.
+        frozen = any(event["kind"] == "stage.finished" and event["stage"] == "freeze" for event in told)
+        stop = (
+            0.0
+            if frozen and not any("cannot be frozen" in event.get("message", "") for event in told)
+            else pending["stop"]
+        )
 
         def took(action: str) -> float:
             return min(float(call["ms"]) for call in calls if call["action"] == action) / 1000
@@ -181,7 +188,7 @@ class Bench:
             "the package manager": sum(
                 event["seconds"] for event in told if event["kind"] == "operation.finished" and _installs(event)
             ),
-            "the image": took("CreateImage") + pending["stop"] + pending["image"],
+            "the image": took("CreateImage") + stop + pending["image"],
             "the copy": took("CopyImage") + pending["copy"],
         }
         if name == BY_COPY:

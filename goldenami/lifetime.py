@@ -21,6 +21,9 @@ _SHARE: Final = 24  # of the lifetime: the margin is one hour if the lifetime is
 _UNITS: Final = "/etc/systemd/system"
 _TARGET: Final = "multi-user.target"
 
+FROZEN_MARK: Final = "/run/goldenami-frozen"
+"""Exists on an instance whose file systems are frozen. A shutdown would wait for them: the kernel ends it at once."""
+
 FILES: Final = (
     f"{_UNITS}/goldenami-*-lifetime.service",
     f"{_UNITS}/*.target.wants/goldenami-*-lifetime.service",
@@ -63,10 +66,11 @@ def _unit(purpose: str, deadline: int, longest: int) -> str:
     """Return the unit file. systemd reads ``%%`` as a percent sign, and ``$$`` as a dollar sign."""
     at = utc_text(datetime.fromtimestamp(deadline, UTC))
     # --force: a service that does not stop must not keep the instance. Nothing on its disk is needed any more.
-    end = f"systemd-run --quiet --unit=goldenami-{purpose}-end --timer-property=AccuracySec=1s --on-active=$$left"
+    timer = f"systemd-run --quiet --unit=goldenami-{purpose}-end --timer-property=AccuracySec=1s --on-active=$$left"
+    end = f'sh -c "[ ! -e {FROZEN_MARK} ] || echo o >/proc/sysrq-trigger; exec systemctl --force poweroff"'
     program = (
         f"left=$$(({deadline} - $$(date +%%s))); [ $$left -gt 0 ] || left=1; "
-        f"[ $$left -le {longest} ] || left={longest}; exec {end} systemctl --force poweroff"
+        f"[ $$left -le {longest} ] || left={longest}; exec {timer} {end}"
     )
     return f"""[Unit]
 Description=Power off this temporary instance of goldenami ({purpose}) at {at}

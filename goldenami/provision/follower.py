@@ -142,7 +142,8 @@ read -r said <{work}/status
 exec >/dev/null 2>&1
 left=600
 while [ -d {work} ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done
-rm -rf {work} {log}
+[ ! -e {log} ] || rm -f {log} # a host may be frozen, so that even this would wait
+rm -rf {work}
 ) </dev/null >/dev/null 2>&1 7<&- &
 {_follow(work, mark)}"""
 

@@ -1,4 +1,5 @@
-"""Sealing: removes keys, logs and identity of the builder before capture. It is the last work over a connection.
+"""Sealing: removes keys, logs and identity of the builder before capture. It is the last work over a connection. At its
+end, the builder is frozen (``freeze``).
 
 ``TRACES`` lists the traces as data: each one has the code that finds it and the code that removes it. Sealing is a
 stage like any other: it finds, removes, and finds again. So a successful seal proves that no trace is left, and a test
@@ -25,8 +26,9 @@ from goldenami.masking import forms
 from goldenami.model import Mark
 from goldenami.os import MANAGERS, SYSTEMS
 from goldenami.os.sshd import KEY_FILES
+from goldenami.provision import freeze as freezing
 from goldenami.provision.operation import BoundOperation, Operation, Stage
-from goldenami.provision.program import Fact
+from goldenami.provision.program import Fact, Item
 from goldenami.provision.progress import Within
 from goldenami.provision.results import OperationResult
 from goldenami.provision.runner import run_program
@@ -66,13 +68,14 @@ class Trace(Operation):
 @dataclass(frozen=True, slots=True)
 class SealReport:
     """The result of sealing. ``removed``: names of the traces that were found and removed. ``facts``: the texts that
-    were read, by name.
+    were read, by name. ``not_frozen``: why the host is not frozen; empty if it is, or if that was not asked for.
     """
 
     removed: tuple[str, ...]
     operations: tuple[OperationResult, ...]
     seconds: float
     facts: Mapping[str, str] = field(default_factory=dict)
+    not_frozen: str = ""
 
 
 def seal(
@@ -84,13 +87,15 @@ def seal(
     emit: Emit = ignore_events,
     facts: Iterable[Fact] = (),
     facts_after: Iterable[Fact] = (),
+    freeze: bool = False,
     within: Within = nullcontext,
 ) -> SealReport:
     """Remove every trace of the builder, then trim free space.
 
     ``login_key``: the public halves of goldenami's temporary SSH keys, one in a line. ``secrets``: values that must not
     be on the disk, by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are
-    read before the removal, ``facts_after`` after it. A second call removes nothing. Raises OperationFailed, also if a
+    read before the removal, ``facts_after`` after it. ``freeze``: at last, stop the services and freeze the file
+    systems of the host; nobody can use it afterwards. A second call removes nothing. Raises OperationFailed, also if a
     secret is found, and the other errors of ``run_program``.
     """
     operations: list[Operation] = [*traces_of(login_key), _Trim()]
@@ -99,11 +104,15 @@ def seal(
         operations.insert(at, SecretSearch(values=dict(secrets)))
     place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
-    run = run_program(connection, [*facts, stage, *facts_after], emit, secrets=masked, within=within, log_on_disk=False)
+    items: list[Item] = [*facts, stage, *facts_after]
+    if freeze:
+        last = freezing.steps([trace for trace in TRACES if trace.name in _WRITTEN_AT_THE_END])
+        items += [Stage("freeze", tuple(BoundOperation(o, place) for o in last)), freezing.NOT_FROZEN]
+    run = run_program(connection, items, emit, secrets=masked, within=within, log_on_disk=False)
     done = run.stages[0].operations
     changed = (operations[o.index] for o in done if o.status == "changed")
     removed = tuple(one.name for one in changed if isinstance(one, Trace))
-    return SealReport(removed, done, run.seconds, run.facts)
+    return SealReport(removed, done, run.seconds, run.facts, run.facts.get(freezing.NOT_FROZEN.name, "").strip())
 
 
 class SecretSearch(Operation):
@@ -170,7 +179,8 @@ class _Trim(Operation):
 
     def compile(self, to: Compilation) -> Steps:
         # Some disks, and containers, do not support it. The image is then correct, but its snapshot is larger.
-        apply = Script("sync\nfstrim --all --quiet-unsupported || fstrim / || note 'not possible here'\nsync")
+        # The blocks of files that were removed are free once their removal is on the disk.
+        apply = Script("sync\nfstrim --all --quiet-unsupported || fstrim / || note 'not possible here'")
         return Steps(Script("return 1"), apply, Script(":"))
 
 
@@ -391,3 +401,5 @@ find /var/log -xdev -type f -size +0 -exec truncate -s 0 -- {} +"""),
     _files("sudo-rules", "cloud-init's sudo rules of the builder", "/etc/sudoers.d/90-cloud-init-users"),
 )
 """All traces except the login key, which only its build knows."""
+
+_WRITTEN_AT_THE_END = ("temporary-files", "logs")  # names of traces that services leave as they end

@@ -51,6 +51,7 @@ class Builder:
     ssh_port: int = 22
     image_ssh_port: int = 22  # of the instances of the image
     hop_limit: int = 1
+    freeze: bool = True  # for the capture, where the host can; else EC2 shuts it down
     tags: Mapping[str, str] = field(default_factory=dict)
     user_data: str = ""
     network: BuildNetwork = field(default_factory=BuildNetwork)

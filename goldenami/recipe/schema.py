@@ -211,6 +211,12 @@ class BuilderSpec(Spec):
         description="User data for the builder alone, in a form of cloud-init (#cloud-config, a script, "
         "#cloud-boothook or #include). It runs before all operations, and belongs to the digest of the plan.",
     )
+    capture: Literal["freeze", "shutdown"] = Field(
+        "freeze",
+        description="How its disks are made still for the capture. freeze: at the end of the sealing the services are "
+        "stopped and the file systems frozen, so that EC2 need not shut it down and nothing is written after the "
+        "sealing. If that is not possible, or with shutdown, EC2 shuts it down.",
+    )
     ssh_timeout: Timeout = Field("10m", description="Longest wait until the instance answers over SSH.")
     timeout: Timeout = Field("2h", description="Longest time that one stage of provisioning may take.")
 

@@ -20,23 +20,19 @@ from typing import Final
 
 from goldenami import ssh
 from goldenami.errors import BuilderError, GoldenAmiError, OperationFailed
+from goldenami.filesystems import LISTED
+from goldenami.shell import sh
 
 LIMIT: Final = 60  # seconds until the watchdog unfreezes; CreateSnapshots needs a few seconds
 _PATIENCE: Final = 30.0  # seconds for freezing: unwritten data has to be flushed first
 _LONGEST: Final = 3600.0  # seconds for the task while the program runs; the watchdog unfreezes long before
 _WORD: Final = "thaw"
 
-# Mount points of filesystems that can be frozen, the root last. Each filesystem is listed once, by a mount of its root:
-# a bind mount of a subdirectory could belong to a container. mountinfo escapes spaces as \040, which printf %b decodes.
-_PROGRAM: Final = r"""
+_PROGRAM: Final = sh(
+    r"""
 set -u
 limit=$1
-mounts=$(awk '{
-  for (i = 7; $i != "-"; i++);
-  whole = $4 == "/" || $(i+1) == "btrfs"
-  if (whole && $(i+1) ~ "^(ext[234]|xfs|btrfs|f2fs|jfs|reiserfs)$" && $6 ~ "(^|,)rw(,|$)" && !seen[$3]++)
-    print length($5), $5
-}' /proc/self/mountinfo | sort -rn | cut -d" " -f2-)
+mounts=$(awk '@listed' /proc/self/mountinfo | sed -n 's/^freeze //p')
 [ -n "$mounts" ] || { echo "error no filesystem here can be frozen"; exit 3; }
 frozen=
 thaw() {
@@ -60,7 +56,9 @@ done
 echo "frozen $(echo $mounts)"
 read -r word || word=
 if kill -0 "$dog" 2>/dev/null; then thaw; echo "thawed"; else thaw; echo "late"; exit 5; fi
-"""
+""",
+    listed=LISTED,
+)
 
 
 @contextmanager
@@ -81,7 +79,7 @@ def frozen(connection: ssh.Connection, *, limit: int = LIMIT) -> Iterator[list[s
 
     def run() -> None:
         try:
-            command = f"sudo -n sh -c {shlex.quote(_PROGRAM)} goldenami-freeze {limit}"
+            command = f"sudo -n sh -c {shlex.quote(_PROGRAM.text)} goldenami-freeze {limit}"
             connection.stream(command, word(), lines.put, timeout=_LONGEST)
         except GoldenAmiError as error:
             problem.append(error)

@@ -124,6 +124,7 @@ class Prepared:
     ``outputs``: name -> value, from scripts. ``sources``: where its package manager takes packages from, if known.
     ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``. ``set_id``: the set-id files of its
     base, if the recipe has the suite hygiene.
+    ``frozen``: its file systems are frozen until its end, so that EC2 captures it as it is.
     ``inventory``: what is in it, as text of ``evidence.packages``; ``state``: its files, services and the like, as a
     document of ``evidence.state``. Both are empty if unknown.
     """
@@ -140,10 +141,12 @@ class Prepared:
     set_id: tuple[str, ...] | None = None
     inventory: str = ""
     state: bytes = b""
+    frozen: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
             "instance_id": self.instance_id,
+            "frozen": self.frozen,
             "report": report_to_json(self.report),
             "packages": [[p.name, p.version, p.architecture] for p in self.packages],
             "changes": [[c.name, c.before, c.after] for c in self.changes],
@@ -177,6 +180,7 @@ class Prepared:
             tuple(data["set_id"]) if data.get("set_id") is not None else None,
             zlib.decompress(base64.b64decode(data["inventory"])).decode() if "inventory" in data else "",
             base64.b64decode(data.get("state", "")),
+            bool(data.get("frozen")),
         )
 
 

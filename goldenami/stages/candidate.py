@@ -76,8 +76,9 @@ def _resolve_capture(build: BuildContext, architecture: Architecture) -> None:
 
 
 def _was_captured(build: BuildContext, architecture: Architecture, instance_id: str) -> bool:
-    """Return whether EC2 captured a builder, or may have done so. EC2 starts a captured builder again, so it is not
-    sealed any more: without its image, another builder is needed. An image that is not found may have been deleted."""
+    """Return whether EC2 captured a builder, or may have done so. EC2 starts a captured builder again if it is not
+    frozen, so that it is not sealed any more: without its image, another builder is needed. An image that is not found
+    may have been deleted."""
     journal = build.journal
     captures = [i for i in journal.intents(image_key(architecture)) if i.request.get("InstanceId") == instance_id]
     return any(journal.refusal(intent.token) in (None, NOT_MADE) for intent in captures)
@@ -110,9 +111,10 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
 def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str:
     """Create the image of a builder, and terminate the builder when the image is available. Returns the image's id.
 
-    EC2 shuts the builder down while it takes the snapshots, so that its file systems are consistent: a stop before
-    that would only be waited for. One-time spot instances cannot be stopped anyway. If the order says that the
-    candidate is the image of the home region, it gets the name, description and tags of the release.
+    A frozen builder is captured as it is, at any moment: it stays frozen until it is terminated. Otherwise EC2 shuts
+    the builder down while it takes the snapshots, so that its file systems are consistent: a stop before that would
+    only be waited for. One-time spot instances cannot be stopped anyway. If the order says that the candidate is the
+    image of the home region, it gets the name, description and tags of the release.
     """
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
@@ -126,6 +128,7 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
                 name=order.image_name(architecture) if order.captured else _temporary_name(build, architecture),
                 description=order.description if order.captured else f"candidate for {build.label}; not released",
                 tags=order.image_tags if order.captured else None,
+                no_reboot=prepared.frozen,
                 boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
                 kept_devices=kept_devices(build.recipe, build.plan.facts.base[architecture]),
                 temporary=True,

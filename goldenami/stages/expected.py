@@ -52,7 +52,9 @@ def _stages(plan: BuildPlan) -> Iterator[_Key]:
     architectures = plan.recipe.architectures
     for architecture in architectures:
         judged = ("vulnerabilities",) if plan.environment.vulnerabilities.builds else ()
-        for name in ("launch", *stage_names(plan.recipe, architecture), "test builder", "seal", *judged, "capture"):
+        frozen = ("freeze",) if plan.recipe.builder[architecture].freeze else ()
+        last = ("test builder", "seal", *frozen, *judged, "capture")
+        for name in ("launch", *stage_names(plan.recipe, architecture), *last):
             yield name, architecture
     yield "copy", ""
     for architecture in architectures:

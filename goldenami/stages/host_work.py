@@ -51,8 +51,8 @@ class SshHostWork:
         """Patch, provision, test (gate 1) and seal a builder over one connection.
 
         Two programs run on the host, with three round trips each. The first runs before the tests: it lists the
-        packages of the base and runs all stages. The second runs after the tests: it lists the final packages and seals
-        the host.
+        packages of the base and runs all stages. The second runs after the tests: it lists the final packages, seals
+        the host and freezes it.
         """
         prepare_gate(build, architecture, gate="builder")
         contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
@@ -68,6 +68,7 @@ class SshHostWork:
                 emit=build.emit,
                 facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
                 facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
+                freeze=build.recipe.builder[architecture].freeze,
                 within=lambda name: build.stage(name, architecture),
             )
         # Now, and not beside the sealing: it takes a processor for a while, and the image takes longer.
@@ -80,7 +81,11 @@ class SshHostWork:
         inventory = _inventory(build, mask(sealed.facts[provision.INVENTORY.name], tuple(build.secrets.values())))
         host_state = _state(build, mask(sealed.facts[provision.STATE.name], tuple(build.secrets.values())))
         found = (report, after, changes, traces, outputs, sources, contents, base.set_id, inventory, host_state)
-        return Prepared(architecture, host.instance_id, *found)
+        frozen = build.recipe.builder[architecture].freeze and not sealed.not_frozen
+        if sealed.not_frozen:
+            why = f"its file systems cannot be frozen: {sealed.not_frozen}"
+            build.note(f"EC2 shuts {host.instance_id} down for its capture: {why}")
+        return Prepared(architecture, host.instance_id, *found, frozen=frozen)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""

@@ -9,6 +9,8 @@ import pytest
 from goldenami_sandbox.http import Response
 
 from goldenami import pipeline
+from goldenami import recipe as recipes
+from goldenami.aws import images
 from goldenami.errors import (
     BuilderError,
     CloudError,
@@ -226,8 +228,8 @@ def test_a_builder_that_is_gone_before_its_capture_is_told(world: World) -> None
 
 
 def test_a_builder_that_was_captured_is_not_captured_again(world: World) -> None:
-    """EC2 starts it again after the snapshots, so it has host keys and a machine-id again, which must not be in an
-    image."""
+    """Unless it is frozen, EC2 starts it again after the snapshots, so it has host keys and a machine-id again, which
+    must not be in an image."""
     world.fresh()
     decoys = inventory.place_decoys(world)
     world.paper.node.failures["store_snapshot"] = "the disk is broken"
@@ -295,6 +297,31 @@ def test_a_new_builder_is_kept_while_the_failed_image_is_still_there(world: Worl
     assert len(host_work.prepared) == 1
     assert world.resume().status == "released"
     assert len(host_work.prepared) == 1, "the second builder was sealed, and not captured"
+    check(world, decoys, released=True)
+
+
+@pytest.mark.parametrize("how", ["freeze", "shutdown"])
+def test_a_sealed_builder_is_captured_after_a_crash_as_it_was_to_be(
+    world: World, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was frozen, and stays so: EC2 need not shut it down, and nobody logs in again."""
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    file = world.path / "recipes" / "web.yaml"
+    file.write_text(f"{file.read_text()}builder: {{capture: {how}}}\n")
+    world.project = recipes.load_project(world.path)
+
+    def die(*_: object, **__: object) -> str:
+        world.cloud.die()
+        raise Death
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "create", die)
+        with pytest.raises(Death):
+            world.build()
+    assert world.resume().status == "released"
+    [builder] = world.host_work.prepared
+    assert (("stop", builder) in world.paper.node.calls) == (how == "shutdown")
     check(world, decoys, released=True)
 
 

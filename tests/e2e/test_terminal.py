@@ -75,6 +75,7 @@ def test_live_view(project: Workspace) -> None:
         "software",
         "test builder",
         "seal",
+        "freeze",
         "capture",
         "boot image",
         "test image",

@@ -49,7 +49,7 @@ def launch(real_sandbox: SandboxInfo) -> Iterator[Launch]:
         ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 1, "MaxAttempts": 300})
         seen = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
         address = seen.get("PublicIpAddress") or seen["PrivateIpAddress"]
-        return SshEndpoint(address, "admin", login.private_key, host.public_key)
+        return SshEndpoint(address, "admin", login.private_key, host.public_key, instance_id=instance)
 
     yield make
     if launched:

@@ -20,6 +20,7 @@ from goldenami.provision import (
     PatchSpec,
     Payload,
     Stage,
+    freeze,
     implied_handler,
     patch_stage,
 )
@@ -51,6 +52,7 @@ def every_stage() -> list[Stage]:
         Stage("further", tuple(further(KEY))),
         Stage("handlers", noticed, handlers),
         Stage("seal", tuple(BoundOperation(t, place) for t in traces_of(key))),
+        Stage("freeze", tuple(BoundOperation(o, place) for o in freeze.steps(()))),
         patch_stage(
             PatchSpec.model_validate({"level": "security", "exclude": ("linux-*", "libc6"), "reboot": "always"}),
             os="debian",

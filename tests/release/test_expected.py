@@ -12,7 +12,7 @@ from goldenami.report.state import BuildState
 from tests.worlds.builds import PaperHostWork, World
 
 # What a host would do is not done on paper.
-ON_HOSTS = {"patches", "software", "test builder", "seal", "test image"}
+ON_HOSTS = {"patches", "software", "test builder", "seal", "freeze", "test image"}
 
 
 def begun(events: list[Event]) -> Event:

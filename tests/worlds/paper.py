@@ -35,8 +35,9 @@ class PaperHostWork:
         traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32, ())
         state = dumps(self.state[architecture]) if architecture in self.state else b""
         inventory = self.inventory.get(architecture, "")
+        frozen = build.recipe.builder[architecture].freeze
         found = (report, packages, (), traces)
-        return Prepared(architecture, host.instance_id, *found, inventory=inventory, state=state)
+        return Prepared(architecture, host.instance_id, *found, inventory=inventory, state=state, frozen=frozen)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         self.proved.append(host.instance_id)

@@ -1,0 +1,67 @@
+"""Freezing: the last work on a builder. Afterwards nothing can write to its disks, so that EC2 captures it as it is.
+
+Without it, EC2 shuts the builder down for its capture and boots it again, which takes a while, and what the shutdown
+writes comes after the sealing. A frozen builder stays so until it is terminated.
+
+First the services are stopped that a shutdown would stop, in systemd's own order: a database ends its work. What they
+wrote as they ended is sealed again. Then every file system of a disk is frozen, which flushes it (fsfreeze(8)). One
+that the kernel cannot freeze, such as the partition of EFI, is unmounted, or mounted for reading only. If the host
+cannot be made still, all of it is thawed again, and the result says why: then EC2 shuts the host down.
+
+Nothing here waits for a disk afterwards: the program, its events and sshd are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from goldenami.filesystems import LISTED
+from goldenami.lifetime import FROZEN_MARK
+from goldenami.provision.operation import Operation
+from goldenami.provision.program import Fact
+from goldenami.provision.shell import Compilation, Script, Steps, sh
+
+_PATIENCE: Final = 120  # seconds for services to stop: systemd kills them after 90 unless their units say otherwise
+_LIMIT: Final = 60  # seconds until a freeze that hangs is given up
+
+NOT_FROZEN: Final = Fact("not-frozen", Script('cat "$work/cannot" 2>/dev/null || :'))
+"""Why the host is not frozen. Empty if it is."""
+
+
+class StopServices(Operation):
+    """Stops what writes to the disks, but for what this session needs."""
+
+    def title(self) -> str:
+        return "stop what writes to the disks"
+
+    def compile(self, to: Compilation) -> Steps:
+        check = Script("[ ! -d /run/systemd/system ] || return 1\nskip 'this host has no systemd'")
+        return Steps(check, _functions() + Script("stop\n:"), Script(":"))
+
+
+class Freeze(Operation):
+    """Freezes the file systems. The detail of its result names their mount points, or says why it cannot."""
+
+    def title(self) -> str:
+        return "freeze the file systems"
+
+    def compile(self, to: Compilation) -> Steps:
+        check = Script("""[ -d /run/systemd/system ] || echo 'this host has no systemd' >"$work/cannot"
+[ -s "$work/cannot" ] || return 1
+skip "not possible: $(cat "$work/cannot")\"""")
+        verify = Script("""[ ! -s "$work/cannot" ] || detail="not possible: $(cat "$work/cannot")\"""")
+        return Steps(check, _functions() + Script("freeze\n:"), verify)
+
+
+@cache
+def _functions() -> Script:
+    text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
+    return sh(f"set +e\n{text}", mark=FROZEN_MARK, listed=LISTED, patience=_PATIENCE, limit=_LIMIT)
+
+
+def steps(sealed_again: Sequence[Operation]) -> tuple[Operation, ...]:
+    """Return the operations in their order. ``sealed_again``: what services may write as they end."""
+    return (StopServices(), *sealed_again, Freeze())

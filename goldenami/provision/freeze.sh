@@ -1,0 +1,121 @@
+# Stops what writes to the disks of a host, and freezes their file systems, the root last. $1: "stop" or "freeze". It always ends
+# with 0. $work/cannot says why the host cannot be made still; then it is as it was, but for services that were stopped.
+# $work must be in memory: nothing can be written to a disk afterwards. $frozen_mark exists while the host is frozen.
+frozen_mark=@mark
+
+cannot() {
+  [ -s "$work/cannot" ] || printf '%s' "$*" | tr -s '\n\t ' ' ' >"$work/cannot"
+}
+
+# kept UNIT: the units that this session needs, that write to memory only, or that end the host after its lifetime.
+kept() {
+  case $1 in
+  systemd-journal* | systemd-udev* | systemd-logind* | systemd-network* | systemd-resolve* | systemd-userdb*) ;;
+  systemd-*.socket | systemd-*.path | dbus* | ssh* | user@*.service | session-*.scope | init.scope | goldenami-*) ;;
+  NetworkManager* | network* | ifup* | dhc* | wpa_supplicant* | firewalld* | wg-quick* | openvpn* | tailscaled*) ;;
+  *amazon-ssm-agent*) ;;
+  *) return 1 ;;
+  esac
+}
+
+stop() {
+  # One transaction, so that systemd keeps its order: a program stops before the database that it uses. A unit that is
+  # started only after the others, and that conflicts with them, is one.
+  units='' others=''
+  for unit in $(systemctl list-units --no-legend --no-pager --plain --type=service,socket,timer,path \
+    --state=running,listening,waiting,activating,reloading | awk '{ print $1 }'); do
+    case $unit in *\\*) ! kept "$unit" && others="$others $unit" ;; *) kept "$unit" || units="$units $unit" ;; esac
+  done
+  if [ -n "$units" ]; then
+    timeout @patience systemd-run --quiet --unit=goldenami-still --property=Type=oneshot --property=DefaultDependencies=no \
+      "--property=Conflicts=$units" "--property=After=$units" true 2>"$work/said" || others="$units $others"
+  fi
+  # shellcheck disable=SC2086 # words by construction
+  [ -z "$others" ] || timeout @patience systemctl stop -- $others 2>"$work/said" ||
+    case $? in 124) cannot "services did not stop within @patience s: $(going)" ;; esac
+  stopped=$(echo $units $others | wc -w)
+  # Programs of no service that have a file of a disk open for writing. What they do not write within five seconds is lost,
+  # as when the host is shut down.
+  session=' ' process=$$
+  while [ "${process:-0}" -gt 1 ]; do
+    session="$session$process "
+    process=$(awk '$1 == "PPid:" { print $2 }' "/proc/$process/status" 2>/dev/null) || :
+  done
+  left=50
+  while writers >"$work/writers" && [ "$left" -gt 0 ]; do
+    while read -r process; do
+      kill -s TERM "$process" 2>/dev/null || :
+    done <"$work/writers"
+    sleep 0.1
+    left=$((left - 1))
+  done
+  note "$stopped units"
+}
+
+# Prints the services that are being stopped.
+going() {
+  systemctl list-units --no-legend --no-pager --plain --state=deactivating | awk '{ print $1 }' | head -n 3 | tr '\n' ' '
+}
+
+# Prints the processes that have a file of a disk open for writing. Returns 1 if there are none.
+writers() {
+  find /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -type l -perm -200 -lname '/*' ! -lname '/dev/*' ! -lname '/proc/*' \
+    ! -lname '/sys/*' ! -lname '/run/*' ! -lname '/memfd:*' ! -lname '/SYSV*' 2>/dev/null |
+    cut -d / -f 3 | sort -u | while read -r process; do
+    group=$(awk -F : '($1 == 0 || $2 == "name=systemd") && $3 != "/" { print $3; exit }' "/proc/$process/cgroup" 2>/dev/null) || continue
+    read -r name <"/proc/$process/comm" || continue
+    case $session$name in *" $process "* | *" "sshd* | *" sudo")
+      cannot "$name of this session writes to a disk"
+      continue
+      ;;
+    esac
+    case $group in */session-*.scope | */ssh*.service | '') ;; *) ! kept "${group##*/}" || continue ;; esac
+    [ "$process" -eq 1 ] || echo "$process"
+  done | grep .
+}
+
+# What is released, so that it cannot be written to, is mounted again at the next boot.
+freeze() {
+  [ ! -s "$work/cannot" ] || return 0
+  case $(stat -f -c %T "$work") in tmpfs | ramfs) ;; *) cannot "$work is not in memory"; return ;; esac
+  command -v fsfreeze >/dev/null || { cannot "the host has no fsfreeze (util-linux)"; return; }
+  # Whatever shuts a frozen host down, such as EC2, waits for nothing: this unit stops first, and powers it off.
+  systemd-run --quiet --unit=goldenami-frozen --property=Type=oneshot --property=RemainAfterExit=yes \
+    "--property=ExecStop=/bin/sh -c '[ ! -e $frozen_mark ] || echo o >/proc/sysrq-trigger'" true 2>/dev/null || :
+  awk '@listed' /proc/self/mountinfo >"$work/mounts"
+  timeout @patience swapoff -a 2>/dev/null || : # it has nothing that is read at the next boot
+  while read -r what mount; do
+    [ "$what" = release ] || continue
+    mount=$(printf %b "$mount")
+    umount "$mount" 2>/dev/null || mount -o remount,ro "$mount" 2>"$work/said" || cannot "$mount: $(cat "$work/said")"
+  done <"$work/mounts"
+  sync
+  mounts=$(awk '$1 == "freeze" { print $2 }' "$work/mounts")
+  [ -n "$mounts" ] || cannot "no file system here can be frozen"
+  [ ! -s "$work/cannot" ] || return 0
+  # Freezing can wait for a file system that is frozen already, such as that of a loop device. This ends it, whatever happens.
+  # shellcheck disable=SC2086 # mountinfo escapes spaces
+  (
+    sleep @limit
+    echo "it took longer than @limit s" >"$work/cannot"
+    thaw $mounts
+  ) >/dev/null 2>&1 &
+  watchdog=$!
+  still=''
+  for mount in $mounts; do
+    fsfreeze --freeze "$(printf %b "$mount")" 2>"$work/said" || { cannot "$(cat "$work/said")"; break; }
+    still="$mount $still"
+  done
+  kill "$watchdog" 2>/dev/null || cannot "it took longer than @limit s"
+  # shellcheck disable=SC2086
+  if [ -s "$work/cannot" ]; then thaw $still; else
+    : >"$frozen_mark"
+    note $mounts
+  fi
+}
+
+thaw() {
+  for mount in "$@"; do
+    fsfreeze --unfreeze "$(printf %b "$mount")" 2>/dev/null || :
+  done
+}
