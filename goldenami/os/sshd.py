@@ -1,6 +1,14 @@
-"""Where the SSH server of a host looks for the keys of its accounts."""
+"""The SSH server of a host: its settings, and where it looks for the keys of its accounts."""
 
 from __future__ import annotations
+
+_SSHD = '"$(command -v sshd || echo /usr/sbin/sshd)"'
+
+SETTINGS = f"{_SSHD} -T 2>/dev/null || {_SSHD} -t"
+"""Shell code that checks the configuration of sshd, and prints the settings that are in effect. It runs as root.
+
+``sshd -T`` does both. An older one refuses that for a configuration with Match, and prints nothing: then ``sshd -t``
+decides."""
 
 KEY_FILES = r"""{ set +e
 { "$(command -v sshd || echo /usr/sbin/sshd)" -T
@@ -28,3 +36,10 @@ if (!(path in seen)) { seen[path]; print path }
 not exist: by its settings (``sshd -T``), by the settings under Match, and by its default (AuthorizedKeysFile in
 sshd_config(5)). It runs as root.
 """
+
+KEY_ENTRIES = f"""{{ {KEY_FILES}
+}} | sort -u | while read -r file; do
+  [ ! -f "$file" ] || file=$file owner=$(stat -c %U "$file") \\
+    awk '{{ print ENVIRON["file"] "\\t" ENVIRON["owner"] "\\t" $0 }}' <"$file"
+done"""
+"""Shell code that prints the lines of these files, each after the path of its file and the owner of that."""

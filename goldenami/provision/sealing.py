@@ -25,6 +25,7 @@ from goldenami.events import Emit, ignore_events
 from goldenami.masking import forms
 from goldenami.model import Mark
 from goldenami.os import MANAGERS, SYSTEMS
+from goldenami.os.homes import HOMES
 from goldenami.os.sshd import KEY_FILES
 from goldenami.provision import freeze as freezing
 from goldenami.provision.operation import BoundOperation, Operation, Stage
@@ -225,17 +226,12 @@ done""",
     )
 
 
-_HOMES = """getent passwd | cut -d: -f6 | sort -u | while read -r _home; do
-[ "$_home" = / ] || [ ! -d "$_home" ] || printf '%s\\n' "$_home"
-done"""
-
-
 def _in_homes(expression: str, *more: str) -> str:
     """Returns code that finds files in all home directories, and in ``more``, by one ``find``: there are many homes."""
     return f"""(set -f
 IFS='
 '
-set -- {" ".join(more)} $({_HOMES})
+set -- {" ".join(more)} $({HOMES})
 [ $# -eq 0 ] || find "$@" -xdev -maxdepth 1 -type f {expression})"""
 
 
@@ -254,7 +250,7 @@ def _files(name: str, what: str, *patterns: str, before: str = "") -> Trace:
 _LOGINS = """.netrc .git-credentials .pypirc .aws/credentials .config/gh/hosts.yml .gem/credentials
 .cargo/credentials .cargo/credentials.toml .config/containers/auth.json"""
 _LOGIN_FILES = Script(
-    f"""{_HOMES} | while read -r _home; do
+    f"""{HOMES} | while read -r _home; do
 for _file in {" ".join(_LOGINS.split())}; do
 [ ! -f "$_home/$_file" ] || printf '%s\\n' "$_home/$_file"
 done
@@ -270,7 +266,7 @@ for _file in "$_home/.npmrc" "$_home/.yarnrc.yml"; do
 [ ! -f "$_file" ] || ! grep -q @lines -- "$_file" || printf '%s\\n' "$_file"
 done
 done""",
-    homes=Script(_HOMES),
+    homes=Script(HOMES),
     lines=_LOGIN_LINES,
 )
 _CORES = _in_homes("\\( -name core -o -name 'core.[0-9]*' \\)", "/")

@@ -27,7 +27,7 @@ from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_termin
 
 _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept, as Connection.run does
 _CHUNK = 256 << 10
-_BEHIND = 4  # new commands that count as much as one that a shell still has to answer, which may be slow
+_BEHIND = 4  # how much more a command counts that a shell still has to answer: it may be slow
 _SIGNALS = 128  # a shell reports a signal as an exit status above this number
 
 # sshd accepts no input for a channel before its program runs, so the first commands are part of the program, up to this
@@ -99,7 +99,7 @@ class Shells:
     @property
     def has_idle(self) -> bool:
         """Whether a shell has answered all its commands."""
-        return any(not shell.waiting for group in self._shells.values() for shell in group)
+        return any(not shell.behind for group in self._shells.values() for shell in group)
 
     def ask(self, plain: Sequence[str], as_root: Sequence[tuple[str, str]], on_answer: OnAnswer) -> None:
         """Send commands: all at once, and without waiting for their end. Opens the shells that are missing.
@@ -120,7 +120,7 @@ class Shells:
         ready: list[tuple[_Shell, bytes]] = []
         for of_root, group in self._shells.items():
             shells = group or self._shells[False]
-            waiting = [_BEHIND * shell.waiting for shell in shells]
+            waiting = [_BEHIND * shell.behind for shell in shells]
             shares: list[list[_Asked]] = [[] for _ in shells]
             # A shell that is behind, by a slow command, gets fewer, and so does one with a script, which is slow.
             for asked in sorted(commands[of_root], key=lambda one: -one.weight) if shells else ():
@@ -229,10 +229,10 @@ class _Shell:
             threading.Thread(target=self._read, args=arguments, daemon=True).start()
 
     @property
-    def waiting(self) -> int:
-        """How many commands have no answer yet."""
+    def behind(self) -> int:
+        """The weight of the commands that have no answer yet."""
         with self._lock:
-            return len(self._pending)
+            return sum(asked.weight for asked in self._pending.values())
 
     def prepare(self, commands: Sequence[_Asked]) -> bytes:
         """Expect the answers of commands, and return what is to be sent for them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,8 +23,15 @@ UNIT = (
     "Id,TriggeredBy,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
     "InactiveEnterTimestampMonotonic"
 )
-MANAGER = "FirmwareTimestampMonotonic,LoaderTimestampMonotonic,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
+_MANAGER = "FirmwareTimestampMonotonic,LoaderTimestampMonotonic,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
 
+# Each is one text for all suites, so the host answers it once for all of them. systemctl reads all properties of what
+# it shows, however few are asked for. An older one does not know --timestamp, and then prints a date for people.
+BOOT_TIMES = (
+    f"systemctl show --property=UserspaceTimestamp,{_MANAGER} --timestamp=unix 2>/dev/null || "
+    f"systemctl show --property=UserspaceTimestamp,{_MANAGER}"
+)
+CONTAINER = "systemd-detect-virt --container"  # prints the kind, or "none" and ends with 1
 
 BOOT_SECONDS = 90  # limit for the end of the boot
 # One text for all suites: their tests get one answer, and nothing else of theirs waits for it.
@@ -92,17 +100,25 @@ def read_units(blocks: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def read(output: str) -> Measured:
-    """Read the output of the command that gathers."""
-    _, manager, units, virtual, memory, disk = output.split("===\n")
-    times = {name: int(value or 0) for name, _, value in (line.partition("=") for line in manager.splitlines())}
-    container = virtual.strip() not in ("", "none")
-    finish, begin = times.get("FinishTimestampMonotonic", 0), times.get("UserspaceTimestampMonotonic", 0)
+def start_of_boot(times: str) -> int | None:
+    """Return when the system started (seconds since 1970), from the output of BOOT_TIMES. None if that is not told."""
+    return next((int(time[1:]) for time in _values(times, "UserspaceTimestamp") if re.fullmatch(r"@\d+", time)), None)
+
+
+def _values(output: str, name: str) -> list[str]:
+    return [line.partition("=")[2] for line in output.splitlines() if line.partition("=")[0] == name]
+
+
+def read(output: str, boot: str, *, container: bool) -> Measured:
+    """Read the output of the command that gathers. ``boot``: the output of BOOT_TIMES."""
+    _, units, memory, disk = output.split("===\n")
+    times = {name: int((_values(boot, name) or ["0"])[0] or 0) for name in _MANAGER.split(",")}
+    finish, begin = times["FinishTimestampMonotonic"], times["UserspaceTimestampMonotonic"]
     # The monotonic clock of a machine begins with its kernel, that of a container with its host.
-    boot = (finish - begin if container else finish + times.get("FirmwareTimestampMonotonic", 0)) / 1e6
-    values = {"boot_seconds": round(boot, 1), "memory_mib": float(memory)}
+    seconds = (finish - begin if container else finish + times["FirmwareTimestampMonotonic"]) / 1e6
+    values = {"boot_seconds": round(seconds, 1), "memory_mib": float(memory)}
     if not container:  # a container shows the disk of its host
-        values["disk_mib"] = round(int(disk.split()[2]) / 1024)
+        values["disk_mib"] = round(int(disk.splitlines()[-1].split()[2]) / 1024)
     return Measured(container, values if finish else {}, read_units(units.split("\n\n")))
 
 

@@ -74,6 +74,29 @@ def test_a_shell_with_a_slow_command_gets_fewer_of_the_next_ones(connection: ssh
     shells.close()
 
 
+def test_a_shell_with_a_long_script_gets_none_of_the_next_ones(connection: ssh.Connection, tmp_path: Path) -> None:
+    """One command is behind in each shell: a line, and a script of many lines. Both wait for the last one of the next
+    batch, or for this test, so the shell with the line has all of that."""
+    shells = ssh.Shells(connection, count=2)
+    answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def take(text: str, answer: ssh.ShellAnswer | None) -> None:
+        assert answer is not None
+        answers.put(answer.done.text)
+
+    shells.ask(["echo first", "echo second"], [], take)
+    assert {answers.get(timeout=30) for _ in range(2)} == {"first", "second"}
+    script = f"until test -e {tmp_path}/end; do sleep 0.02; done; " + "true\n" * 20 + "echo script"
+    line = f"until test -e {tmp_path}/begin; do sleep 0.02; done; echo line"
+    shells.ask([script, line], [], take)
+    shells.ask(["echo one", "echo two", "echo three", f"touch {tmp_path}/end; echo four"], [], take)
+    (tmp_path / "begin").touch()
+    found = [answers.get(timeout=30) for _ in range(6)]
+    assert found[:4] == ["line", "one", "two", "three"]
+    assert set(found[4:]) == {"four", "script"}
+    shells.close()
+
+
 def test_without_input_a_command_reads_the_end_at_once(connection: ssh.Connection) -> None:
     assert connection.run("cat; echo end").text == "end"
 

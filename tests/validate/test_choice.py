@@ -81,13 +81,14 @@ def test_sockets_that_other_machines_reach() -> None:
     assert not reading.in_range("8005/udp", "8000-8010/tcp")
 
 
-OUTPUT = """\
-running
-===
+BOOT = """\
 FirmwareTimestampMonotonic=2000000
 LoaderTimestampMonotonic=1000000
+UserspaceTimestamp=@1796053556
 UserspaceTimestampMonotonic=3000000
 FinishTimestampMonotonic=11500000
+"""
+OUTPUT = """\
 ===
 Id=slow.service
 TriggeredBy=
@@ -108,19 +109,18 @@ TriggeredBy=daily.timer
 InactiveExitTimestampMonotonic=5000000
 ActiveEnterTimestampMonotonic=99000000
 ===
-none
-===
 120
 ===
+Filesystem 1024-blocks Used Available Capacity Mounted on
 /dev/vda1 8000000 2097152 5902848 27% /
 """
 
 
 def test_one_boot_is_measured() -> None:
-    measured = reading.read(OUTPUT)
+    measured = reading.read(OUTPUT, BOOT, container=False)
     assert measured.values == {"boot_seconds": 13.5, "memory_mib": 120.0, "disk_mib": 2048}
     assert measured.units == {"slow.service": 5.5, "oneshot.service": 2.0}
-    container = reading.read(OUTPUT.replace("\nnone\n", "\nsystemd-nspawn\n"))
+    container = reading.read(OUTPUT, BOOT, container=True)
     assert container.values == {"boot_seconds": 8.5, "memory_mib": 120.0}
 
 

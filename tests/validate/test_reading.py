@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from goldenami.validate.reading import ENABLED, enabled_services
+from goldenami.validate.reading import ENABLED, enabled_services, start_of_boot
 
 
 def test_services_are_enabled_by_links(tmp_path: Path) -> None:
@@ -28,3 +28,11 @@ def test_services_are_enabled_by_links(tmp_path: Path) -> None:
     command = ENABLED.replace("/etc/systemd", str(tmp_path / "etc/systemd"))
     listed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
     assert sorted(enabled_services(listed.splitlines())) == ["check.service", "dbus.service", "ssh.service"]
+
+
+def test_the_start_of_the_boot_is_the_time_that_systemd_tells() -> None:
+    """Not the time of the monotonic clock, and not a date for people, as an older systemd prints it."""
+    monotonic = "FirmwareTimestampMonotonic=0\nUserspaceTimestampMonotonic=@5\n"
+    assert start_of_boot(f"{monotonic}UserspaceTimestamp=@1796053556\n") == 1796053556
+    assert start_of_boot(f"UserspaceTimestamp=Mon 2026-11-30 15:45:56 UTC\n{monotonic}") is None
+    assert start_of_boot("") is None

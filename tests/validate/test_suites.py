@@ -122,7 +122,7 @@ systemctl start planted-slow
 mkdir -p /opt/app
 printf -- '-----BEGIN RSA PRIVATE KEY-----\\nnone\\n' > /opt/app/planted.pem
 mkdir -p -m 700 /root/.ssh
-echo 'ssh-ed25519 AAAAplanted someone@planted' >> /root/.ssh/authorized_keys
+printf 'ssh-ed25519 AAAAplanted someone@planted' >> /root/.ssh/authorized_keys  # a line without an end
 touch /usr/local/bin/planted-writable
 chmod 666 /usr/local/bin/planted-writable
 install -m 4755 /bin/true /usr/local/bin/planted-setuid

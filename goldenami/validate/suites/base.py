@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from goldenami.os import Proofs, of_release
-from goldenami.validate.reading import BOOT_SECONDS, ENABLED, WAIT_FOR_BOOT, enabled_services
+from goldenami.os.sshd import SETTINGS
+from goldenami.validate.reading import BOOT_SECONDS, CONTAINER, ENABLED, WAIT_FOR_BOOT, enabled_services
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 
@@ -105,7 +106,7 @@ def test_cloud_init_succeeded(host: Host) -> None:
 def test_ssh_server_is_sound(host: Host) -> None:
     """The configuration of the SSH server is valid, and the server starts at every boot."""
     with host.sudo():
-        check = host.run("$(command -v sshd || echo /usr/sbin/sshd) -t")
+        check = host.run(SETTINGS)
     assert check.rc == 0, check.stderr
     states = host.run("systemctl is-enabled ssh.service ssh.socket sshd.service sshd.socket 2>/dev/null").stdout
     assert {"enabled", "alias", "enabled-runtime"} & set(states.split()), "no unit starts the SSH server at boot"
@@ -124,7 +125,7 @@ def test_nobody_can_log_in_by_password(host: Host) -> None:
     """The SSH server refuses passwords, or no account has a password. No account has an empty password."""
     with host.sudo():
         shadow = host.check_output("cut -d: -f1,2 /etc/shadow").splitlines()
-        effective = host.run("$(command -v sshd || echo /usr/sbin/sshd) -T 2>/dev/null").stdout.lower().splitlines()
+        effective = host.run(SETTINGS).stdout.lower().splitlines()
     fields = [line.split(":", 1) for line in shadow]
     empty = [name for name, password in fields if password == ""]
     assert not empty, f"accounts with an empty password: {', '.join(empty)}"
@@ -145,9 +146,12 @@ def test_rules_of_sudo_are_valid(host: Host) -> None:
     """All sudo rules are valid, because one invalid file in /etc/sudoers.d disables sudo for all users. The rules that
     cloud-init wrote are in effect."""
     with host.sudo():
-        check = host.run("$(command -v visudo || echo /usr/sbin/visudo) -c")
-        assert check.rc == 0, check.stderr or check.stdout
-        written = host.run("cat /etc/sudoers.d/90-cloud-init-users 2>/dev/null").stdout.splitlines()
+        check = host.run(
+            "$(command -v visudo || echo /usr/sbin/visudo) -c >&2 || exit; "
+            "cat /etc/sudoers.d/90-cloud-init-users 2>/dev/null || :"
+        )
+        assert check.rc == 0, check.stderr
+        written = check.stdout.splitlines()
         named = {line.split()[0] for line in written if line.strip() and not line.startswith(("#", "%"))}
         granted = {name: host.run("sudo -l -U %s", name).stdout for name in sorted(named)}
     for name, rights in granted.items():
@@ -177,7 +181,7 @@ def test_new_sessions_are_let_in(host: Host) -> None:
     modules."""
     user = host.check_output("id -un")
     with host.sudo():
-        for name in (user, "root"):
+        for name in ("root", user):
             session = host.run("runuser -l %s -c 'id -un'", name)
             lines = session.stdout.strip().splitlines()
             assert lines[-1:] == [name], f"a session of {name}: {session.stderr or session.stdout}"
@@ -188,12 +192,13 @@ def test_packages_can_be_installed(host: Host, proofs: Proofs) -> None:
     unpacked."""
     with host.sudo():
         plan = host.run(proofs.plan)
-        folder = host.check_output(proofs.unpack_folder)
         script = host.run(
-            'f=$(mktemp -p %s) && printf "#!/bin/sh\\nexit 0\\n" >$f && chmod 700 $f && $f; s=$?; rm -f $f; exit $s',
-            folder,
+            f'd=$({proofs.unpack_folder}); echo "$d"; '
+            'f=$(mktemp -p "$d") && printf "#!/bin/sh\\nexit 0\\n" >"$f" && chmod 700 "$f" && "$f"; '
+            's=$?; rm -f "$f"; exit $s'
         )
     assert plan.rc == 0, plan.stderr
+    folder = script.stdout.strip()
     assert script.rc == 0, f"programs cannot run in {folder}, where scripts of packages are unpacked: {script.stderr}"
 
 
@@ -236,12 +241,13 @@ def test_clock_is_right(host: Host) -> None:
 
 def test_root_filesystem_has_space(host: Host) -> None:
     """The root filesystem has free bytes and free inodes, and is mounted read-write."""
-    for what, option in (("space", "-Pk"), ("inodes", "-Pi")):
-        total, _, free = (int(n) for n in host.check_output(f"df {option} /").splitlines()[-1].split()[1:4])
+    command = "df -Pk / && df -Pi / && findmnt --noheadings --output OPTIONS --target /"
+    _, space, _, inodes, mount = host.check_output(command).splitlines()
+    for what, line in (("space", space), ("inodes", inodes)):
+        total, _, free = (int(n) for n in line.split()[1:4])
         # A filesystem without a fixed number of inodes may report 0 of them (btrfs).
         assert total == 0 or free * 100 >= total * _FREE_PERCENT, f"{what}: {free} of {total} left"
-    options = host.check_output("findmnt --noheadings --output OPTIONS --target /").split(",")
-    assert "rw" in options
+    assert "rw" in mount.split(",")
 
 
 def test_machine_id_is_proper(host: Host) -> None:
@@ -260,7 +266,7 @@ def test_sysctl_settings_exist(host: Host) -> None:
     # A key with a leading "-" may be missing. A glob matches only keys that exist. Both are left out.
     names = [key.replace("/", "\0").replace(".", "/").replace("\0", ".") if "/" not in key else key for key in keys]
     wanted = sorted({name for name in names if not name.startswith("-") and not set("*?[") & set(name)})
-    if host.run("systemd-detect-virt --container --quiet").rc == 0:
+    if host.run(CONTAINER).rc == 0:
         wanted = [name for name in wanted if name.startswith("net/") and not name.startswith("net/core/")]
     if not wanted:
         return
@@ -269,7 +275,7 @@ def test_sysctl_settings_exist(host: Host) -> None:
 
 
 def test_a_kernel_is_installed(host: Host) -> None:
-    if host.run("systemd-detect-virt --container --quiet").rc == 0:
+    if host.run(CONTAINER).rc == 0:
         pytest.skip("this instance is a container and uses the kernel of its host")
     with host.sudo():
         kernels = host.run("ls /boot/vmlinuz-* /boot/Image-* 2>/dev/null").stdout.split()

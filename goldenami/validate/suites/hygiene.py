@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from goldenami.os.homes import HOMES
 from goldenami.os.privileges import RIGHTS
-from goldenami.os.sshd import KEY_FILES
-from goldenami.validate.reading import WAIT_FOR_BOOT, in_range, listeners
+from goldenami.os.sshd import KEY_ENTRIES
+from goldenami.validate.reading import BOOT_TIMES, WAIT_FOR_BOOT, in_range, listeners, start_of_boot
 from goldenami.validate.settings import NOT_EXECUTED
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
@@ -26,28 +27,21 @@ _SECONDS = 120  # between the start of the system and the first file of an insta
 
 pytestmark = [pytest.mark.reads, pytest.mark.retry(0)]  # the facts are read once, after the boot
 
-_GATHER = rf"""section() {{ printf '\n=== %s\n' "$1"; }}
-section rights
-{RIGHTS}
+# The walk of the disks takes as long as all the rest, so both run at the same time.
+_GATHER = rf"""{RIGHTS} | {{
+exec 3<&0 </dev/null
+section() {{ printf '\n=== %s\n' "$1"; }}
+_homes=$({HOMES})
 section sticky
 find /tmp /var/tmp -maxdepth 0 -type d -perm -0002 ! -perm -1000 -print
 section private-keys
-find $(ls -d /etc /opt /srv /usr/local /var/lib /var/www /tmp /var/tmp $(getent passwd | cut -d: -f6 | grep -vx /) |
-  sort -u) \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/rpm -o -path /var/lib/dnf -o \
+find $(printf '%s\n' /etc /opt /srv /usr/local /var/lib /var/www /tmp /var/tmp $_homes | sort -u) \
+  \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/rpm -o -path /var/lib/dnf -o \
   -path /var/lib/cloud -o -path /var/lib/docker -o -path /var/lib/containers -o -path '/etc/ssh/ssh_host_*_key' \) \
   -prune -o -type f -size -129 -exec grep -lsE -e '^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY( BLOCK)?-----' -- {{}} + |
   sort -u
-section authorized-keys
-{{ {KEY_FILES}
-}} | sort -u | while read -r file; do
-  [ ! -f "$file" ] || sed 's/^[[:space:]]*//; /^#/d; /^$/d' "$file" | while IFS= read -r line; do
-    printf '%s\t%s\t%s\n' "$file" "$(stat -c %U "$file")" "$line"
-  done
-done
 section ports
 if command -v ss >/dev/null; then ss -Hlntup; else echo missing; fi
-section boot
-systemctl show --property=UserspaceTimestamp --timestamp=unix --value
 section identity
 stat -c '%Y %n' /etc/machine-id /etc/ssh/ssh_host_*_key
 section temporary
@@ -67,9 +61,10 @@ def facts(host: Host, declared: Mapping[str, Any]) -> Facts:
     code = _GATHER
     for number, script in enumerate(declared.get("leftovers", {}).values()):
         code += f"section leftovers-{number}\n(\n{script}\n)\n"
+    code += "section rights\ncat <&3\nsection end\n}"
     host.run(WAIT_FOR_BOOT)
     with host.sudo():
-        done = host.run("sh -c %s", f"exec 2>/dev/null\n{code}section end")
+        done = host.run("sh -c %s", f"exec 2>/dev/null\n{code}")
     found: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         if line.startswith("=== "):
@@ -80,6 +75,21 @@ def facts(host: Host, declared: Mapping[str, Any]) -> Facts:
     for name in ("set-id", "writable"):
         found[name] = [line.removeprefix(f"{name} ") for line in found["rights"] if line.startswith(f"{name} ")]
     return found
+
+
+@pytest.fixture(scope="module")
+def key_entries(host: Host) -> Sequence[str]:
+    """The lines of all files in which sshd looks for keys, after their file and its owner."""
+    host.run(WAIT_FOR_BOOT)
+    with host.sudo():
+        return str(host.run(KEY_ENTRIES).stdout).splitlines()
+
+
+@pytest.fixture(scope="module")
+def boot(host: Host) -> int | None:
+    """When the system started."""
+    host.run(WAIT_FOR_BOOT)
+    return start_of_boot(host.run(BOOT_TIMES).stdout)
 
 
 def _unexpected(paths: Sequence[str], patterns: Sequence[str]) -> list[str]:
@@ -122,15 +132,18 @@ def test_no_private_keys(facts: Facts, declared: Mapping[str, Any]) -> None:
     _refuse(found, "private keys", "private_keys")
 
 
-def test_no_authorized_keys(facts: Facts, declared: Mapping[str, Any]) -> None:
+def test_no_authorized_keys(key_entries: Sequence[str], declared: Mapping[str, Any]) -> None:
     """No SSH key but the one of this instance opens an account: a key in the image would open every instance."""
     logins = declared.get("login_keys")
     if logins is None:
         pytest.skip("NOT PROVEN: the keys of this host are not known; the test needs a new instance of the image")
     own = {material for line in logins for material in line.split()[1:2]}
     found = []
-    for line in facts["authorized-keys"]:
+    for line in key_entries:
         file, account, entry = line.split("\t", 2)
+        entry = entry.strip()
+        if not entry or entry.startswith("#"):
+            continue
         if own & set(entry.split()) or account in declared["expect"].get("authorized_keys", ()):
             continue
         key = [word for word in entry.split() if not word.startswith("AAAA")]
@@ -173,31 +186,25 @@ def test_no_leftovers(facts: Facts, declared: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.gate("image")
-def test_identity_was_made_at_this_boot(facts: Facts, declared: Mapping[str, Any]) -> None:
+def test_identity_was_made_at_this_boot(boot: int | None, facts: Facts, declared: Mapping[str, Any]) -> None:
     """The machine-id and the host keys of SSH are not older than this boot, so each instance has its own."""
-    old = _before_this_boot(facts, declared, "identity")
+    old = _before(boot, facts["identity"], declared)
     assert not old, f"made before the instance: {', '.join(old)}"
 
 
 @pytest.mark.gate("image")
-def test_no_old_temporary_files(facts: Facts, declared: Mapping[str, Any]) -> None:
+def test_no_old_temporary_files(boot: int | None, facts: Facts, declared: Mapping[str, Any]) -> None:
     """/tmp and /var/tmp have no file from before this boot."""
-    old = _before_this_boot(facts, declared, "temporary")
+    old = _before(boot, facts["temporary"], declared)
     assert not old, f"temporary files of the builder: {', '.join(old[:20])}"
 
 
-def _before_this_boot(facts: Facts, declared: Mapping[str, Any], name: str) -> list[str]:
-    """Return the files of a fact, listed as time and path, that are older than this boot. Skips the test on an instance
+def _before(boot: int | None, files: Sequence[str], declared: Mapping[str, Any]) -> list[str]:
+    """Return those of the files, listed as time and path, that are older than this boot. Skips the test on an instance
     that was not launched for it."""
     if not declared.get("fresh"):
         pytest.skip("NOT PROVEN: the test needs a new instance of the image")
-    start = _start(facts)
-    return [path for time, path in (line.split(" ", 1) for line in facts[name]) if float(time) < start]
-
-
-def _start(facts: Facts) -> int:
-    """Return the time of the boot, with some tolerance: the clock may be set while the system boots."""
-    text = "".join(facts["boot"])
-    if not text.startswith("@"):
+    if boot is None:
         pytest.skip("systemd does not report the time of the boot")
-    return int(text[1:]) - _SECONDS
+    start = boot - _SECONDS  # the clock may be set while the system boots
+    return [path for time, path in (line.split(" ", 1) for line in files) if float(time) < start]
