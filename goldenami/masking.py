@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -68,9 +68,17 @@ def masker(secrets: frozenset[str], mask: str, shortest: int = 1) -> Callable[[s
     every = {form for secret in secrets if len(secret) >= shortest for form in forms(secret)}
     if not every:
         return lambda text: text
-    # The longest first, because one form can contain another.
-    pattern = re.compile("|".join(map(re.escape, sorted(every, key=lambda form: (-len(form), form)))))
-    return lambda text: pattern.sub(lambda _: mask, text)
+
+    @cache
+    def pattern() -> re.Pattern[str]:
+        # The longest first, because one form can contain another.
+        return re.compile("|".join(map(re.escape, sorted(every, key=lambda form: (-len(form), form)))))
+
+    def masked(text: str) -> str:
+        # Nearly every text has none, and to compile the pattern of a private key takes longer than all of them.
+        return pattern().sub(lambda _: mask, text) if any(form in text for form in every) else text
+
+    return masked
 
 
 def masked_by(secrets: Iterable[str], mask: str) -> Callable[[str], str]:

@@ -17,7 +17,7 @@ import yaml
 
 from goldenami import recipe
 from goldenami.errors import InvalidInput
-from goldenami.masking import forms
+from goldenami.masking import forms, masked_by
 from goldenami.recipe.rendering import Namespace, Renderer
 from goldenami.recipe.secrets import Masker, Secret, display, fill, is_mangled, names_in
 from goldenami.stages.filling import fill_stage
@@ -297,3 +297,13 @@ def test_base64_of_a_longer_text_is_masked(before: str) -> None:
     masked = Masker([PASSWORD])(f"Authorization: Basic {text}")
     assert "(secret)" in masked
     assert len(masked.replace("(secret)", "")) < len("Authorization: Basic ") + len(before) * 2 + 16
+
+
+def test_a_text_without_a_secret_needs_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To compile the one of a private key takes longer than to look at all names of tests of a gate."""
+    key = "-----BEGIN KEY-----\nline one of a key\nline two of a key\n-----END KEY-----\n"
+    masked = masked_by([key, "s3cret/word"], "***")
+    with monkeypatch.context() as patched:
+        patched.setattr("goldenami.masking.re.compile", lambda _: pytest.fail("a pattern was compiled"))
+        assert masked("base::test_boot_is_complete") == "base::test_boot_is_complete"
+    assert masked("a s3cret%2Fword and line two of a key.") == "a *** and ***."
