@@ -186,6 +186,7 @@ class TestRun:
         self._answers = answers
         self._unsent = b""
         self._outcomes: dict[str, TestOutcome] = {}
+        self._labels: dict[Path, str] = {}
         self._fatal: GoldenAmiError | None = None
         signal.signal(signal.SIGALRM, self._raise_too_long)
 
@@ -440,12 +441,17 @@ class TestRun:
 
     def _label(self, item: pytest.Item) -> str:
         """Return the label of the item's file. For a file in a named folder: the folder's label and the path in it."""
+        if item.path not in self._labels:  # each test needs it several times
+            self._labels[item.path] = self._find_label(item.path)
+        return self._labels[item.path]
+
+    def _find_label(self, path: Path) -> str:
         for test in self.settings.tests:
-            if item.path == test.path:
+            if path == test.path:
                 return test.label
-            if item.path.is_relative_to(test.path):
-                return f"{test.label}/{item.path.relative_to(test.path)}"
-        return str(item.path)
+            if path.is_relative_to(test.path):
+                return f"{test.label}/{path.relative_to(test.path)}"
+        return str(path)
 
     def _name(self, item: pytest.Item) -> str:
         _, separator, inside = item.nodeid.partition("::")
