@@ -234,7 +234,8 @@ def _tests(manifest: ImageManifest) -> dict[str, str]:
 
 def _numbers(report: TestReport) -> str:
     numbers = {"passed": report.passed, "flaky": report.flaky, "failed": report.failed, "skipped": report.skipped}
-    return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+    counts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+    return counts + (f", of which {report.not_executed} not executed" if report.not_executed else "")
 
 
 def _controls(manifest: ImageManifest) -> dict[str, str]:

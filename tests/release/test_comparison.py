@@ -143,6 +143,15 @@ def test_everything_else_that_differs(manifest: ManifestFactory) -> None:
     assert not found.same
 
 
+def test_tests_that_were_not_executed_are_told(manifest: ManifestFactory) -> None:
+    """The same tests were skipped, but on an instance that lacked what they need: they prove nothing."""
+    skipped = TestReport("image", "x86_64", 30, 0, 12, 0, 1.0)
+    before = release(manifest, "1", packages(curl="1"), tests=(skipped,))
+    after = release(manifest, "2", packages(curl="1"), tests=(replace(skipped, not_executed=10),))
+    (found,) = compare(before, after).tests
+    assert (found.before, found.after) == ("30 passed, 12 skipped", "30 passed, 12 skipped, of which 10 not executed")
+
+
 def test_a_release_is_the_same_as_itself(manifest: ManifestFactory) -> None:
     one = release(manifest, "1", packages(curl="1"))
     assert compare(one, one).same
