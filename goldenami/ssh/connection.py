@@ -26,7 +26,7 @@ Sleep = Callable[[float], None]
 Clock = Callable[[], float]
 Check = Callable[[], None]
 
-_RETRY = Interval.every(0.25)
+_RETRY = Interval(0.05, 1.05, 0.25)  # a host that boots fast is found soon: in the first second, after 0.1 s at most
 _SESSION = Interval(0.05, 1.3, 1.0)
 _SHORTEST_SECONDS = 2.0  # minimum for one attempt, even if less time is left
 _PATIENCE_SECONDS = 30.0  # between two calls of ``on_wait`` during a reboot; limit for one attempt to connect

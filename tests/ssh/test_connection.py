@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import paramiko
@@ -212,6 +213,22 @@ def test_small_packets_are_sent_without_delay(endpoint: SshEndpoint) -> None:
     assert isinstance(transport.sock, socket.socket)
     assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     transport.close()
+
+
+def test_a_host_that_boots_fast_is_found_soon(endpoint: SshEndpoint) -> None:
+    """It is tried more often in the first second than later."""
+    time_, times = Time(), []
+    with socket.socket() as closed:  # it has the port, and does not listen
+        closed.bind(("127.0.0.1", 0))
+        nowhere = replace(endpoint, address="127.0.0.1", port=closed.getsockname()[1])
+        with pytest.raises(NotReachable):
+            ssh.connect(
+                nowhere, timeout=10, sleep=time_.sleep, clock=time_.clock, check=lambda: times.append(time_.now)
+            )
+    pauses = [(before, after - before) for before, after in pairwise(times)]
+    assert max(pause for at, pause in pauses if at < 1) < 0.11
+    assert 0.2 < max(pause for _, pause in pauses) <= 0.25 + 1e-9
+    assert len(times) < 80
 
 
 def test_another_host_key_is_refused_and_nothing_is_sent(endpoint: SshEndpoint) -> None:
