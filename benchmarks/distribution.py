@@ -57,7 +57,7 @@ PER_TARGET, FIXED = 12, 60  # calls of a build, at most
 OWNED = {
     "plan": 3,  # free names of images, and of parameters; whether the key may be used
     "copy": 4,  # CopyImage, its progress, its end, the deprecation
-    "verify": 4,  # the image, its snapshot, and who may use each
+    "verify": 2,  # who may use the image and its snapshot: the end of its copy has told the rest
     "publish": 7,  # 1 + 3 parameters, 2 reads of them, the expiry tag of the image and its snapshots
 }
 SHARED = {
@@ -67,7 +67,7 @@ SHARED = {
     "publish": 6,  # 1 + 3 parameters, 2 reads of them
 }
 ACCOUNT = 4  # its role, and three simulations of its policies
-LENDER = 3  # for each image that is shared: who may launch it, who may read its snapshot, the grants on its key
+LENDER = 2  # for each image that is shared: its launch permissions and those of its snapshot are changed
 CHANNEL = 1  # for each target, if the channel exists: whether its parameters are ours
 FORMER = 1  # for each image, if there is a former release: whether it has fast restores
 BUILD = 51  # of any build: its facts, the builder, the candidate, the tests, the clean-up

@@ -44,7 +44,7 @@ from goldenami.release.distribute import Distributed, distribute
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import Unchanged, find_unchanged
-from goldenami.release.verify import Verified, verify
+from goldenami.release.verify import Readings, Verified, verify
 from goldenami.stages import (
     attesting,
     candidate,
@@ -383,7 +383,9 @@ def make_images(
     earlier = proof.earlier_facts(build, catalog)
     order = release_order(build)
     candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, order, prepared)]
-    with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
+    readings = Readings(build.ledger, order)
+    images = {c.architecture: c.image_id for c in candidates}
+    with distribute(build.ledger, order, images, emit=build.emit, take=readings.take) as copies:
 
         def prove() -> list[TestReport]:
             try:
@@ -401,7 +403,9 @@ def make_images(
             distributed = copies.finish()
             ended = copies.end_loans()
             with build.stage("verify", beside=True):
-                return distributed, verify(build.ledger, order, distributed, ended=ended, emit=build.emit)
+                return distributed, verify(
+                    build.ledger, order, distributed, readings=readings, ended=ended, emit=build.emit
+                )
 
         # Nothing that only the tests decide: the images are read back while the last of them is tested.
         proofs, (distributed, verified) = both(prove, place)

@@ -320,11 +320,13 @@ def watch_copies(
     *,
     on_progress: OnProgress,
     is_new: bool,
+    behind: dict[str, Item] | None = None,
     forecast: waiters.Forecast | None = None,
 ) -> waiters.Watch:
     """Return the wait for copies, for a caller that looks itself, and then calls :func:`note`. ``is_new``: all of them
-    were created just now. ``forecast``: of the copies of the same images into the region."""
-    percent = _percentages(ledger.cloud, place)
+    were created just now. ``behind``: gets the snapshots behind them that the wait reads, by id. ``forecast``: of the
+    copies of the same images into the region."""
+    percent = _percentages(ledger.cloud, place, behind)
     return waiters.Watch(
         ledger.cloud,
         place,
@@ -346,7 +348,7 @@ def note(ledger: Ledger, place: Place, seen: Iterable[Observation]) -> None:
             ledger.spoil("image", place, one.id, one.reason)
 
 
-def _percentages(cloud: Cloud, place: Place) -> waiters.Percentages:
+def _percentages(cloud: Cloud, place: Place, read: dict[str, Item] | None = None) -> waiters.Percentages:
     def percentages(ids: Collection[str], waiting: Sequence[Item]) -> dict[str, float]:
         """Return the progress of the snapshots behind each image. One that is not in progress is left out."""
         listed = dict.fromkeys(ids, ()) | {str(image["ImageId"]): snapshots.of_image(image) for image in waiting}
@@ -354,6 +356,8 @@ def _percentages(cloud: Cloud, place: Place) -> waiters.Percentages:
         behind = {image: [found[s] for s in every if s in found] for image, every in listed.items() if every}
         unlisted = [image for image, every in listed.items() if not every]
         behind |= snapshots.of_pending(cloud, place, unlisted) if unlisted else {}
+        if read is not None:
+            read.update((str(item["SnapshotId"]), item) for every in behind.values() for item in every)
         known = {
             image: [waiters.progress_percent(item.get("Progress")) or 0.0 for item in every]
             for image, every in behind.items()

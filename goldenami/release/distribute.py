@@ -47,7 +47,7 @@ from goldenami.errors import (
     UsageError,
 )
 from goldenami.events import Emit, emit, ignore_events
-from goldenami.model import Architecture, Place, Target
+from goldenami.model import Architecture, Place, Target, timestamp
 from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.order import ReleaseOrder
@@ -57,6 +57,8 @@ _STAGE: Final = "copy"
 _TOGETHER: Final = 100  # accounts that one call gives a permission
 _Slot = tuple[str, Architecture]  # the target's label, and the architecture
 _FindSource = Callable[[Architecture], Source]
+Take = Callable[["Placed", Item, Mapping[str, Item]], None]
+"""Takes an image that has arrived: its description, and those of its snapshots by id, as far as they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ class _Full(Exception):
 @dataclass(slots=True, eq=False)
 class _Copies:
     """The copies of one target. ``todo``: the architectures of this try; ``started``: those under way, by the image's
-    id. ``full_since``: when a place was first full, by the cloud's clock. ``held``: how many count as under way."""
+    id. ``full_since``: when a place was first full, by the cloud's clock. ``held``: how many count as under way.
+    ``behind``: the snapshots that the wait has read, by id."""
 
     target: Target
     source: _FindSource
@@ -109,6 +112,7 @@ class _Copies:
     is_new: bool = True
     full_since: float | None = None
     held: int = 0
+    behind: dict[str, Item] = field(default_factory=dict)
 
 
 class Distribution:
@@ -122,12 +126,14 @@ class Distribution:
         to: Emit,
         tries: Tries,
         there: Mapping[Place, Mapping[Architecture, str]],
+        take: Take,
     ) -> None:
         self._ledger = ledger
         self._order = order
         self._candidates = dict(sorted(candidates.items()))
         self._emit = to
         self._tries = tries
+        self._take = take
         self._stopped = threading.Event()
         self._given_up = False
         self._mutex = threading.Lock()
@@ -376,6 +382,7 @@ class Distribution:
             list(copies.started),
             on_progress=progress,
             is_new=copies.is_new,
+            behind=copies.behind,
             forecast=forecast if len(copies.started) == len(self._candidates) else None,
         )
         self._look_later(copies, wait)
@@ -416,7 +423,7 @@ class Distribution:
         for image_id, seen in wait.seen.items():
             self._check()
             with copies.failures.of(copies.started[image_id]):
-                self._settle(target, copies.started[image_id], seen)
+                self._settle(target, copies.started[image_id], seen, copies.behind)
         self._conclude(copies)
 
     def _conclude(self, copies: _Copies) -> None:
@@ -531,18 +538,23 @@ class Distribution:
             images.delete(ledger, intent.place, image_id)
         return None
 
-    def _settle(self, target: Target, architecture: Architecture, seen: Observation) -> None:
-        """Set the permissions and the deprecation time of an available copy, or delete a failed one and raise."""
+    def _settle(
+        self, target: Target, architecture: Architecture, seen: Observation, behind: Mapping[str, Item]
+    ) -> None:
+        """Set the permissions and the deprecation time of an available copy, or delete a failed one and raise.
+        ``behind``: snapshots that were read."""
         place, ledger = target.place, self._ledger
         if not seen.ok:
             images.delete(ledger, place, seen.id)
             raise failure(seen, "image", place)
-        if self._order.imds_v2 and seen.item.get("ImdsSupport") != "v2.0":
+        image = dict(seen.item)
+        if self._order.imds_v2 and image.get("ImdsSupport") != "v2.0":
             images.require_imds_v2(ledger, f"imds/{architecture}/{target.label}", place, seen.id)
         if self._order.deprecate_at is not None:
             images.deprecate(
                 ledger, f"deprecate/{architecture}/{target.label}", place, seen.id, self._order.deprecate_at
             )
+            image["DeprecationTime"] = timestamp(self._order.deprecate_at)  # EC2 has confirmed it
         if self._order.users(target):  # otherwise nobody needs it, and there can be thousands
             with self._mutex:
                 self._items[seen.id] = seen.item
@@ -555,6 +567,7 @@ class Distribution:
             images.share(
                 ledger, f"share/{architecture}/{target.label}/organizations", place, seen.id, organizations=shared
             )
+        self._take(Placed(target, architecture, seen.id), image, behind)
 
     def _lend(self, architecture: Architecture, candidate: str, account: str) -> None:
         """Let an account copy the candidate until the clean-up of the build.
@@ -716,6 +729,7 @@ def distribute(
     emit: Emit = ignore_events,
     tries: Tries = Tries(),
     there: Mapping[Place, Mapping[Architecture, str]] = MappingProxyType({}),
+    take: Take = lambda *_: None,
 ) -> Distribution:
     """Distribute the candidates (ids of available images in the home region) to every target of the order::
 
@@ -724,8 +738,8 @@ def distribute(
             distributed = distribution.finish()
 
     A second call with the same journal does only what is missing. ``there``: the images of targets that have them
-    already; nothing is done for these targets. Raises UsageError for an invalid order before it
-    changes anything.
+    already; nothing is done for these targets. ``take``: called with each image when its copy has ended. Raises
+    UsageError for an invalid order before it changes anything.
     """
     for target in order.targets:
         order.owner(target)
@@ -736,7 +750,7 @@ def distribute(
                 f"target {target.label} has no KMS key, expected the key that encrypts the copy",
                 hint="Set kms_key of the target in goldenami.yaml.",
             )
-    return Distribution(ledger, order, candidates, emit, tries, there)
+    return Distribution(ledger, order, candidates, emit, tries, there, take)
 
 
 def account_root(arn: str, account: str) -> str:

@@ -1,8 +1,12 @@
 """Verification: reads the images of every target from the cloud and compares them with the release order.
 
-Reading, comparing (``compare``, pure) and reporting are separate. The manifest contains the values that were read here,
+Reading, comparing (``compare``, pure) and reporting are separate. The manifest contains the values that were read,
 never the requested values. The owner of an image reads it once for all targets, because only the owner sees the tags
 and permissions. Each account that will use it then reads it as well, to prove that this account can use it.
+
+The wait for a copy has read the image and its snapshots when it ended. These readings are compared at once
+(``Readings``), and such an image is not described again if it is as ordered: only its permissions are read, since
+anybody may have changed them. If it is deregistered meanwhile, SSM refuses its parameters.
 """
 
 from __future__ import annotations
@@ -282,17 +286,56 @@ def _listed(accounts: Collection[str]) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+class Readings:
+    """The images of an order that were as ordered when their copies ended, without their permissions. Thread-safe.
+
+    A build that an earlier process began has none: that may have been long ago.
+    """
+
+    def __init__(self, ledger: Ledger, order: ReleaseOrder) -> None:
+        self._ledger = ledger
+        self._order = order
+        self._known: dict[str, Actual] = {}  # by the image's id
+
+    def take(self, placed: Placed, image: Item, behind: Mapping[str, Item]) -> None:
+        """Take the description of an available image, and those of its snapshots, by id. The latter are from the time
+        of the copy: EC2 makes an image available when its snapshots are completed, and their keys do not change."""
+        if self._ledger.is_continued:
+            return
+        expected = expect(self._order, placed, self._ledger.tags)
+        read = {id: {**behind[id], "State": "completed"} for id in snapshots.of_image(image) if id in behind}
+        actual = Actual(image, read)
+        differences = [*_image_differences(expected, image), *_snapshot_differences(expected, actual, image)]
+        if not differences:
+            self._known[placed.image_id] = _for_the_row(actual)
+
+    def find(self, owner: Place, expected: Collection[Expected]) -> dict[str, Actual]:
+        """Return the images of one place that are known, with their permissions, which are read, and with the grants
+        that this build created, by id."""
+        cloud, known = self._ledger.cloud, {e.image_id: self._known.get(e.image_id) for e in expected}
+        keys = {e.kms_key for e in expected if e.users}
+        made = self._ledger.journal.resources("grant", owner) if keys else ()
+        grantees = {key: grantees_of(one.request for one in made if one.request["KeyId"] == key) for key in keys}
+        return {
+            e.image_id: replace(with_permissions(cloud, owner, actual), grantees=grantees.get(e.kms_key, frozenset()))
+            for e in expected
+            if (actual := known[e.image_id]) is not None
+        }
+
+
 def verify(
     ledger: Ledger,
     order: ReleaseOrder,
     distributed: Distributed,
     *,
+    readings: Readings | None = None,
     ended: Mapping[str, frozenset[str]] = MappingProxyType({}),
     emit: Emit = ignore_events,
 ) -> Verified:
     """Read all targets in parallel and compare them with the order. Changes nothing.
 
-    ``ended``: accounts that have just lost an image, by its id: their permissions may be seen for a while.
+    ``readings``: what the distribution has read. ``ended``: accounts that have just lost an image, by its id: their
+    permissions may be seen for a while.
     A target fails if it has a mismatch or cannot be read. Raises TargetsFailed if a required target fails. Failed
     best-effort targets, and those of ``distributed.failures``, are listed in ``failures`` and have no rows.
     """
@@ -310,7 +353,7 @@ def verify(
     by_owner: dict[Place, list[Expected]] = {}
     for expected in groups.values():
         by_owner.setdefault(expected[0].owner, []).extend(expected)
-    owned = each(by_owner, lambda owner: _read_owner(ledger.cloud, by_owner[owner], ended))
+    owned = each(by_owner, lambda owner: _read_owner(ledger.cloud, by_owner[owner], ended, readings))
     failures |= {label: owned.reasons[g[0].owner] for label, g in groups.items() if g[0].owner in owned.errors}
     readable = [label for label in groups if label not in failures]
     answers = each(
@@ -334,17 +377,27 @@ def verify(
     return Verified(tuple(sorted(rows, key=_row_order)), tuple(mismatches), failures)
 
 
-def _read_owner(cloud: Cloud, expected: Sequence[Expected], ended: Mapping[str, frozenset[str]]) -> dict[str, _Owned]:
+def _read_owner(
+    cloud: Cloud,
+    expected: Sequence[Expected],
+    ended: Mapping[str, frozenset[str]],
+    readings: Readings | None,
+) -> dict[str, _Owned]:
     """Read the images of one place for all targets that use them, and compare them. Returns them by id.
 
+    Of an image that is known by ``readings``, only the permissions are read. If they differ, all of it is read.
     An image from which something is missing, or that the accounts of ``ended`` can still use, and that is right
     otherwise, is read again: what is new may not be visible yet. Another image that differs does not end this.
     """
     unclear = {one.image_id: one for one in expected}
     owner = expected[0].owner
     found: dict[str, _Owned] = {}
+    for id, actual in (readings.find(owner, unclear.values()) if readings is not None else {}).items():
+        if actual.image is not None and not any(_access_differences(unclear[id], actual, actual.image)):
+            found[id] = _Owned(actual, ())
+            del unclear[id]
     late: dict[str, Expected] = {}
-    for _ in cloud.rounds():
+    for _ in cloud.rounds() if unclear else ():
         read = read_images(cloud, owner, sorted(unclear))
         # ListGrants needs a permission that a publisher without shared images does not need otherwise.
         keys = sorted({one.kms_key for one in unclear.values() if one.users})
@@ -406,14 +459,19 @@ def read_images(cloud: Cloud, owner: Place, image_ids: Collection[str]) -> dict[
     read = snapshots.describe_many(cloud, owner, [id for ids in behind.values() for id in ids])
     actual = dict.fromkeys(image_ids, Actual(None))
     for image_id, image in found.items():
-        own = [id for id in behind[image_id] if id in read]
-        actual[image_id] = Actual(
-            image=image,
-            snapshots={id: read[id] for id in own},
-            launch_permissions=images.launch_permissions(cloud, owner, image_id),
-            volume_permissions={id: snapshots.volume_permissions(cloud, owner, id) for id in own},
-        )
+        own = {id: read[id] for id in behind[image_id] if id in read}
+        actual[image_id] = with_permissions(cloud, owner, Actual(image, own))
     return actual
+
+
+def with_permissions(cloud: Cloud, owner: Place, actual: Actual) -> Actual:
+    """Return an image with the permissions on it and on its snapshots that were read, by one call for each."""
+    assert actual.image is not None
+    return replace(
+        actual,
+        launch_permissions=images.launch_permissions(cloud, owner, str(actual.image["ImageId"])),
+        volume_permissions={id: snapshots.volume_permissions(cloud, owner, id) for id in actual.snapshots},
+    )
 
 
 def grantees_of(grants: Iterable[Item]) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from goldenami.errors import TargetsFailed
 from goldenami.model import Architecture, Place, Target
 from goldenami.release.distribute import Distributed, distribute
 from goldenami.release.order import ReleaseOrder
-from goldenami.release.verify import NOT_COMPARED, Actual, Expected, compare, read_images, verify
+from goldenami.release.verify import NOT_COMPARED, Actual, Expected, Readings, compare, read_images, verify
 
 if TYPE_CHECKING:
+    from goldenami.aws.ledger import Ledger
     from tests.worlds.releases import World
 
 OWNER = Place("111111111111", "eu-west-1")
@@ -172,6 +174,77 @@ def test_the_rows_of_the_manifest_are_what_boto3_sees(world: World) -> None:
         assert snapshot.kms_key_id == seen["KmsKeyId"] == world.key_arn(owner)
         assert (snapshot.volume_size_gib, snapshot.device_name) == (8, "/dev/xvda")
     assert world.states("apps/us-east-1") == ["verified"]
+
+
+def readings_of(world: World, ledger: Ledger, order: ReleaseOrder, distributed: Distributed) -> Readings:
+    """What the waits for the copies read, if they looked at their snapshots."""
+    readings = Readings(ledger, order)
+    for placed in distributed.placed:
+        owner = order.owner(placed.target)
+        if owner is placed.target:
+            behind = {str(one["SnapshotId"]): one for one in world.snapshots_of(owner.place, placed.image_id)}
+            readings.take(placed, world.image(owner.place, placed.image_id), behind)
+    return readings
+
+
+def test_an_image_that_was_as_ordered_when_its_copy_ended_is_not_described_again(world: World) -> None:
+    ledger, order, distributed = released(world)
+    plain = verify(ledger, order, distributed)
+    readings = readings_of(world, ledger, order, distributed)
+    mark = len(world.paper.calls)
+    verified = verify(ledger, order, distributed, readings=readings)
+    calls = [call for call in world.paper.calls[mark:] if call["action"] != "AssumeRole"]
+    assert verified == plain
+    owned = {order.owner(placed.target).label for placed in distributed.placed}
+    counted = Counter(call["action"] for call in calls)
+    assert counted == {
+        "DescribeImageAttribute": len(owned),
+        "DescribeSnapshotAttribute": len(owned),
+        "DescribeImages": len(distributed.placed) - len(owned),  # by the accounts that use the images of others
+    }
+
+
+def test_who_got_an_image_in_the_meantime_is_found_though_it_was_as_ordered(world: World) -> None:
+    from tests.worlds.releases import HOME, TARGETS
+
+    ledger, order, distributed = released(world, targets=TARGETS[:3])
+    readings = readings_of(world, ledger, order, distributed)
+    world.client("ec2", Place(HOME.id, "eu-west-1")).modify_image_attribute(
+        ImageId=distributed.placed[1].image_id, LaunchPermission={"Add": [{"UserId": "999999999999"}]}
+    )
+    with pytest.raises(TargetsFailed) as caught:
+        verify(ledger, order, distributed, readings=readings)
+    assert caught.value.failures == {
+        "home/eu-west-1": "home/eu-west-1 (x86_64): launch permission is 999999999999, not empty",
+    }
+
+
+def test_an_image_that_was_not_as_ordered_is_described_again(world: World) -> None:
+    """Its tags, its key or its snapshots: what is new may not be visible when its copy ends."""
+    from tests.worlds.releases import TARGETS
+
+    ledger, order, distributed = released(world, targets=TARGETS[:1])
+    (placed,), place = distributed.placed, TARGETS[0].place
+    image = world.image(place, placed.image_id)
+    behind = {str(one["SnapshotId"]): one for one in world.snapshots_of(place, placed.image_id)}
+    other = {id: {**one, "KmsKeyId": "another"} for id, one in behind.items()}
+    for bad in (({**image, "Tags": []}, behind), (image, {}), (image, other), ({**image, "State": "pending"}, behind)):
+        readings = Readings(ledger, order)
+        readings.take(placed, *bad)
+        mark = len(world.paper.calls)
+        assert verify(ledger, order, distributed, readings=readings).images
+        assert {"DescribeImages", "DescribeSnapshots"} <= {call["action"] for call in world.paper.calls[mark:]}
+
+
+def test_a_build_that_goes_on_reads_everything(world: World) -> None:
+    from tests.worlds.releases import TARGETS
+
+    ledger, order, distributed = released(world, targets=TARGETS[:1])
+    ledger.is_continued = True
+    readings = readings_of(world, ledger, order, distributed)
+    mark = len(world.paper.calls)
+    assert verify(ledger, order, distributed, readings=readings).images
+    assert {"DescribeImages", "DescribeSnapshots"} <= {call["action"] for call in world.paper.calls[mark:]}
 
 
 def test_what_somebody_changed_in_the_meantime_is_not_released(world: World) -> None:
