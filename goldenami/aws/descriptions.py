@@ -1,14 +1,15 @@
-"""Loads the description of EC2 quickly, for a process of the command line.
+"""Loads the descriptions of services quickly, for a process of the command line.
 
-botocore describes each service in a file. That of EC2 has ten times what goldenami calls, and to read it and to make
-its methods took a tenth of `goldenami plan`. So the part that the calls of ``calls.TABLE`` need is kept in the user's
-cache. An entry is found by that file of botocore and by the names of these calls.
+botocore describes each service in a file, and the endpoints of all services in another one. They have ten times what
+goldenami calls, and to read them and to make the methods of EC2 took a seventh of `goldenami plan`. So the parts that
+the calls of ``calls.TABLE`` need are kept in the user's cache. An entry is found by that file of botocore and by the
+names of these calls, or services. The folders of other services are not looked into.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:  # a command that makes no calls needs none of this, nor json
@@ -16,9 +17,10 @@ if TYPE_CHECKING:  # a command that makes no calls needs none of this, nor json
 
     import botocore.session
 
-_FORM: Final = 1  # of an entry
-_MOST: Final = 4  # entries in the cache
+_FORM: Final = 2  # of an entry
+_MOST: Final = 64  # entries in the cache: one for each service, of a few versions of botocore
 _END: Final = "service-2"  # the name of such a file, without its suffix
+_ENDPOINTS: Final = "endpoints"
 
 
 class _Process:
@@ -26,27 +28,50 @@ class _Process:
 
 
 def install() -> None:
-    """Load the description of EC2 quickly from here on."""
+    """Load the descriptions quickly from here on."""
     _Process.quickly = True
 
 
 def use(session: botocore.session.Session) -> None:
-    """Let a new session load the description of EC2 quickly, if that was installed. It gets a loader of its own: other
+    """Let a new session load the descriptions quickly, if that was installed. It gets a loader of its own: other
     sessions may share the one that it has."""
     if _Process.quickly:
         from botocore.loaders import create_loader
 
         loader: Any = create_loader(session.get_config_variable("data_path"))
-        loader.file_loader = Parts("ec2", loader.file_loader)
+        loader.file_loader = Parts(loader.file_loader)
+        every = loader.list_available_services
+        loader.list_available_services = lambda type_name: _Services(loader, type_name, every)
         session.register_component("data_loader", loader)
 
 
-class Parts:
-    """A reader of botocore's files, which reads only a part of one of them."""
+class _Services(Collection[str]):
+    """The names of the services that botocore describes. To list them, it looks into 400 folders; to find one, this
+    looks into the folder of that service."""
 
-    def __init__(self, service: str, whole: Any) -> None:
+    def __init__(self, loader: Any, type_name: str, every: Callable[[str], list[str]]) -> None:
+        self._loader, self._type_name, self._every = loader, type_name, every
+
+    def __contains__(self, name: object) -> bool:
+        from botocore.exceptions import DataNotFoundError
+
+        try:
+            return bool(self._loader.list_api_versions(name, self._type_name))
+        except DataNotFoundError:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._every(self._type_name))
+
+    def __len__(self) -> int:
+        return len(self._every(self._type_name))
+
+
+class Parts:
+    """A reader of botocore's files, which reads only a part of some of them."""
+
+    def __init__(self, whole: Any) -> None:
         """``whole``: botocore's own reader."""
-        self._service = service
         self._whole = whole
 
     def exists(self, path: str) -> bool:
@@ -55,31 +80,59 @@ class Parts:
 
     def load_file(self, path: str) -> Any:
         """Return what is in a file, None if there is none. ``path``: without its suffix."""
+        words = path.replace("\\", "/").split("/")
+        if words[-1] == _ENDPOINTS:
+            names = sorted({row.service for row in _table()})
+            return self._load(path, names, endpoints_of, lambda form: form["partitions"][0]["services"].keys())
+        service = words[-3] if words[-1] == _END and len(words) > 2 else ""
+        names = sorted({row.operation for row in _table() if row.service == service}) if service else []
+        if not names:
+            return self._whole.load_file(path)
+        return self._load(path, names, part_of, lambda form: form["operations"].keys())
+
+    def _load(
+        self,
+        path: str,
+        names: list[str],
+        part: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]],
+        names_in: Callable[[Any], Collection[str]],
+    ) -> Any:
+        """Return the part of a file for some names. ``names_in``: returns the names that a part has."""
         import json
 
         from goldenami import usercache
-        from goldenami.aws.calls import TABLE
 
-        words = path.replace("\\", "/").split("/")
-        if words[-1] != _END or words[-3:-2] != [self._service]:
-            return self._whole.load_file(path)
-        names = sorted({row.operation for row in TABLE if row.service == self._service})
         entry = _entry(path, names)
         if entry is None:
             return self._whole.load_file(path)
         try:
-            known = json.loads(usercache.read(entry) or b"", object_pairs_hook=OrderedDict)
+            known = json.loads(usercache.read(entry) or b"")
             # An older botocore does not have all of them.
-            if isinstance(known, dict) and known["operations"] and known["operations"].keys() <= {*names}:
+            if names_in(known) and {*names_in(known)} <= {*names}:
                 return known
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # it is damaged, or not there
             pass
         whole = self._whole.load_file(path)
         if whole is None:
             return None
-        found = part_of(whole, names)
+        found = part(whole, names)
         usercache.write(entry, json.dumps(found, separators=(",", ":")).encode(), _MOST)
         return found
+
+
+def _table() -> tuple[Any, ...]:
+    from goldenami.aws.calls import TABLE
+
+    return TABLE
+
+
+def endpoints_of(whole: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    """Return the endpoints of some services, with all regions."""
+    every = (
+        {**one, "services": {name: service for name, service in one["services"].items() if name in names}}
+        for one in whole["partitions"]
+    )
+    return {**whole, "partitions": list(every)}
 
 
 def part_of(whole: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The description of EC2 is read as a part, which has all that goldenami's calls need."""
+"""The descriptions of services are read as parts, which have all that goldenami's calls need."""
 
 from __future__ import annotations
 
@@ -12,22 +12,28 @@ import botocore.session
 import pytest
 from botocore.loaders import JSONFileLoader
 from botocore.model import OperationModel, ServiceModel, Shape
+from botocore.regions import EndpointResolver
 
 import goldenami
 from goldenami.aws import descriptions
 from goldenami.aws.calls import TABLE
 
+SERVICES = sorted({row.service for row in TABLE})
 NAMES = sorted({row.operation for row in TABLE if row.service == "ec2"})
+
+
+def path_of(service: str) -> str:
+    loader = botocore.session.Session().get_component("data_loader")
+    version = loader.determine_latest_version(service, "service-2")
+    # boto3 adds a folder of its own, with other files, once for each of its sessions.
+    every = [Path(folder, service, version) for folder in loader.search_paths]
+    (found,) = {one for one in every if list(one.glob("service-2.json*"))}
+    return str(found / "service-2")
 
 
 @pytest.fixture
 def path() -> str:
-    loader = botocore.session.Session().get_component("data_loader")
-    version = loader.determine_latest_version("ec2", "service-2")
-    # boto3 adds a folder of its own, with other files, once for each of its sessions.
-    every = [Path(folder, "ec2", version) for folder in loader.search_paths]
-    (found,) = {one for one in every if list(one.glob("service-2.json*"))}
-    return str(found / "service-2")
+    return path_of("ec2")
 
 
 @pytest.fixture(autouse=True)
@@ -62,26 +68,60 @@ def forms(shape: Shape | None, seen: dict[str, Any]) -> None:
     forms(getattr(shape, "value", None), seen)
 
 
-def test_the_part_has_all_that_the_calls_need(path: str, cache: Path) -> None:
+@pytest.mark.parametrize("service", ["ec2", "kms", "s3"])
+def test_the_part_has_all_that_the_calls_need(service: str, cache: Path) -> None:
+    path = path_of(service)
+    names = sorted({row.operation for row in TABLE if row.service == service})
     whole = JSONFileLoader().load_file(path)
     reader = Reader(whole)
-    parts = descriptions.Parts("ec2", reader)
+    parts = descriptions.Parts(reader)
     assert parts.exists(path)
     for found in (parts.load_file(path), parts.load_file(path)):  # the second one is of the cache
         assert reader.read == [path]
-        assert list(found["operations"]) == [name for name in whole["operations"] if name in NAMES]
+        assert list(found["operations"]) == [name for name in whole["operations"] if name in names]
         assert len(found["shapes"]) < len(whole["shapes"]) / 2
         assert found["metadata"] == whole["metadata"]
         expected: dict[str, Any] = {}
         got: dict[str, Any] = {}
         for model, seen in ((whole, expected), (found, got)):
-            service = ServiceModel(model, "ec2")
-            for name in NAMES:
-                operation: OperationModel = service.operation_model(name)
+            described = ServiceModel(model, service)
+            for name in names:
+                operation: OperationModel = described.operation_model(name)
                 seen[f"{name}()"] = (operation.http, operation.name, operation.has_streaming_input)
                 forms(operation.input_shape, seen)
                 forms(operation.output_shape, seen)
         assert got == expected
+
+
+def test_the_part_of_the_endpoints_has_those_of_all_regions(path: str) -> None:
+    file = str(Path(path).parents[2] / "endpoints")
+    whole = JSONFileLoader().load_file(file)
+    reader = Reader(whole)
+    parts = descriptions.Parts(reader)
+    for found in (parts.load_file(file), parts.load_file(file)):
+        assert reader.read == [file], "the second one is of the cache"
+        before, after = EndpointResolver(whole), EndpointResolver(found)
+        assert [*after.get_available_partitions()] == [*before.get_available_partitions()]
+        for partition in before.get_available_partitions():
+            regions = before.get_available_endpoints("ec2", partition)
+            assert after.get_available_endpoints("ec2", partition) == regions
+            for region in regions:
+                assert after.get_partition_for_region(region) == partition
+                for service in SERVICES:
+                    assert after.construct_endpoint(service, region) == before.construct_endpoint(service, region)
+
+
+def test_a_service_is_found_without_a_look_at_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptions._Process, "quickly", True)
+    monkeypatch.setattr(botocore.session, "create_loader", botocore.loaders.create_loader)
+    session = botocore.session.Session()
+    descriptions.use(session)
+    loader = session.get_component("data_loader")
+    every = loader.list_available_services("service-2")
+    assert ("kms" in every, "nothing" in every) == (True, False)
+    assert not [one for one in loader._cache if one[0] == "list_available_services"]
+    assert {*SERVICES} < {*every}
+    assert len(every) == len(botocore.loaders.create_loader().list_available_services("service-2"))
 
 
 def test_every_operation_that_the_code_names_is_in_the_table(path: str) -> None:
@@ -102,7 +142,7 @@ SMALL = {
 def test_an_older_botocore_lacks_operations(path: str, cache: Path) -> None:
     older = SMALL | {"operations": {"RunInstances": {"name": "RunInstances"}}}
     reader = Reader(older)
-    parts = descriptions.Parts("ec2", reader)
+    parts = descriptions.Parts(reader)
     assert parts.load_file(path) == parts.load_file(path) == older
     assert reader.read == [path], "the second one is of the cache"
 
@@ -110,7 +150,7 @@ def test_an_older_botocore_lacks_operations(path: str, cache: Path) -> None:
 @pytest.mark.parametrize("damage", ["[1]", "{", "{}", '{"operations": {}}', "[" * 100_000])
 def test_an_entry_that_cannot_be_used_is_written_again(path: str, cache: Path, damage: str) -> None:
     reader = Reader(SMALL)
-    parts = descriptions.Parts("ec2", reader)
+    parts = descriptions.Parts(reader)
     first = parts.load_file(path)
     (file,) = cache.iterdir()
     file.write_text(damage)
@@ -125,21 +165,21 @@ def test_another_file_of_botocore_is_read_itself(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     path = str(file)[: -len(".json")]
     reader = Reader(SMALL)
-    parts = descriptions.Parts("ec2", reader)
+    parts = descriptions.Parts(reader)
     for number in range(2):
         file.write_text("{}")
         os.utime(file, ns=(0, number))  # a later version
         parts.load_file(path)
     parts.load_file(path)
     assert reader.read == [path, path]
-    others = [str(tmp_path / "ec2/2016-11-15/waiters-2"), str(tmp_path / "kms/2014-11-01/service-2")]
+    others = [str(tmp_path / "ec2/2016-11-15/waiters-2"), str(tmp_path / "sqs/2012-11-05/service-2")]
     assert [parts.load_file(one) for one in others] == [SMALL, SMALL]
     assert reader.read[2:] == others
 
 
 def test_a_user_without_a_cache_reads_the_whole(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    assert descriptions.Parts("ec2", Reader(SMALL)).load_file(path) is SMALL
+    assert descriptions.Parts(Reader(SMALL)).load_file(path) is SMALL
 
 
 def test_only_a_process_of_the_command_line_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
