@@ -7,7 +7,6 @@ in a git work tree is not used either, as $XDG_CACHE_HOME of a pipeline may be: 
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -45,6 +44,8 @@ def read(path: Path) -> bytes | None:
 
 def write(path: Path, content: bytes, most: int) -> None:
     """Write a file of a folder as a whole, if that is possible. Keeps the newest files, at most ``most``."""
+    import secrets  # here, because it loads slowly, and entries are read more often than written
+
     part = path.with_name(f".{secrets.token_hex(8)}")
     try:
         with suppress(OSError):  # a cache is not needed

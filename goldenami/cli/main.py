@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from goldenami import __version__, quickclasses
+from goldenami import __version__, onecommand, quickclasses
 from goldenami.aws import descriptions
 from goldenami.cli import output
 from goldenami.errors import GoldenAmiError
@@ -150,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         # A command ends soon, and most of what it makes lives until then: to look for garbage seldom is enough.
         gc.set_threshold(50_000, 20, 50)
+        onecommand.install()
         quickclasses.install()
         descriptions.install()
         # To look for plugins of pydantic in all installed packages takes longer than most commands. None is needed. The

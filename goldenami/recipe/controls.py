@@ -18,6 +18,7 @@ from goldenami.model import Mark
 from goldenami.nextstep import step
 from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.keptdocuments import keeping_controls
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
@@ -279,7 +280,8 @@ class Library:
             self.lookups.update(lookups)
             return profile
         before, found = len(self.problems.found), Library(self.project, self.problems, _files=self._files)
-        profile = found._profile(name, mark, ())
+        with keeping_controls(self.project):
+            profile = found._profile(name, mark, ())
         self.lookups.update(found.lookups)
         if len(self.problems.found) == before:
             kept[self._asked] = _Kept(profile, dict(self._files), found.lookups)

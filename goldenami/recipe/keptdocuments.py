@@ -1,4 +1,4 @@
-"""Keeps the parsed recipes of a project with many of them in the user's cache.
+"""Keeps the parsed recipes of a project with many of them in the user's cache, and its parsed files of controls.
 
 A parsed recipe depends on its text and on the code of the parser alone, so both find it: a recipe that was changed is
 parsed. Recipes with problems, and with dates, are not kept. A project has one file in the cache, which also has its own
@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import marshal
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import yaml
 
 import goldenami
-from goldenami import usercache
+from goldenami import onecommand, usercache
 from goldenami.recipe import document as parsing
 from goldenami.recipe.document import Document, Scalar
 from goldenami.recipe.problems import Problems
@@ -26,6 +27,7 @@ from goldenami.recipe.project import PARSED, Project
 _FORM: Final = 1  # of the file
 _LEAST: Final = 50  # recipes: fewer are parsed in the time that it takes to load this
 _MOST: Final = 16  # projects in the cache
+_CONTROLS: Final = 64  # files of profiles and controls
 _LONGEST: Final = 64 << 10  # characters of a recipe
 _LARGEST: Final = 32 << 20  # bytes of a file
 _DIGEST: Final = hashlib.sha256().digest_size
@@ -67,19 +69,40 @@ def read_all(project: Project, names: Collection[str]) -> None:
     """
     if len(names) < _LEAST or PARSED in project.kept:
         return
-    path = _entry(project)
-    if path is None:
-        return
-    kept = project.kept[PARSED] = KeptDocuments(_loaded(path))
-    try:
+    project.kept[PARSED] = None  # it was done; files that are read later are not kept
+    with _keeping(project, "", 2 * len(project.recipe_names())):  # no more texts of the past than recipes
         for name in names:
             project.document(project.recipe_path(name), Problems())
+
+
+@contextmanager
+def keeping_controls(project: Project) -> Iterator[None]:
+    """Keep the files of profiles and controls that are read meanwhile, in a process that runs one command."""
+    if not onecommand.here():
+        yield
+        return
+    with _keeping(project, "controls", _CONTROLS):
+        yield
+
+
+@contextmanager
+def _keeping(project: Project, what: str, most: int) -> Iterator[None]:
+    """Take the documents that are read meanwhile from the cache, and keep them there. ``most``: documents, of which
+    those that were not asked for may be older texts."""
+    path = _entry(project, what)
+    if path is None:
+        yield
+        return
+    before = {PARSED: project.kept[PARSED]} if PARSED in project.kept else {}
+    kept = project.kept[PARSED] = KeptDocuments(_loaded(path))
+    try:
+        yield
     finally:
-        project.kept[PARSED] = None  # it was done; files that are read later are not kept
+        del project.kept[PARSED]
+        project.kept.update(before)
     if kept.found.keys() <= kept.known.keys():
         return
     every = {**kept.known, **kept.found}
-    most = 2 * len(project.recipe_names())  # no more texts of the past than recipes
     content = marshal.dumps(every if len(every) <= most else kept.found)
     if len(content) <= _LARGEST:
         usercache.write(path, hashlib.sha256(content).digest() + content, _MOST)
@@ -99,8 +122,9 @@ def _key(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _entry(project: Project) -> Path | None:
-    """Return the file of the cache for a project and for the code of this program; None if nothing can be kept."""
+def _entry(project: Project, what: str = "") -> Path | None:
+    """Return the file of the cache for a project and for the code of this program; None if nothing can be kept.
+    ``what``: is in it, if not recipes."""
     folder = usercache.folder("recipes")
     if folder is None:
         return None
@@ -112,5 +136,6 @@ def _entry(project: Project) -> Path | None:
         (state.st_size, state.st_mtime_ns),  # an editable installation changes it without a new version
         (yaml.__version__, yaml.__with_libyaml__),  # the two parsers may differ
         sys.version,
+        what,
     ]
     return folder / hashlib.sha256(repr(decides).encode()).hexdigest()

@@ -35,6 +35,7 @@ from jinja2.utils import missing
 from goldenami import bounded
 from goldenami.bounded import Budget
 from goldenami.recipe.document import LARGEST, OUT_OF_RANGE, unusable
+from goldenami.recipe.kepttemplates import kept
 from goldenami.recipe.secret_text import SecretsKeptWhole, guarded
 from goldenami.recipe.secrets import is_mangled
 from goldenami.recipe.similar import suggestion
@@ -422,8 +423,10 @@ _GROWING_FILTERS = frozenset(["quote", "json", "tojson"])  # once; each repetiti
 def is_cheap(source: str) -> bool:
     """Return whether the time and memory of a template grow only with its values: it has no loops, calls, powers and
     filters that make a short text long."""
-    if len(source) > _SHORT:
-        return False
+    return len(source) <= _SHORT and kept("cheap", source, lambda: _is_cheap(source))
+
+
+def _is_cheap(source: str) -> bool:
     try:
         tree = _tree(source)
     except Exception:  # reported when it is rendered
@@ -442,7 +445,7 @@ def is_cheap(source: str) -> bool:
 @lru_cache(maxsize=4096)
 def _names(source: str) -> frozenset[str]:
     """Return all names of a template that can be rendered, also those that it defines itself."""
-    return frozenset(node.name for node in _tree(source).find_all(nodes.Name))
+    return kept("names", source, lambda: frozenset(node.name for node in _tree(source).find_all(nodes.Name)))
 
 
 @lru_cache(maxsize=64)
@@ -482,7 +485,8 @@ def _template(source: str, keeps: bool) -> Template:
     """Return a template. It does not depend on the context, and the same expressions come many times: controls are
     bound for each recipe that uses them. ``keeps``: the filter ``_keep`` is allowed."""
     # With Undefined, Jinja computes '' for a wrong constant when it compiles.
-    code = _environment(StrictUndefined, keeps=keeps).compile(source, name=_NAME, filename=_NAME)
+    compiler = _environment(StrictUndefined, keeps=keeps)
+    code = kept(f"program {keeps}", source, lambda: compiler.compile(source, name=_NAME, filename=_NAME))
     environment = _environment(_Collecting, keeps=keeps)
     return environment.template_class.from_code(environment, code, environment.make_globals(None))
 

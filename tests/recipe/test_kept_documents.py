@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from goldenami import recipe, usercache
+from goldenami import onecommand, recipe, usercache
+from goldenami.model import Mark
 from goldenami.recipe import document, keptdocuments
+from goldenami.recipe.controls import Library
 from goldenami.recipe.document import Document
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import PARSED, Project
@@ -142,6 +144,27 @@ def test_a_cache_that_a_commit_can_write_is_not_used(
         assert not (place / "goldenami").exists()
     monkeypatch.setenv("XDG_CACHE_HOME", str(outside / "own"))
     assert usercache.folder("recipes") == outside / "own/goldenami/recipes"
+
+
+def test_files_of_controls_are_parsed_once_for_commands(
+    root: Path, parsed: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def controls() -> dict[str, object]:
+        parsed.clear()
+        project = recipe.load_project(root)
+        profile = Library(project, Problems()).profile("debian-12-level-1", Mark("", 0, 0))
+        assert profile is not None
+        assert PARSED not in project.kept  # nothing of the cache stays in memory
+        return {id: (one.value, one.mark) for id, one in profile.controls.items()}
+
+    expected = controls()
+    assert {"ssh", "kernel"} <= {*parsed}
+    assert not cache.exists(), "it was no command"
+    monkeypatch.setattr(onecommand._Process, "one", True)
+    assert controls() == expected
+    assert {"ssh", "kernel"} <= {*parsed}
+    assert controls() == expected
+    assert not {"ssh", "kernel"} & {*parsed}
 
 
 def test_a_few_recipes_are_not_kept(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,96 @@
+"""Keeps what Jinja makes of the source of a template in the user's cache: program, names, and whether it is cheap.
+
+All of it depends on the source and on the code that makes it alone, so both find it. What a template renders to is not
+kept. It is one file for all projects, with its own digest: a damaged file is not used. Only a process that runs one
+command reads it, and writes it at its end; of two that write it, the last one stays.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import marshal
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import jinja2
+
+import goldenami
+from goldenami import onecommand, usercache
+
+_FORM: Final = 1  # of the file
+_FILES: Final = 4  # in the cache: one for each version
+_LONGEST: Final = 16 << 10  # characters of a source
+_MOST: Final = 8192  # results in the file
+_LARGEST: Final = 8 << 20  # bytes of it
+_DIGEST: Final = hashlib.sha256().digest_size
+_CODE: Final = ("rendering", "secret_text", "secrets")  # modules that decide what is made
+T = TypeVar("T")
+
+
+class _Kept:
+    """``known``: what the file has. ``used``: what this process asked for."""
+
+    current: _Kept | None = None
+
+    def __init__(self, known: dict[bytes, bytes]) -> None:
+        self.known = known
+        self.used: dict[bytes, bytes] = {}
+
+
+def kept(what: str, source: str, make: Callable[[], T]) -> T:
+    """Return what ``make`` makes of a source, or what it made of it before. ``what``: the name of the result, which
+    ``marshal`` can write. Raises what ``make`` raises; then nothing is kept."""
+    if not onecommand.here() or len(source) > _LONGEST:
+        return make()
+    if _Kept.current is None:
+        _Kept.current = _Kept(_read())
+        atexit.register(_write, _Kept.current)
+    current = _Kept.current
+    key = hashlib.sha256(f"{what}\0{source}".encode(errors="surrogatepass")).digest()
+    content = current.known.get(key)
+    if content is None:
+        made: Any = make()
+        current.used[key] = marshal.dumps(made)
+        fresh: T = made
+        return fresh
+    current.used[key] = content
+    found: T = marshal.loads(content)  # only this user has written it
+    return found
+
+
+def _read() -> dict[bytes, bytes]:
+    path = _entry()
+    content = (usercache.read(path) if path is not None else None) or b""
+    digest, rest = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(rest).digest() != digest:
+        return {}
+    known: dict[bytes, bytes] = marshal.loads(rest)  # as above
+    return known
+
+
+def _write(current: _Kept) -> None:
+    path = None if current.used.keys() <= current.known.keys() else _entry()
+    if path is None:
+        return
+    used = current.used
+    every = current.known | used
+    content = marshal.dumps(every if len(every) <= _MOST else used)
+    if len(content) <= _LARGEST:
+        usercache.write(path, hashlib.sha256(content).digest() + content, _FILES)
+
+
+def _entry() -> Path | None:
+    """Return the file of the cache for the code of this program; None if nothing can be kept."""
+    folder = usercache.folder("templates")
+    if folder is None:
+        return None
+    decides: list[Any] = [_FORM, goldenami.__version__, jinja2.__version__, sys.version]
+    for name in _CODE:  # an editable installation changes it without a new version
+        spec = find_spec(f"goldenami.recipe.{name}")
+        state = Path(spec.origin).stat() if spec is not None and spec.origin is not None else None
+        decides.append(state and (state.st_size, state.st_mtime_ns))
+    return folder / hashlib.sha256(repr(decides).encode()).hexdigest()

@@ -1,0 +1,108 @@
+"""What Jinja makes of a template is kept in the user's cache, found by its source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import pytest
+
+from goldenami import onecommand
+from goldenami.recipe import kepttemplates, rendering
+from goldenami.recipe.rendering import Namespace, Renderer
+
+SOURCES = {
+    "port {{ vars.port }}{% if vars.port > 80 %} is high{% endif %}": "port 8080 is high",
+    "{{ vars.names | first | upper ~ '!' }}": "A!",
+    "a text": "a text",
+}
+CONTEXT = {"vars": Namespace("vars", {"port": 8080, "names": ["a", "b"]}, "")}
+
+
+class Process:
+    """A process that runs one command."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.ends: list[Any] = []
+        self.compiled: list[str] = []
+        compile = rendering._Environment.compile
+
+        def noting(environment: Any, source: Any, *args: Any, **more: Any) -> Any:
+            self.compiled.append(source)
+            return compile(environment, source, *args, **more)
+
+        patch.setattr(rendering._Environment, "compile", noting)
+        patch.setattr(onecommand._Process, "one", True)
+        patch.setattr(kepttemplates._Kept, "current", None)
+        patch.setattr(kepttemplates, "atexit", SimpleNamespace(register=lambda *call: self.ends.append(call)))
+        for known in (rendering.is_cheap, rendering._names, rendering._tree, rendering._template):
+            known.cache_clear()
+
+    def render(self, sources: Any = tuple(SOURCES)) -> list[Any]:
+        """Render, and end the process. Returns the results, and the problems of a source that has some."""
+        found: list[Any] = []
+        for source in sources:
+            problems: list[Any] = []
+            text = Renderer(CONTEXT).text(source, lambda *one: problems.append(one))  # noqa: B023 - called at once
+            found.append(problems or text)
+        for call, *given in self.ends:
+            call(*given)
+        return found
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return Path(os.environ["XDG_CACHE_HOME"]) / "goldenami/templates"
+
+
+def test_a_template_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Process(monkeypatch)
+    assert first.render() == [*SOURCES.values()]
+    assert first.compiled
+    second = Process(monkeypatch)
+    assert second.render() == [*SOURCES.values()]
+    assert second.compiled == []
+    assert Renderer(CONTEXT).text("{{ vars.port }}!", lambda *_: None) == "8080!"
+    assert len(second.compiled) == 1, "another source"
+
+
+def test_a_problem_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = ["{{ vars.port", "{{ vars.prot }}"]
+    told = Process(monkeypatch).render(wrong)
+    assert len(told) == 2
+    assert all(isinstance(one, list) for one in told)
+    assert Process(monkeypatch).render(wrong) == told
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "writable by others"])
+def test_a_file_that_cannot_be_trusted_is_not_used(monkeypatch: pytest.MonkeyPatch, cache: Path, damage: str) -> None:
+    Process(monkeypatch).render()
+    (file,) = cache.iterdir()
+    content = file.read_bytes()
+    if damage == "writable by others":
+        file.chmod(0o666)
+    else:
+        file.write_bytes({"cut": content[:-9], "changed": content[:-1] + b"x", "empty": b""}[damage])
+    process = Process(monkeypatch)
+    assert process.render() == [*SOURCES.values()]
+    assert process.compiled
+
+
+def test_other_code_makes_other_programs(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    Process(monkeypatch).render()
+    monkeypatch.setattr(jinja2, "__version__", "4.0")
+    process = Process(monkeypatch)
+    process.render()
+    assert process.compiled
+    assert len([*cache.iterdir()]) == 2
+
+
+def test_a_process_that_goes_on_keeps_nothing(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    process = Process(monkeypatch)
+    monkeypatch.setattr(onecommand._Process, "one", False)
+    assert process.render() == [*SOURCES.values()]
+    assert not cache.exists()
