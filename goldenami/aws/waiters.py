@@ -79,7 +79,7 @@ OnProgress = Callable[[Observation], None]
 _LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time that is left
 _PART: Final = 0.5  # of the time that is left, until a look at the progress alone finds out more about it
 _ROUNDED: Final = 0.5  # percent: a progress is told in whole percents, which are rounded down
-_DOUBT: Final = 0.01  # of the whole wait: a forecast that may be wrong by more is not good enough
+_DOUBT: Final = 0.015  # of the whole wait: a forecast that may be wrong by more is not good enough
 _SHORTEST: Final = 0.1  # seconds between two looks when the end is near
 _LATER: Final = 1.01  # looks are so much later than expected: the estimate may be a little short
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
@@ -102,8 +102,9 @@ class Ahead:
     a resource is missing, the usual intervals count: whether it stays missing is known only after several looks.
     """
 
-    def __init__(self, expected: float | None, *, has_progress: bool) -> None:
-        self._expected = expected or 0.0
+    def __init__(self, expected: float | None, *, has_progress: bool, of_others: bool = False) -> None:
+        """``expected``: the seconds of the last wait. ``of_others``: it was of another kind."""
+        self._expected = expected or 0.0 if not of_others else 0.0
         self._until = self._step = 0.0  # until when the last wait counts, and the pauses after it
         self._without: float | None = None  # the last wait, if no progress is told after half of it
         if expected is not None and has_progress:
@@ -265,7 +266,9 @@ class Watch:
         self._new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
         self._missing: dict[str, float] = {}  # since when, in seconds of the wait
         expected = cloud.durations.get(what.kind, cloud.durations.get(what.kind.partition("/")[0]))
-        self._ahead = Ahead(expected, has_progress=percent is not None)
+        of_others = what.kind not in cloud.durations
+        self._ahead = Ahead(expected, has_progress=percent is not None, of_others=of_others)
+        self._is_new = is_new
         self._pauses = polling.pauses(interval, random.Random())
         self._began = cloud.clock()
         self._looked = 0.0  # seconds of the wait at the last look that found something pending
@@ -324,7 +327,8 @@ class Watch:
                 continue  # the next describe may show it again
             self._note(_seen(what, id, found.get(id), percentages.get(id), late))
         if all(seen.readiness != "pending" for seen in self.seen.values()):
-            if elapsed > 0 and all(seen.ok for seen in self.seen.values()):
+            was_seen_pending = self._is_new or self._looked > 0  # otherwise it may have been ready for long
+            if elapsed > 0 and was_seen_pending and all(seen.ok for seen in self.seen.values()):
                 # It was ready between the last two looks; a look that a progress suggested is not much too late.
                 cloud.durations[what.kind] = max((self._looked + elapsed) / 2, _AT_LEAST * elapsed)
             return True

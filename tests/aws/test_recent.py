@@ -459,6 +459,16 @@ def test_nothing_is_said_of_what_is_long_ago(late: LateWorld, monkeypatch: pytes
 # --- waits beside another one -----------------------------------------------------------------------------------------
 
 
+def test_an_image_that_was_there_already_teaches_nothing(late: LateWorld) -> None:
+    """With encryption at launch, the image of the home region is not copied."""
+    image = foreign_image(late)
+    late.clock.sleep(5.0)
+    watch = images.watch_copies(late.ledger, HOME_PLACE, [image], on_progress=lambda _: None, is_new=False)
+    late.clock.sleep(1.0)
+    assert watch.look()
+    assert "image/copy" not in late.cloud.durations
+
+
 def test_a_copy_that_fails_soon_is_seen_soon_beside_a_long_one(late: LateWorld) -> None:
     source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region, "Encrypted": True}
     ec2, forecast = late.raw("ec2"), waiters.Forecast()

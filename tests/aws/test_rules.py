@@ -355,6 +355,16 @@ def test_a_wait_whose_progress_is_never_told_ends_soon_after_the_usual_time() ->
     assert number <= 4
 
 
+def test_the_last_wait_of_another_kind_only_gives_the_first_look() -> None:
+    """The first copy of an environment, after the capture of its image: that took less time."""
+    ahead = waiters.Ahead(8.0, has_progress=True, of_others=True)
+    assert ahead.pause(0.0) == 4.0
+    ahead.seen(4.0, [33.0])
+    assert ahead.pause(4.0) == pytest.approx(4.0, rel=0.03)
+    ahead.seen(8.0, [66.0])
+    assert ahead.pause(8.0) == pytest.approx(4.0, rel=0.05)
+
+
 def test_waits_of_other_lengths_share_no_duration() -> None:
     assert waiters.DETACHED.kind != waiters.AVAILABLE.kind
 
