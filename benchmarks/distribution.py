@@ -10,7 +10,8 @@ figures but those of this machine are the same on a busy machine. EC2 throttles 
 
 The figures are calls (by stage and action), throttled calls, virtual seconds beside what the quotas allow at best,
 threads, processor time and memory. The cloud is a process of its own, so the last two are those of goldenami, with what
-the benchmark itself loads. Needs no credentials and no root. With ``--json`` the figures are one line of JSON.
+the benchmark itself loads (the code of the sandbox and of the tests: about 20 MiB). Needs no credentials and no root.
+With ``--json`` the figures are one line of JSON.
 
 Beside the goal is what the reads and changes of a build need at least, if each wait takes one look: see ``OWNED``,
 ``SHARED`` and ``Grid.needed_calls``.
@@ -37,6 +38,7 @@ from weakref import WeakSet
 import pytest
 from goldenami_sandbox.calllog import result_code
 from goldenami_sandbox.cloud import Cloud as SandboxCloud
+from goldenami_sandbox.ec2.paper import PaperNode
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.optin import DEFAULT
 from goldenami_sandbox.protocol import Call, regions
@@ -46,6 +48,7 @@ from goldenami_sandbox.settings import EC2_THROTTLE
 from benchmarks.apart import Apart
 from benchmarks.figures import note
 from goldenami import pipeline, recipe
+from goldenami.aws import descriptions
 from goldenami.aws.errors import THROTTLE_CODES
 from goldenami.events import Event
 from tests.worlds import events
@@ -306,16 +309,31 @@ def prepare(world: World, grid: Grid) -> None:
     open_project(world, grid)
 
 
-def prepare_apart(world: World, grid: Grid) -> None:
+class ApartWorld(World):
+    """A world whose clouds are processes of their own, each with the places of a grid."""
+
+    grid = Grid()
+
+    def _open(self, node: PaperNode) -> None:
+        clock = self.clock
+        assert isinstance(clock, events.EventClock)
+        node.start()
+        cloud = Apart(self.accounts, SECRET, clock.now, furnish, [self.grid])
+        self._node, self.gate.target = node, cloud  # type: ignore[assignment]
+        clock.busy = cloud.busy
+
+    def _changes(self) -> int:
+        return 0  # nothing of such a world is remembered
+
+
+def prepare_apart(world: ApartWorld, grid: Grid) -> None:
     """Begin a case with a cloud in a process of its own. It ends with the world."""
-    clock = world.clock
-    assert isinstance(clock, events.EventClock)
+    world.grid, world.accounts = grid, grid.accounts
     world.fresh()
-    world.behind.close()  # the small one of this process
-    cloud = Apart(grid.accounts, SECRET, clock.now, furnish, [grid])
-    world.gate.target = cloud  # type: ignore[assignment]
-    clock.busy = cloud.busy
     open_project(world, grid)
+    # As a process of the command line reads them.
+    descriptions.install()
+    descriptions.use(world.cloud._caller)
 
 
 def furnish(cloud: SandboxCloud, grid: Grid) -> None:
@@ -344,9 +362,9 @@ def open_project(world: World, grid: Grid) -> None:
     world.cloud.start_process()
 
 
-def run(world: World, grid: Grid, *, apart: bool = False) -> Figures:
-    """Build the recipe into all places of a grid. ``apart``: the cloud is a process of its own."""
-    if apart:
+def run(world: World, grid: Grid) -> Figures:
+    """Build the recipe into all places of a grid."""
+    if isinstance(world, ApartWorld):
         prepare_apart(world, grid)
     else:
         prepare(world, grid)
@@ -383,7 +401,7 @@ def measured(world: World) -> Figures:
     return meter.figures
 
 
-def killed(world: World, grid: Grid) -> tuple[int, int]:
+def killed(world: ApartWorld, grid: Grid) -> tuple[int, int]:
     """Kill a build after half of its copies, and resume it. Return how many copies the first process sent, and how many
     both did."""
     prepare_apart(world, grid)
@@ -416,7 +434,7 @@ def scale(numbers: Sequence[int], *, as_json: bool) -> None:
     for number in numbers:
         grid = grid_of(number)
         with fresh_world() as world:
-            figures = run(world, grid, apart=True)
+            figures = run(world, grid)
         if as_json:
             print(json.dumps(figures.to_json(grid)), flush=True)
             continue
@@ -444,13 +462,14 @@ def scale(numbers: Sequence[int], *, as_json: bool) -> None:
 
 
 @contextmanager
-def fresh_world() -> Iterator[World]:
+def fresh_world() -> Iterator[ApartWorld]:
     with (
         tempfile.TemporaryDirectory() as folder,
         events.running() as clock,
         pytest.MonkeyPatch.context() as patch,
-        a_world(Path(folder), patch, clock=clock) as world,
+        a_world(Path(folder), patch, clock=clock, kind=ApartWorld) as world,
     ):
+        assert isinstance(world, ApartWorld)
         yield world
 
 
@@ -468,7 +487,7 @@ def main() -> None:
         return
     grid = Grid(given.regions, given.copies, given.shares)
     with fresh_world() as world:
-        figures = run(world, grid, apart=True)
+        figures = run(world, grid)
         if given.again:
             figures = run_again(world)
     if given.json:

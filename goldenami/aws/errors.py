@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from botocore import exceptions as boto
@@ -291,9 +292,14 @@ def _skew(error: boto.ClientError) -> float:
 def date_of(metadata: Mapping[str, Any]) -> datetime | None:
     """Return when a service answered, by its own clock (the Date header); None if there is no such header."""
     try:
-        return parsedate_to_datetime(metadata["HTTPHeaders"]["date"]).astimezone(UTC)
+        return _date(metadata["HTTPHeaders"]["date"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+@lru_cache(maxsize=16)  # many answers come in one second
+def _date(text: str) -> datetime:
+    return parsedate_to_datetime(text).astimezone(UTC)
 
 
 def is_answer(error: Exception) -> bool:

@@ -204,6 +204,16 @@ class Pace:
                 self._rate = max(_SLOWEST, current / 2)
                 self._gained = now
 
+    def is_at_rest(self) -> bool:
+        """Return whether the calls so far have no effect on the next one, as if there had been none."""
+        with self._mutex:
+            now = self._clock()
+            self._regain(now)
+            if self._rate is not None or (self._sent and self._sent[-1] >= now - _WINDOW):
+                return False
+            bucket, parts = self._bucket or self._shared, self._shares.count
+            return bucket is None or self._tokens + (now - self._filled) * bucket.rate / parts >= bucket.burst
+
     def _take(self, bucket: Bucket, now: float) -> float:
         """Take a token. Return the seconds until it is available."""
         parts = self._shares.count

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import botocore.session
@@ -70,6 +70,7 @@ ENABLE_REGION: Final = "Enable the region (`aws account enable-region`), or remo
 # Seconds. If an endpoint does not answer the first call, it is probably wrong, so the limit for retries is short.
 _FIRST_CONTACT: Final = 5.0
 _LONGEST_CHAINED: Final = 3600  # seconds, of a session that another role's session assumed
+_MANY_PACES: Final = 1000  # at so many, those at rest are removed
 
 
 # The member with the token of the next page, and the parameter that takes it. The services name them differently.
@@ -156,6 +157,7 @@ class Cloud:
         self._clients: dict[tuple[str, str, bool], Any] = {}  # by service, region, and whether it is the caller's
         self._identities: dict[str | None, Identity] = {}
         self._paces: dict[tuple[Place, str, str], Pace] = {}
+        self._many_paces = _MANY_PACES
 
     @classmethod
     def of(cls, environment: Environment, **options: Any) -> Cloud:
@@ -459,9 +461,18 @@ class Cloud:
         with self._mutex:
             key = (place, service, kind)
             if key not in self._paces:
+                self._remove_paces()
                 shared = shared_bucket(service, operation, reads=reads)
                 self._paces[key] = Pace(self.clock, self.sleep, bucket, shared=shared, shares=self.shares)
             return self._paces[key]
+
+    def _remove_paces(self) -> None:
+        """Remove the paces that are at rest, now and then: with thousands of places there would be ten for each. The
+        caller holds the lock."""
+        if len(self._paces) >= self._many_paces:
+            for key in [key for key, pace in self._paces.items() if pace.is_at_rest()]:
+                del self._paces[key]
+            self._many_paces = max(_MANY_PACES, 2 * len(self._paces))
 
     def known_regions(self) -> frozenset[str]:
         """Return the regions in the list of this version of botocore, of all partitions. Makes no call."""
@@ -585,6 +596,10 @@ def _caller_session(connection: Connection) -> botocore.session.Session:
     return session
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 _S = TypeVar("_S", bound=botocore.session.Session)
 
 
@@ -678,5 +693,8 @@ class _Roles:
         """Return the credentials of a role. The first use assumes it."""
         with self._mutex:
             if role not in self._credentials:
-                self._credentials[role] = DeferredRefreshableCredentials(refresh_using=assume, method="assume-role")
+                # botocore's own clock looks the time zone up, and each call asks it.
+                self._credentials[role] = DeferredRefreshableCredentials(
+                    refresh_using=assume, method="assume-role", time_fetcher=_utc_now
+                )
             return self._credentials[role]

@@ -359,11 +359,13 @@ class Journal:
             if self._closed:
                 raise JournalError(f"the journal of build {self.build_id} is closed")
             for late in self._records.recover_appended():
-                self._take(late)
-            text = line({"n": self._count, "at": timestamp(self._now()), **record})
+                self._take(json.loads(late))
+            record = {"n": self._count, "at": timestamp(self._now()), **record}
+            text = line(record)
             self._records.append(self._count, text)
-            self._take(text)
+            # The state keeps a copy of an intent's request: it need not be read again for that.
+            self._take(record if record["record"] == "intent" else json.loads(text))
 
-    def _take(self, text: bytes) -> None:
+    def _take(self, record: Json) -> None:
         self._count += 1
-        self._state.apply(json.loads(text))
+        self._state.apply(record)

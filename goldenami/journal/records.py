@@ -6,8 +6,9 @@ import hashlib
 import json
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import zlib
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,8 +22,9 @@ NOTIFICATION: Final = "notification"  # the kind of calls that send a message
 Action = Literal["create", "change", "delete"]
 Ending = Literal["released", "failed", "cleaned", "skipped", "done"]
 Json = dict[str, Any]
-_TAG: Final = {"Key", "Value"}
-_MOST_SHARED: Final = 1000
+_NOTHING: Final[Mapping[str, Any]] = {}
+_MOST_SHARED: Final = 1000  # answers that are kept once
+_WINDOW: Final = -12  # of zlib, without a header: 4 KiB, more than most requests have
 
 
 def utc_now() -> datetime:
@@ -123,11 +125,50 @@ class Resource:
     spoiled: str | None = None  # why it must not be used, or None
 
 
+class Kept(Mapping[str, Any]):
+    """A request as the state of a journal keeps it: compressed, with an earlier request of the same action as the
+    pattern. With thousands of targets, requests would take most of the memory, and few of them are read again."""
+
+    __slots__ = ("_packed", "_pattern")
+
+    def __init__(self, request: Mapping[str, Any], patterns: dict[str, bytes], operation: str) -> None:
+        """``patterns``: by action, for all requests of a journal. The first of an action becomes the pattern."""
+        text = _text(request)
+        self._pattern = patterns.setdefault(operation, text)
+        packer = zlib.compressobj(6, zlib.DEFLATED, _WINDOW, 5, zlib.Z_DEFAULT_STRATEGY, self._pattern)
+        self._packed = packer.compress(text) + packer.flush()
+
+    def _read(self) -> Json:
+        found: Json = json.loads(zlib.decompressobj(_WINDOW, self._pattern).decompress(self._packed))
+        return found
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def items(self) -> ItemsView[str, Any]:
+        return self._read().items()
+
+    def __eq__(self, other: object) -> bool:
+        return self._read() == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+
 class State:
     """The state that the records give. It is computed by applying one record after the other."""
 
     def __init__(self) -> None:
-        self._same: dict[tuple[str, str], Json] = {}
+        self._patterns: dict[str, bytes] = {}  # of ``Kept``
+        self._same: dict[bytes, Mapping[str, Any]] = {}
         self._places: dict[Place, Place] = {}
         self.by_key: dict[str, list[Intent]] = {}
         self.by_token: dict[str, Intent] = {}
@@ -175,7 +216,7 @@ class State:
                 record["token"],
                 record.get("id"),
                 record.get("error"),
-                record.get("data", {}),
+                self._shared(record),
                 record.get("adopted", False),
             )
         elif what == "gone":
@@ -192,27 +233,27 @@ class State:
             raise ValueError(f"unknown record {what!r}")
 
     def _lean(self, record: Json) -> Intent:
-        """Return an intent that shares what it has in common with others: with thousands of targets, the texts would
-        take most of the memory."""
+        """Return an intent that shares what it has in common with others."""
         texts = {name: sys.intern(record[name]) for name in ("action", "kind", "service", "operation")}
-        own = {record["key"]: record["key"], record["token"]: record["token"]}  # they are values of tags, too
-        made = intent_from({**record, **texts, "request": self._shared(record["request"], own)})
-        return replace(made, place=self._places.setdefault(made.place, made.place))
+        place = place_from(record)
+        if not isinstance(record["request"], Mapping):
+            raise TypeError("a request is no object")
+        request = Kept(record["request"], self._patterns, f"{record['service']}:{record['operation']}")
+        return intent_from({**record, **texts, "request": request}, self._places.setdefault(place, place))
 
-    def _shared(self, value: Any, own: Mapping[str, str]) -> Any:
-        """Return a request in which equal tags are one object, and texts of ``own`` are those."""
-        if type(value) is str:
-            return own.get(value, value)
-        if type(value) is list:
-            return [self._shared(one, own) for one in value]
-        if type(value) is not dict or not value:
-            return value
-        if value.keys() == _TAG and type(value["Key"]) is type(value["Value"]) is str:
-            tag = value["Key"], value["Value"]
-            if tag not in self._same and len(self._same) < _MOST_SHARED:  # the common ones are among the first
-                self._same[tag] = value
-            return self._same.get(tag) or {"Key": sys.intern(tag[0]), "Value": own.get(tag[1], tag[1])}
-        return {sys.intern(key): self._shared(one, own) for key, one in value.items()}
+    def _shared(self, record: Json) -> Mapping[str, Any]:
+        """Return the data of an answer. Equal ones are one object, except those with the new id, which all differ."""
+        data = record.get("data")
+        if not data:
+            return _NOTHING
+        if not isinstance(data, dict):
+            raise TypeError("the data of a result are no object")
+        if record.get("id") in data.values():
+            return data
+        text = _text(data)
+        if text not in self._same and len(self._same) >= _MOST_SHARED:
+            return data
+        return self._same.setdefault(text, data)
 
     def spoiled_of(self, key: str) -> Resource | None:
         """Return the resource of a key that must not be used and is not deleted."""
@@ -304,7 +345,11 @@ def _torn(lines: list[bytes], number: int) -> bool:
 
 
 def line(record: Json) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=_to_json).encode() + b"\n"
+    return _text(record) + b"\n"
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_to_json).encode()
 
 
 def _to_json(value: object) -> Any:
@@ -353,12 +398,12 @@ def place_from(record: Json) -> Place:
     return Place(record["account"], record["region"])
 
 
-def intent_from(record: Json) -> Intent:
+def intent_from(record: Json, place: Place) -> Intent:
     return Intent(
         key=record["key"],
         action=record["action"],
         kind=record["kind"],
-        place=place_from(record),
+        place=place,
         token=record["token"],
         service=record["service"],
         operation=record["operation"],

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from goldenami.aws import images, tags, waiters
 from goldenami.aws.limits import SCARCE, Bucket, Pace, Retries, Retry
 from goldenami.aws.network import choose_source, local_address
+from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, Throttled, Unreachable, UsageError
 from goldenami.journal import token
-from goldenami.model import timestamp
+from goldenami.model import Place, timestamp
 from goldenami.polling import poll
 
 
@@ -94,6 +95,23 @@ def test_what_is_scarce_waits_for_its_turn() -> None:
     assert time.slept == pytest.approx(5.5)
 
 
+def test_paces_at_rest_are_removed() -> None:
+    """With thousands of places there would be ten for each."""
+    time = Time()
+    cloud = Cloud({}, Place("111111111111", "eu-central-1"), clock=time.clock, sleep=time.sleep)
+    slow = Place("0", "eu-central-1")
+    for number in range(3000):
+        pace = cloud._pace(Place(str(number), "eu-central-1"), "ssm", "GetParameters")
+        pace.acquire()
+        if number == 0:
+            pace.throttled()
+        time.now += 0.01
+    assert len(cloud._paces) <= 1000
+    assert cloud._pace(slow, "ssm", "GetParameters").rate is not None, "a limit that is known stays"
+    newest = Place("2999", "eu-central-1")
+    assert not cloud._pace(newest, "ssm", "GetParameters").is_at_rest()
+
+
 @given(st.sampled_from(sorted(SCARCE.values(), key=str)), st.lists(st.floats(0, 30), max_size=150))
 def test_a_scarce_action_is_never_sent_beyond_its_bucket(bucket: Bucket, gaps: list[float]) -> None:
     """Whatever the moments at which calls are wanted, a bucket of that size at the other end never runs dry."""
@@ -102,6 +120,8 @@ def test_a_scarce_action_is_never_sent_beyond_its_bucket(bucket: Bucket, gaps: l
     tokens, filled = bucket.burst, time.now
     for gap in gaps:
         time.now += gap / 20
+        if pace.is_at_rest():  # it may have been removed
+            pace = Pace(time.clock, time.sleep, bucket)
         pace.acquire()
         tokens = min(bucket.burst, tokens + (time.now - filled) * bucket.rate) - 1
         filled = time.now

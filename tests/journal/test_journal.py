@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from goldenami.errors import JournalError, NotFound
 from goldenami.journal import FILE, Header, Intent, Journal, Journals, Secret, new_build_id, replay, token
+from goldenami.journal.records import Kept
 from goldenami.model import Place
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -81,17 +82,31 @@ def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
         assert journal.attempts("image/c") == 0
 
 
-def test_equal_tags_and_places_are_kept_once(tmp_path: Path) -> None:
-    """With thousands of targets they would take most of the memory."""
-    journal = create(tmp_path)
-    every = [replace(intent(key), request={"Tags": [{"Key": "Name", "Value": "web"}], "No": []}) for key in "ab"]
-    for one in every:
-        journal.intend(one)
+def test_a_journal_keeps_little_of_each_call(tmp_path: Path) -> None:
+    """With thousands of targets, requests and answers would take most of the memory."""
+    tags = [{"Key": f"goldenami:tag-{number}", "Value": f"the same value {number}"} for number in range(10)]
+    every = [
+        replace(intent(f"key/{n}"), request={"Name": f"name/{n}", "Tags": [{"Key": "Name", "Value": f"{n}"}, *tags]})
+        for n in range(100)
+    ]
+    with create(tmp_path) as journal:
+        for one in every:
+            journal.intend(one)
+            journal.record_success(one.token, id=f"id-{one.key}", data={"Version": 1, "Tier": "Standard"})
+        kept = [journal.latest(one.key) for one in every]
+        requests = [found[0].request for found in kept if found]
+        sizes = [len(request._packed) for request in requests if isinstance(request, Kept)]
+        assert len(sizes) == len(every)
+        assert sum(sizes) < 100 * len(every)
+        assert len({id(found[1].data) for found in kept if found and found[1]}) == 1
+        assert len({id(found[0].place) for found in kept if found}) == 1
     with reopen(journal) as journal:
-        found = [journal.intents(one.key)[0] for one in every]
-        assert found == every
-        assert found[0].place is found[1].place
-        assert found[0].request["Tags"][0] is found[1].request["Tags"][0]
+        assert [journal.latest(one.key) for one in every] == [
+            (one, found[1]) for one, found in zip(every, kept, strict=True) if found
+        ]
+        request = journal.intents("key/7")[0].request
+        assert (request["Name"], len(request), dict(request)) == ("name/7", 2, every[7].request)
+        assert {**request} == every[7].request != journal.intents("key/8")[0].request
 
 
 def test_deleted_spoiled_and_refused_resources(tmp_path: Path) -> None:
