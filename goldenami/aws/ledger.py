@@ -636,7 +636,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Secret):
         return value.value
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: v if type(v) is str else _plain(v) for k, v in value.items()}  # a request can have many tags
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value

@@ -414,12 +414,10 @@ def intent_from(record: Json, place: Place) -> Intent:
 
 
 def conceal(value: Any, keep: Callable[[Secret], Json]) -> Any:
-    if type(value) is str:  # most values; a request can have many tags
-        return value
     if isinstance(value, Secret):
         return keep(value)
-    if isinstance(value, Mapping):
-        return {k: conceal(v, keep) for k, v in value.items()}
+    if isinstance(value, Mapping):  # most values are texts: a request can have many tags
+        return {k: v if type(v) is str else conceal(v, keep) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [conceal(v, keep) for v in value]
     return value
