@@ -24,7 +24,7 @@ from typing import IO
 MARK = "GUARDED_TEST_RUN"  # environment variable of all processes that the tests start
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DONE = b"done"
-_SECONDS = 10.0
+_SECONDS = 60.0
 _pipe: IO[bytes] | None = None
 
 

@@ -21,7 +21,8 @@ from goldenami_sandbox.ways import Choice
 
 Progress = Callable[[str], None]
 _START_SECONDS = 900.0  # the first start installs a base from Debian's archive, maybe over a slow network
-_STOP_SECONDS = 45.0  # where no way is known
+_STOP_SECONDS = 150.0  # where no way is known
+_KILL_SECONDS = 60.0
 
 
 def running(files: state.Files) -> dict[str, Any] | None:
@@ -126,9 +127,9 @@ def stop(files: state.Files, pid: int) -> None:
     if not _await_end(files, pid, _STOP_SECONDS if way is None else way.stop_seconds):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        if not _await_end(files, pid, 10.0):
+        if not _await_end(files, pid, _KILL_SECONDS):
             raise SandboxError(
-                f"the sandbox in {files.root} (process {pid}) still runs 10 s after SIGKILL",
+                f"the sandbox in {files.root} (process {pid}) still runs {_KILL_SECONDS:.0f} s after SIGKILL",
                 hint=f"The log is {files.log}.",
             )
 

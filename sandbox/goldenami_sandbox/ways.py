@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from goldenami_sandbox.state import Files
 
 AUTO: Final = "auto"
-_SWEEP_SECONDS = 5.0
+_SWEEP_SECONDS = 60.0
 
 
 class Way(Protocol):
@@ -68,7 +68,7 @@ class Systemd:
 
     name = "systemd"
     has_instances = True
-    stop_seconds = 45.0
+    stop_seconds = 150.0
 
     def check(self) -> None:
         from goldenami_sandbox.node import preflight
@@ -121,7 +121,7 @@ class Namespaces:
 
     name = "namespace"
     has_instances = True
-    stop_seconds = 165.0  # the files of its guests are written back: ``RootlessGuest.patience``
+    stop_seconds = 270.0  # the files of its guests are written back: ``RootlessGuest.patience``
 
     def check(self) -> None:
         from goldenami_sandbox.node import rootless
@@ -166,7 +166,7 @@ class NoInstances:
 
     name = "none"
     has_instances = False
-    stop_seconds = 45.0
+    stop_seconds = 150.0
 
     def check(self) -> None:
         """Every machine can do it."""

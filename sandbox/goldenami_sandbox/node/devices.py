@@ -32,7 +32,7 @@ from goldenami_sandbox.node.volumes import Volumes
 
 _LOOP_CTL_REMOVE = 0x4C81
 _MAP_TRIES, _MAP_PAUSE = 300, 0.01  # the pause in seconds
-_RELEASE_PATIENCE = 1.0  # seconds: udev opens a device that changes, for a moment
+_RELEASE_PATIENCE = 3.0  # seconds: udev opens a device that changes, for a moment
 
 
 @dataclass(frozen=True, slots=True)

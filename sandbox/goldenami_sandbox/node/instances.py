@@ -32,8 +32,11 @@ from goldenami_sandbox.node.syscalls import Calls, Frozen
 CONSOLE_BYTES = 64 * 1024  # as GetConsoleOutput returns at most
 _CONSOLE_FILE_BYTES = 4 * 2**20
 REBOOT_STATUS = 133
-_SHUTDOWN_PATIENCE = 20.0  # seconds until a guest that shuts down is killed
-_INIT_PATIENCE = 10.0
+# What is well takes less than a second of an idle machine. On a busy one it may take many times as long.
+_SHUTDOWN_PATIENCE = 60.0  # seconds until a guest that shuts down is killed
+CLOSE_PATIENCE = 20.0  # the same at the end of the sandbox
+_INIT_PATIENCE = 60.0
+_SIGNAL_AGAIN = 2.0  # seconds
 _FROZEN_PAUSE = 0.2
 # What the kernel refuses in a user namespace, or should: these calls have had many errors, and no image needs them.
 _REFUSED_CALLS = "~bpf kexec_file_load kexec_load open_by_handle_at perf_event_open userfaultfd"
@@ -83,11 +86,7 @@ class Guest:
         end it after some minutes.
         """
         self.wish = "down"
-        if self.frozen:
-            self.kill()
-            return
-        self._signal_init(4)
-        if not self.down.wait(patience):
+        if self.frozen or not self._ask_init(4, self.down.wait, patience):
             self.kill()
 
     def kill(self) -> None:
@@ -98,13 +97,15 @@ class Guest:
 
     def reboot(self) -> None:
         boots = self.boots
+
+        def rebooted(seconds: float) -> bool:
+            with self.booted:
+                return self.booted.wait_for(lambda: self.boots > boots or self.down.is_set(), seconds)
+
         self.wish = "reboot"
         if self.frozen:
             self._kill_cgroup()
-        self._signal_init(5)  # SIGRTMIN+5: reboot.target
-        with self.booted:
-            done = self.booted.wait_for(lambda: self.boots > boots or self.down.is_set(), _SHUTDOWN_PATIENCE)
-        if not done:
+        if not self._ask_init(5, rebooted, _SHUTDOWN_PATIENCE):  # SIGRTMIN+5: reboot.target
             self._kill_cgroup()
         self._await_boot(boots + 1)
 
@@ -256,11 +257,18 @@ class Guest:
             self._kill_cgroup()
             raise SandboxError(f"instance {self.instance} did not boot: {tail}")
 
-    def _signal_init(self, offset: int) -> None:
-        leader = self._find_leader()
-        if leader is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(leader, 34 + offset)  # glibc's SIGRTMIN
+    def _ask_init(self, offset: int, done: Callable[[float], bool], patience: float) -> bool:
+        """Send SIGRTMIN+offset to init, and return whether ``done(seconds)`` is true in time. The signal is sent again,
+        because the kernel drops it while an init that has just begun does not handle it.
+        """
+        leader, deadline = self._find_leader(), time.monotonic() + patience
+        while (left := deadline - time.monotonic()) > 0:
+            if leader is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(leader, 34 + offset)  # glibc's SIGRTMIN
+            if done(min(left, _SIGNAL_AGAIN)):
+                return True
+        return False
 
     def _on_frozen(self) -> None:
         threading.Thread(target=self._thaw_at_end, name=f"frozen-{self.instance}", daemon=True).start()

@@ -39,7 +39,7 @@ from goldenami_sandbox.node.devices import DataVolumes, root_of
 from goldenami_sandbox.node.fstab import give_generator
 from goldenami_sandbox.node.hostkeys import HostKeys
 from goldenami_sandbox.node.imds import MetadataService
-from goldenami_sandbox.node.instances import CONSOLE_BYTES, Guest, tail_of
+from goldenami_sandbox.node.instances import CLOSE_PATIENCE, CONSOLE_BYTES, Guest, tail_of
 from goldenami_sandbox.node.namespaces import CGROUP, RUN, enclosure, remove_cgroup
 from goldenami_sandbox.node.network import Network
 from goldenami_sandbox.node.pool import Pool
@@ -129,7 +129,9 @@ class RealNode:
     def close(self) -> None:
         if self._network is None:
             return
-        threads = [threading.Thread(target=guest.shut_down, args=(8.0,)) for guest in list(self._guests.values())]
+        threads = [
+            threading.Thread(target=guest.shut_down, args=(CLOSE_PATIENCE,)) for guest in list(self._guests.values())
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -23,7 +23,7 @@ _FITHAW = 0xC0045878
 # noinit_itable keeps a background thread from filling the sparse file with zeros.
 # An image may hold device nodes, which would be this machine's, and a filesystem that stops it after an error.
 _MOUNT_OPTIONS = "loop,noatime,nobarrier,noinit_itable,nodev,errors=remount-ro"
-_UNMOUNT_PATIENCE = 5.0  # seconds; a killed guest's last process may take a moment to let go
+_UNMOUNT_PATIENCE = 30.0  # seconds; a killed guest's last process may take a moment to let go
 
 
 class Volumes:

@@ -1,14 +1,16 @@
-"""PID 1 of a guest, which is found while it moves from one cgroup to the next."""
+"""PID 1 of a guest: it is found while it moves from one cgroup to the next, and asked again when it has just begun."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from goldenami_sandbox.node.instances import Guest
 from goldenami_sandbox.node.namespaces import guest_leader
 
 pytestmark = pytest.mark.root
@@ -39,3 +41,38 @@ def test_a_pid_1_that_moves_down_is_found(tmp_path: Path) -> None:
         finally:
             outside.kill()
         moving.join()
+
+
+INIT = """\
+import signal, sys
+signal.signal(38, signal.SIG_IGN)  # SIGRTMIN+4, which an init does not handle before it has begun
+print("begun", flush=True)
+sys.stdin.readline()
+signal.signal(38, signal.SIG_DFL)
+print("handles it", flush=True)
+signal.pause()
+"""
+
+
+def test_an_init_that_has_just_begun_is_asked_again() -> None:
+    argv = [sys.executable, "-I", "-S", "-c", INIT]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as init:
+        assert init.stdin is not None
+        assert init.stdout is not None
+        assert init.stdout.readline() == "begun\n"
+        guest = Guest.__new__(Guest)
+        guest._find_leader = lambda: init.pid  # type: ignore[method-assign]
+        looks = 0
+
+        def ended(_: float) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                init.stdin.write("\n")  # type: ignore[union-attr]
+                init.stdin.flush()  # type: ignore[union-attr]
+                assert init.stdout.readline() == "handles it\n"  # type: ignore[union-attr]
+                return False
+            return init.wait() == -38
+
+        assert guest._ask_init(4, ended, 60.0)
+        assert looks == 2

@@ -16,6 +16,7 @@ import pytest
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import blocks, trees
 from goldenami_sandbox.node.api import BLOCK_SIZE
+from goldenami_sandbox.node.instances import CLOSE_PATIENCE
 from goldenami_sandbox.node.pool import PlainPool
 from goldenami_sandbox.node.rootless import RootlessGuest, RootlessNode, _NoNetwork
 from goldenami_sandbox.node.snapshots import Snapshots
@@ -148,7 +149,9 @@ def test_a_tree_that_was_half_deleted_at_a_kill_is_unpacked_again(
 
 
 def test_a_sandbox_has_time_to_write_its_files_back_at_its_end() -> None:
-    assert WAYS["namespace"].stop_seconds > RootlessGuest.patience + 8 + 20, "after the shutdown, and with the rest"
+    assert WAYS["namespace"].stop_seconds > RootlessGuest.patience + CLOSE_PATIENCE + 60, (
+        "after the shutdown, and with the rest"
+    )
 
 
 def test_an_instance_that_ends_during_a_snapshot_waits_for_it(volumes: TreeVolumes, tmp_path: Path) -> None:
