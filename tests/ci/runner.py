@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,16 +135,19 @@ class Runner:
 
 
 def kill(pid: int) -> None:
-    """Kill a process and all below it, as the loss of its machine does."""
+    """Kill a process and all below it, as the loss of its machine does. Some of them may end meanwhile."""
     found = [pid, *_below(pid)]
     for one in found:
-        os.kill(one, signal.SIGSTOP)  # so that none starts another one
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGSTOP)  # so that none starts another one
     for one in [*found, *_below(pid)]:
-        os.kill(one, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
 
 
 def _below(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            yield int(child)
-            yield from _below(int(child))
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in task.read_text().split():
+                yield int(child)
+                yield from _below(int(child))

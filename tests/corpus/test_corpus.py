@@ -18,7 +18,7 @@ from tests.corpus.cases import HEAD, SANDBOX, Case, cases
 ROOT = Path(__file__).parents[2]
 CASES = cases()
 SECONDS, MEGABYTES = 5, 300  # seconds of processor time: tests beside this one do not count
-WALL = 15  # seconds until a case ends in any way
+WALL = 120  # seconds until a case ends in any way
 
 _VARIABLES = {
     "PATH": os.environ["PATH"],
@@ -45,7 +45,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, dict[str, 
             text=True,
             cwd=ROOT,
             env={**_VARIABLES, "HOME": str(home), "TMPDIR": str(place)},
-            timeout=600,
+            timeout=1800,
             check=False,
         )
         lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -94,7 +94,7 @@ def goldenami(arguments: Sequence[str | bytes], cwd: Path, **variables: str) -> 
         env={**_VARIABLES, "HOME": str(cwd), **variables},
         errors="surrogateescape",
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

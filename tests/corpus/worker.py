@@ -20,8 +20,8 @@ from typing import Any
 from goldenami import bounded
 from goldenami.cli.main import main
 
-bounded.SECONDS = 0.1  # the same limits, and fewer seconds for all cases together
-STUCK = 20  # seconds, after which the process ends and prints where it is
+bounded.SECONDS = 0.2  # the same limits, and fewer seconds for all cases together
+STUCK = 180  # seconds, after which the process ends and prints where it is
 
 
 def memory(name: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from goldenami import pipeline
 from goldenami.aws import tags
 from goldenami.each import each
 from goldenami.errors import Busy, CatalogError
+from goldenami.events import Event
 from goldenami.journal import Journals, token
 from goldenami.release.catalog import Catalog
 from goldenami.stages import expired
@@ -293,17 +293,19 @@ def test_two_builds_of_one_recipe_take_turns(world: World) -> None:
     first = world.build().manifest
     held = world.journals.exclusive("web")
     held.__enter__()
-    timer = threading.Timer(1.0, lambda: held.__exit__(None, None, None))
-    timer.start()
+    waited: list[Event] = []
+
+    def until_it_waits(event: Event) -> None:
+        if not waited and "waiting: web is locked by process" in str(event.fields.get("message")):
+            waited.append(event)
+            held.__exit__(None, None, None)
+
     request = pipeline.Request(world.project, world.environment, "web")
     world.cloud.start_process()
-    outcome = pipeline.build(
-        request, wait=1e9, emit_to=world.events.append, host_work=world.host_work, cloud=world.cloud
-    )
-    timer.join()
+    outcome = pipeline.build(request, wait=1e9, emit_to=until_it_waits, host_work=world.host_work, cloud=world.cloud)
     assert outcome.status == "unchanged"
     assert outcome.manifest == first
-    assert any("waiting: web is locked by process" in str(e.fields.get("message")) for e in world.events)
+    assert waited
 
 
 class Calendar:

@@ -80,7 +80,7 @@ def terminated(error: GoldenAmiError) -> Accident:
 def noticed_by_the_watch(world: World, host: Host, watch: Watch) -> None:
     """The tests end because the watch has seen that the instance is gone."""
     world.client("ec2", world.environment.home_place).terminate_instances(InstanceIds=[host.instance_id])
-    assert watch.wait(30)
+    assert watch.wait(120)
     raise Interrupted("The tests were interrupted.")
 
 
@@ -196,10 +196,10 @@ def test_neither_ec2_nor_the_instance_answers(world: World) -> None:
         raise ConnectionLost("the connection was lost during a command")
 
     unlucky(world, spot=False, builders=[gone])
-    began = world.clock.now()
+    began = world.clock.offset
     with pytest.raises(PlaceUnreachable, match=r"ec2 in 111111111111/eu-central-1 has not answered for \d+ s"):
         world.build()
-    assert world.clock.now() - began < 60
+    assert world.clock.offset - began < 60
     world.gate.stop()
     assert inventory.take(world), "nothing could be deleted"
     assert world.resume().manifest.replacements == ()

@@ -28,6 +28,7 @@ from tests.worlds.builds import Label, World
 from tests.worlds.cases import check
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 300.0  # seconds from a signal to the end of a clean-up, on a busy machine; what it interrupts takes hours
 
 
 class Signals:
@@ -69,7 +70,7 @@ class Signals:
             self.process.send_signal(self.number)
             time.sleep(0.2)
         if self.number == signal.SIGKILL:
-            self.process.wait(10)
+            self.process.wait(60)
 
 
 class Terminal:
@@ -99,10 +100,13 @@ class Terminal:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            while not self._closed:
-                if select.select([self._here], [], [], 0.05)[0]:
+            while (shows := self._has_more()) or not self._closed:  # all that was shown before is read
+                if shows:
                     self.shown += os.read(self._here, 65536)
         os.close(self._here)
+
+    def _has_more(self) -> bool:
+        return bool(select.select([self._here], [], [], 0.0 if self._closed else 0.05)[0])
 
     def send_signal(self, number: int) -> None:
         self._closed = True
@@ -133,7 +137,7 @@ def run(world: World, *arguments: str, signals: Signals | None = None) -> tuple[
         signals.process = process
         world.gate.start(signals)
     try:
-        _, stderr = process.communicate(timeout=90)
+        _, stderr = process.communicate(timeout=600)
     finally:
         process.kill()
         process.wait()
@@ -198,7 +202,7 @@ def test_a_signal_stops_and_cleans_up(world: World, number: signal.Signals, acti
     code, stderr = run(world, "build", signals=signals)
     assert signals.sent_at, f"the build made no {nth} calls of {action}"
     assert code == 130, stderr
-    assert time.monotonic() - signals.sent_at < 30
+    assert time.monotonic() - signals.sent_at < PATIENCE
     check(world, decoys, released=None)
 
 
@@ -210,7 +214,7 @@ def test_a_signal_while_threads_wait_for_copies(world: World) -> None:
     signals = Signals("DescribeImages", 25, signal.SIGTERM, when="after")
     code, stderr = run(world, "build", signals=signals)
     assert code == 130, stderr
-    assert time.monotonic() - signals.sent_at < 30
+    assert time.monotonic() - signals.sent_at < PATIENCE
     check(world, decoys, released=False)
 
 
@@ -223,7 +227,7 @@ def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str) -> 
     code, stderr = run(world, "build", signals=signals)
     assert signals.then is None, "there was no clean-up to disturb"
     assert code == 130, stderr
-    assert time.monotonic() - signals.sent_at < 30
+    assert time.monotonic() - signals.sent_at < PATIENCE
     assert len(world.journals.unfinished()) == 1, "the clean-up went on to its end"
     code, stderr = run(world, then)
     assert code == 0, stderr
@@ -237,7 +241,7 @@ def test_a_second_signal_stops_at_once_and_resume_works(world: World) -> None:
     signals = Signals("CopyImage", 2, signal.SIGINT, when="after", times=2)
     code, stderr = run(world, "build", signals=signals)
     assert code == 130, stderr
-    assert time.monotonic() - signals.sent_at < 30
+    assert time.monotonic() - signals.sent_at < PATIENCE
     assert "goldenami resume" in stderr
     code, stderr = run(world, "resume")
     assert code == 0, stderr
@@ -251,7 +255,7 @@ def closed(world: World, number: int, *, before: Callable[[], object] = lambda: 
     signals.process = terminal
     world.gate.start(signals)
     try:
-        return terminal.wait(90), signals, terminal
+        return terminal.wait(600), signals, terminal
     finally:
         world.gate.stop()
 
@@ -262,7 +266,7 @@ def test_a_closed_terminal_stops_and_cleans_up(world: World) -> None:
     decoys = inventory.place_decoys(world)
     code, signals, terminal = closed(world, signal.SIGHUP)
     assert code == 130
-    assert time.monotonic() - signals.sent_at < 30
+    assert time.monotonic() - signals.sent_at < PATIENCE
     assert terminal.shown.count(b"\x1b[?25h") >= terminal.shown.count(b"\x1b[?25l") == 1
     check(world, decoys, released=False)
 

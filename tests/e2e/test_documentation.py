@@ -127,7 +127,7 @@ def server(workspace: Workspace) -> Iterator[str]:
         workspace.write("home/.ssh/id_ed25519", login.private_key).chmod(0o600)
         workspace.write("home/.ssh/known_hosts", f"{address} {host_key.public_key}\n")
         command = [*secure_shell(workspace, address).split(), "cloud-init status --wait || true"]
-        until(lambda: subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0, 120)
+        until(lambda: subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0, 300)
         yield address
     finally:
         ec2.terminate_instances(InstanceIds=[instance])

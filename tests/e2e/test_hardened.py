@@ -140,7 +140,7 @@ def test_it_still_works(hardened: Hardened, number: int, tmp_path: Path, monkeyp
 
 
 COMPARED = """
-for n in $(seq 150); do
+for n in $(seq 1500); do
   ! systemctl show aidecheck 2>/dev/null | grep -qx ExecMainCode=1 || break
   sleep 0.2
 done
@@ -242,7 +242,7 @@ def test_a_key_is_accepted_longer_than_a_password(hardened: Hardened) -> None:
     """Who gets an account the way cloud-init makes one is not locked out by the age of a password that he has not."""
     with ssh.connect(hardened.endpoints[1], timeout=60) as connection:
         done = connection.run(
-            "sudo -n sh -ec 'useradd -m late; for _ in 1 2 3 4 5 6 7 8 9 10; do "
+            "sudo -n sh -ec 'useradd -m late; for _ in $(seq 120); do "
             "! grep -q ^late:!:.*:365: /etc/shadow || sleep 1; done; "
             "getent shadow late | cut -d: -f5; systemctl is-enabled golden-ageing.path'"
         )

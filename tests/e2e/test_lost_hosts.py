@@ -65,9 +65,9 @@ def test_a_reclaimed_builder_and_a_proof_that_dies_are_replaced(workspace: Works
         builder = running(cloud, "builder")
         cloud.info.reclaim(builder, notice=0)
         until(lambda: seen("host.replaced", purpose="builder"))
-        until(lambda: [f for f in seen("test.started", gate="image") if "slow" in f["name"]], 120)
+        until(lambda: [f for f in seen("test.started", gate="image") if "slow" in f["name"]], 300)
         proof = running(cloud, "proof")
-        subprocess.run(shutdown(cloud, proof), capture_output=True, timeout=30)
+        subprocess.run(shutdown(cloud, proof), capture_output=True, timeout=120)
         output, errors = build.communicate(timeout=300)
     finally:
         build.kill()

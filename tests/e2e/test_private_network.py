@@ -61,7 +61,7 @@ def site(cloud: Cloud) -> Iterator[Site]:
         except (ssh.NotReachable, ssh.Refused):
             return False
 
-    until(answers, 120)
+    until(answers, 300)
     bastion.close()
     yield site
     ec2.terminate_instances(InstanceIds=[instance])

@@ -23,6 +23,7 @@ software:
   - command: [touch, /root/after]
 tests: [tests/slow_test.py]
 """
+WHEN_THE_TESTS_RUN = "until [ -e /root/waited ]; do sleep 0.1; done"
 SLOW = """\
 import time
 
@@ -30,8 +31,12 @@ import time
 def test_slow(host):
     with host.sudo():
         assert host.file("/root/after").exists
-    time.sleep(6)
-    assert host.run("true").rc == 0
+        waits = host.file("/root/waits").exists and not host.file("/root/waited").exists
+        if waits:
+            host.check_output("touch /root/waited")
+    for _ in range(1200 if waits else 1):  # until the host is away
+        assert host.run("true").rc == 0
+        time.sleep(0.1)
 """
 
 
@@ -41,7 +46,7 @@ def test_slow(host):
         ("reboots-at-once", '"systemctl reboot; sleep 60"', "reboots by itself"),
         (
             "reboots-later",
-            "\"setsid sh -c 'sleep 5; systemctl reboot' >/dev/null 2>&1 &\"",
+            f"\"touch /root/waits; setsid sh -c '{WHEN_THE_TESTS_RUN}; systemctl reboot' >/dev/null 2>&1 &\"",
             "rebooted by itself during gate 1",
         ),
     ],

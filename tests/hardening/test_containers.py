@@ -90,7 +90,7 @@ class Net:
 
     def run(self, where: str, *command: str, given: str | None = None) -> str:
         done = subprocess.run(
-            self.command(where, *command), input=given, capture_output=True, text=True, timeout=20, check=False
+            self.command(where, *command), input=given, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -105,7 +105,11 @@ class Net:
 
     def connects(self, where: str, address: str, port: int) -> bool:
         command = self.command(where, sys.executable, "-c", CONNECT, address, str(port))
-        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
+
+    def soon_connects(self, where: str, address: str, port: int) -> bool:
+        """Try again: a busy machine may lose the first packets."""
+        return any(self.connects(where, address, port) for _ in range(20))
 
 
 @pytest.fixture
@@ -115,11 +119,11 @@ def net() -> Iterator[Net]:
     with ExitStack() as stack:
         pids = {}
         for name in ("host", "container", "outside"):
-            process = subprocess.Popen(["unshare", "--net", "sleep", "120"])
+            process = subprocess.Popen(["unshare", "--net", "sleep", "1200"])
             stack.callback(process.wait)
             stack.callback(process.kill)
             pids[name] = process.pid
-        ours, until = Path("/proc/self/ns/net").stat().st_ino, time.monotonic() + 10
+        ours, until = Path("/proc/self/ns/net").stat().st_ino, time.monotonic() + 120
         while any(Path(f"/proc/{pid}/ns/net").stat().st_ino == ours for pid in pids.values()):
             assert time.monotonic() < until, "unshare made no namespace"
             time.sleep(0.01)
@@ -164,9 +168,9 @@ def test_containers_have_a_network(net: Net, tmp_path: Path) -> None:
     found = controls(tmp_path, "[docker0, br-*]")
     for _ in range(2):  # at the boot, and when the rules are loaded again while containers run
         net.run("host", "nft", "-f", "-", given=rules(found))
-        assert net.connects("container", "192.0.2.2", 80)
-        assert net.connects("container", "172.17.0.1", 53)  # the DNS server of Podman, on the host
-        assert net.connects("outside", "192.0.2.1", 8080)  # a published port
+        assert net.soon_connects("container", "192.0.2.2", 80)
+        assert net.soon_connects("container", "172.17.0.1", 53)  # the DNS server of Podman, on the host
+        assert net.soon_connects("outside", "192.0.2.1", 8080)  # a published port
         assert not net.connects("outside", "172.17.0.2", 81)  # one that is not published
         assert not net.connects("outside", "192.0.2.1", 53)
         assert not net.connects("container", "192.0.2.1", 22)
@@ -178,7 +182,7 @@ def test_containers_have_a_network(net: Net, tmp_path: Path) -> None:
 
 def test_nothing_is_forwarded_unless_it_is_asked_for(net: Net, tmp_path: Path) -> None:
     found = controls(tmp_path, "[]")
-    assert net.connects("container", "192.0.2.2", 80)
+    assert net.soon_connects("container", "192.0.2.2", 80)
     net.run("host", "nft", "-f", "-", given=rules(found))
     assert not net.connects("container", "192.0.2.2", 80)
     assert not net.connects("outside", "192.0.2.1", 8080)
@@ -226,9 +230,9 @@ def test_ufw_lets_packets_of_containers_through(net: Net, tmp_path: Path) -> Non
     for interfaces, reaches, count in (("[docker0, br-*]", True, "4"), ("[]", False, "0")):
         found = controls(tmp_path, interfaces, "firewall-ufw")
         net.run("host", restore, given=ufw_rules(found, tmp_path))
-        assert net.connects("container", "192.0.2.2", 80) is reaches
-        assert net.connects("container", "172.17.0.1", 53) is reaches
-        assert net.connects("outside", "192.0.2.1", 8080) is reaches
+        assert (net.soon_connects if reaches else net.connects)("container", "192.0.2.2", 80) is reaches
+        assert (net.soon_connects if reaches else net.connects)("container", "172.17.0.1", 53) is reaches
+        assert (net.soon_connects if reaches else net.connects)("outside", "192.0.2.1", 8080) is reaches
         assert not net.connects("outside", "172.17.0.2", 81), "a port that is not published"
         assert not net.connects("outside", "192.0.2.1", 53)
         assert not net.connects("container", "192.0.2.1", 22)

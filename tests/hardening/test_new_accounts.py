@@ -80,7 +80,7 @@ def ages(etc: Path) -> dict[str, tuple[str, ...]]:
 
 def test_an_account_that_is_added_later_does_not_expire_like_a_password(shell: str, tmp_path: Path) -> None:
     def run(command: str) -> None:
-        done = subprocess.run([shell, "-ec", command], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([shell, "-ec", command], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
 
     written = run_here(*operations(tmp_path), shell=shell)

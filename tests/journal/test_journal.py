@@ -379,7 +379,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     program = (
         "import sys, time; from datetime import *; from pathlib import Path; from goldenami.journal import *\n"
         "j = Journal.create(Path(sys.argv[1]), Header('b', 'r', 'd', 'e', datetime.now(UTC)))\n"
-        "print('held', flush=True); time.sleep(60)\n"
+        "print('held', flush=True); time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -39,7 +39,7 @@ def serving() -> Iterator[Hook]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             if hook.gate is not None:
-                hook.gate.wait(20)
+                hook.gate.wait(600)
             hook.got.append((dict(self.headers), body))
             self.send_response(hook.answers.pop(0) if hook.answers else 200)
             if hook.location:

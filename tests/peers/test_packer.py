@@ -74,9 +74,9 @@ def over_ssh(address: str, identity: Path, command: str) -> str:
     """What a command prints on an instance that may still be booting, by the ssh of the machine."""
     options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "ConnectTimeout=5"]
     argv = ["ssh", "-F", "none", "-q", "-i", str(identity), *(f"-o{option}" for option in options)]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
-        run = subprocess.run([*argv, f"admin@{address}", command], capture_output=True, text=True, timeout=30)
+        run = subprocess.run([*argv, f"admin@{address}", command], capture_output=True, text=True, timeout=120)
         if run.returncode != 255 or time.monotonic() > deadline:  # 255: ssh itself, no connection
             assert run.returncode == 0, run
             return run.stdout

@@ -38,7 +38,7 @@ def _agent_of(home: Path) -> Iterator[None]:
         yield
     finally:
         command = ["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"]
-        for _ in range(100):
+        for _ in range(600):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
                 break

@@ -89,7 +89,7 @@ def run_items_here(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",  # names of files can be any bytes
-            timeout=60,
+            timeout=300,
         )
         for line in done.stdout.splitlines():
             reader.feed(line)

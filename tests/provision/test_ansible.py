@@ -103,8 +103,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshEndpoin
 
 def run(endpoint: SshEndpoint, stages: list[Stage], mode: Any = "apply") -> tuple[Any, list[Event]]:
     events: list[Event] = []
-    with ssh.connect(endpoint, timeout=20) as connection:
-        return run_program(connection, stages, events.append, mode=mode, timeout=120), events
+    with ssh.connect(endpoint, timeout=60) as connection:
+        return run_program(connection, stages, events.append, mode=mode, timeout=600), events
 
 
 @mark_real
@@ -125,7 +125,7 @@ def test_a_playbook_is_one_operation_among_others(
     assert software.operations[1].detail == "tasks that changed something: 1"
     output = "\n".join(e.fields["line"] for e in events if e.kind == "operation.output")
     assert "0 variables of AWS" in output
-    with ssh.connect(host, timeout=20) as connection:
+    with ssh.connect(host, timeout=60) as connection:
         assert connection.run("cat /srv/greeting").text == 'it\'s a "greeting" from builder'
         assert connection.run("cat /srv/told").text == "told"
     result, _ = run(host, stages)
@@ -144,12 +144,12 @@ def test_through_a_transport_and_a_failure(host: SshEndpoint, tmp_path: Path) ->
     working = playbook(tmp_path, extra_vars={"greeting": "hello"})
     result, _ = run(host, [Stage("software", (working,))], "check")
     assert [o.status for s in result.stages for o in s.operations] == ["changed"]
-    with ssh.connect(host, timeout=20) as connection:
+    with ssh.connect(host, timeout=60) as connection:
         assert connection.run("ls /srv").text == "", "a check changes nothing"
     broken = playbook(tmp_path, extra_vars={"greeting": "hello", "broken": True})
     with pytest.raises(OperationFailed, match=r"ansible playbooks/site\.yml failed with exit status 2") as caught:
         run(through, [Stage("software", (broken, bind("file", dest="/srv/never", content="x")))])
     assert "as asked" in caught.value.output
     assert len(opened) >= 2, "ours, and that of Ansible"
-    with ssh.connect(host, timeout=20) as connection:
+    with ssh.connect(host, timeout=60) as connection:
         assert connection.run("ls /srv").text == "greeting"

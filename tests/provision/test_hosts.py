@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -216,16 +217,25 @@ def prove_sealing(host: Host) -> None:
 # --- events and results -----------------------------------------------------------------------------------------------
 
 
-def test_output_is_seen_while_the_operation_runs(host: Host) -> None:
-    seen: list[tuple[float, Event]] = []
-    stage = Stage("live", (bind("command", shell="echo one; sleep 1; printf two; sleep 1"),))
-    run_stage(host.connection, stage, lambda event: seen.append((time.monotonic(), event)))
-    kinds = [e.kind for _, e in seen]
+def test_output_is_seen_while_the_operation_runs(host: Host, endpoint: SshEndpoint) -> None:
+    """The operation waits until somebody has seen its first line."""
+    seen: list[Event] = []
+    host.sh("rm -f /run/seen")
+    wait = "for _ in $(seq 1200); do [ -e /run/seen ] && break; sleep 0.1; done; [ -e /run/seen ]"
+    stage = Stage("live", (bind("command", shell=f"echo one; {wait} || exit 9; sleep 1; printf two"),))
+
+    def look(event: Event) -> None:
+        seen.append(event)
+        if event.fields.get("line") == "one":
+            Host(other).sh("touch /run/seen")
+
+    with ssh.connect(endpoint, timeout=60) as other:
+        run_stage(host.connection, stage, look)
+    kinds = [e.kind for e in seen]
     assert kinds == ["operation.started", "operation.output", "operation.output", "operation.finished"]
-    assert [e.fields["line"] for _, e in seen if e.kind == "operation.output"] == ["one", "two"]
-    assert seen[-1][0] - seen[1][0] > 0.1, "the first line did not come with the end, two seconds later"
-    assert seen[-1][1].fields["seconds"] >= 1.9
-    assert seen[0][1].fields["place"] == "recipe.yaml:1:5"
+    assert [e.fields["line"] for e in seen if e.kind == "operation.output"] == ["one", "two"]
+    assert seen[-1].fields["seconds"] >= 0.9
+    assert seen[0].fields["place"] == "recipe.yaml:1:5"
 
 
 def test_a_second_run_takes_no_time(host: Host) -> None:
@@ -234,7 +244,7 @@ def test_a_second_run_takes_no_time(host: Host) -> None:
     result = host.run(*operations)
     assert host.sh("ls -d /run/goldenami.* 2>/dev/null || :") == "", "what the run needed is there after its end"
     assert result.changed == 0
-    assert result.seconds < 10
+    assert result.seconds < 60
 
 
 def test_a_failure_says_which_where_and_why(host: Host) -> None:
@@ -457,8 +467,8 @@ def test_statuses_that_mean_success(host: Host) -> None:
 
 def test_a_child_that_stays_does_not_hold_the_stage(host: Host) -> None:
     start = time.monotonic()
-    host.run(bind("command", shell="sleep 30 &"))
-    assert time.monotonic() - start < 10
+    host.run(bind("command", shell="sleep 300 &"))
+    assert time.monotonic() - start < 120
 
 
 # --- handlers ---------------------------------------------------------------------------------------------------------
@@ -663,7 +673,7 @@ def memory_group() -> Iterator[Path]:
                 yield group
                 return
             finally:
-                end = time.monotonic() + 20
+                end = time.monotonic() + 120
                 while (group / "cgroup.procs").read_text() and time.monotonic() < end:
                     time.sleep(0.05)
                 group.rmdir()
@@ -757,10 +767,14 @@ def test_a_recipe_costs_three_round_trips(endpoint: SshEndpoint) -> None:
             assert facts["packages"] == facts["after"]
             assert "bash" in {p.name for p in provision.parse_packages(facts["after"])}
             fast = min(run_program(connection, items).seconds for _ in range(3))
-            relay.delay = 0.1
-            # A busy computer only makes attempts slower. So one attempt with at most three is a proof.
-            attempts = (round((run_program(connection, items).seconds - fast) / 0.2) for _ in range(20))
-            assert any(found <= 3 for found in attempts)
+
+            def found(attempt: int) -> int:
+                relay.delay = 0.1 * (1 + attempt // 5)
+                return round((run_program(connection, items).seconds - fast) / (2 * relay.delay))
+
+            # A busy computer only makes attempts slower. So one attempt with at most three is a proof. The longer the
+            # delay, the less do others disturb it.
+            assert any(found(attempt) <= 3 for attempt in range(20))
 
 
 # --- several stages ---------------------------------------------------------------------------------------------------
@@ -797,17 +811,22 @@ def test_stages_of_one_program_are_told_apart(host: Host) -> None:
     assert [(s.stage, s.changed, s.ok) for s in result.stages] == [("first", 0, 1), ("third", 1, 0)]
 
 
-def test_a_stage_that_takes_too_long_is_ended(host: Host) -> None:
-    """The limit is each stage's own, and nothing goes on behind our back."""
-    host.sh("rm -f /srv/late")
-    slow = Stage("slow", (bind("command", shell="sleep 2.5"),))
-    stuck = Stage("stuck", (bind("command", at=6, shell="echo begun; sleep 8; : >/srv/late"),))
-    run_program(host.connection, [slow, Stage("slow too", slow.operations)], timeout=4.8)
-    with pytest.raises(OperationFailed, match=r"the stage stuck did not end within 5 s") as caught:
-        run_program(host.connection, [slow, stuck], timeout=4.8)
+def test_a_stage_that_takes_too_long_is_ended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is each stage's own, and nothing goes on behind our back. Operations alone move its clock."""
+    now = [0.0]
+    monkeypatch.setattr(ssh, "Deadline", partial(ssh.Deadline, clock=lambda: now[0]))
+    slow = Stage("slow", (bind("command", shell="echo slow"),))
+    stuck = Stage("stuck", (bind("command", at=6, shell="echo begun; sleep 888"),))
+
+    def take(event: Event) -> None:
+        now[0] += {"slow": 40.0, "begun": 100.0}.get(str(event.fields.get("line")), 0.0)
+
+    run_program(host.connection, [slow, Stage("slow too", slow.operations)], take, timeout=60)
+    with pytest.raises(OperationFailed, match=r"the stage stuck did not end within 60 s") as caught:
+        run_program(host.connection, [slow, stuck], take, timeout=60)
     assert caught.value.place == "recipe.yaml:6:5"
     assert caught.value.output == "begun"
-    assert host.sh("pgrep -f 'sleep [8]' || :") == ""
+    assert host.sh("pgrep -f 'sleep [8]88' || :") == ""
 
 
 # --- patches, facts ------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ class TestReal:
     def test_work_begins_after_a_reboot_that_is_under_way(self, host: Host) -> None:
         before = boots(host)
         assert provision.settle(host.connection) is False
-        asked = host.connection.run("sudo -n systemctl reboot", timeout=20)
+        asked = host.connection.run("sudo -n systemctl reboot", timeout=120)
         assert asked.status in (0, -1), asked.stderr
         assert provision.settle(host.connection, since=before) is True
         assert boots(host) != before

@@ -24,7 +24,7 @@ def connection(tmp_path: Path) -> Iterator[ssh.Connection]:
     # The machine-id of a builder is as old as its first boot; here it is that of this machine.
     with (
         container(tmp_path, setup="touch -d '+1 day' /etc/machine-id") as endpoint,
-        ssh.connect(endpoint, timeout=20) as connection,
+        ssh.connect(endpoint, timeout=60) as connection,
     ):
         yield connection
 
@@ -111,7 +111,7 @@ echo 'AuthorizedKeysFile /var/keys/%u.pub' >>/etc/ssh/sshd_config
 printf 'Match User admin\\nAuthorizedKeysFile "/var/keys/%%u.match"\\n' >>/etc/ssh/sshd_config
 echo 'ssh-ed25519 AAAA other' >>/var/keys/root.pub
 touch -d '+1 day' /etc/machine-id"""
-    with container(tmp_path, setup=setup) as endpoint, ssh.connect(endpoint, timeout=20) as connection:
+    with container(tmp_path, setup=setup) as endpoint, ssh.connect(endpoint, timeout=60) as connection:
         report, _ = seal(connection)
         assert "login-key" in report.removed
         assert as_root(connection, "cat /var/keys/*") == "ssh-ed25519 AAAA other"

@@ -29,7 +29,7 @@ answer() {
 
 
 def run(check: ShellCheck) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["sh", "-ec", check.script], capture_output=True, text=True, timeout=10)
+    return subprocess.run(["sh", "-ec", check.script], capture_output=True, text=True, timeout=120)
 
 
 def test_a_check_has_what_stands_before_it_and_its_options() -> None:

@@ -26,7 +26,7 @@ def test_what_waits_takes_no_thread() -> None:
             for _ in range(15):
                 agenda.later(seconds, note)
         assert threading.active_count() - before <= 4 + 8
-        assert end.wait(30)
+        assert end.wait(120)
         agenda.close()
     assert done == [10] * 15 + [30] * 15 + [60] * 15 + [90] * 15
 
@@ -36,13 +36,13 @@ def test_nothing_begins_after_the_end() -> None:
 
     def work() -> None:
         begun.set()
-        assert may_end.wait(30)
+        assert may_end.wait(120)
         done.append("first")
 
     agenda = Agenda(lambda: 0.0, lambda _: None, lambda error: None, name="test", at_once=1)
     agenda.soon(work)
     agenda.soon(lambda: done.append("second"))
-    assert begun.wait(30)
+    assert begun.wait(120)
     threading.Timer(0.05, may_end.set).start()
     agenda.close()
     agenda.soon(lambda: done.append("third"))
@@ -63,7 +63,7 @@ def test_an_error_ends_it_and_is_told(where: str) -> None:
 
     agenda = Agenda(lambda: 0.0, raises, failed, name="test")
     agenda.later(0.0 if where == "function" else 5.0, raises)
-    assert told.wait(30)
+    assert told.wait(120)
     agenda.soon(lambda: found.append(AssertionError()))
     agenda.close()
     assert [type(error) for error in found] == [KeyboardInterrupt]

@@ -58,7 +58,7 @@ class _Watched(PaperHostWork):
             if name in self.failing:
                 raise TestsFailed(f"a test of {name} failed")
             if name in ("app", "shop") and not self.failing:
-                self.met.wait(20)  # both are there at the same time
+                self.met.wait(120)  # both are there at the same time
             return super().prepare(build, architecture, host)
         finally:
             with self._lock:
@@ -175,7 +175,7 @@ def test_a_stop_ends_all_builds_and_deletes_what_they_made(world: World) -> None
 
     class Stopping(_Watched):
         def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
-            self.met.wait(20)
+            self.met.wait(120)
             interrupts.stop.set()
             return super().prepare(build, architecture, host)
 
@@ -205,7 +205,7 @@ def test_builds_wait_for_the_vcpus_of_each_other(world: World) -> None:
 
     class Slow(PaperHostWork):
         def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
-            assert waits.wait(20), "the other recipe without a base waits meanwhile"
+            assert waits.wait(120), "the other recipe without a base waits meanwhile"
             return super().prepare(build, architecture, host)
 
     done = build(world, chosen(world), Slow(), at_once=4, emit_for=listen)
@@ -297,7 +297,7 @@ def test_a_signal_reaches_the_builds_of_other_threads(world: World) -> None:
         def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
             if build.recipe.name == "web":  # once: a second signal ends the process
                 os.kill(os.getpid(), signal.SIGINT)
-            build.stop.wait(20)
+            build.stop.wait(120)
             return super().prepare(build, architecture, host)
 
     done = build(world, chosen(world, "web", "other"), Signalling(failing=["none"]))

@@ -137,7 +137,7 @@ def test_who_waits_for_room_is_stopped_with_the_rest(world: World) -> None:
         distribution.home_image("x86_64")
         while "waiting" not in world.states("home/eu-west-1"):
             time.sleep(0.01)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 300, "there is no room for hours"
     with pytest.raises(GoldenAmiError):
         distribution.finish()
     assert world.own_images(Place(HOME.id, "eu-west-1")) == {}

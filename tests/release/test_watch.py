@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ class Waiting(PaperHostWork):
 
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         self.begun.set()
-        assert self.watched.wait(60)
+        assert self.watched.wait(120)
         if self.error is not None:
             raise self.error
         return super().prepare(build, architecture, host)
@@ -50,7 +51,6 @@ def world(build_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     build_world.fresh()
     monkeypatch.chdir(build_world.path)
     monkeypatch.setattr(Cloud, "of", logged_in)
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.02)
     return build_world
 
 
@@ -62,12 +62,18 @@ def watched(world: World, hosts: Waiting) -> int:
         with suppress(GoldenAmiError):
             world.build()
 
+    def pause(_: float) -> None:
+        """The watching has read all that is there, and comes again."""
+        hosts.watched.set()
+        time.sleep(0.02)
+
     building = threading.Thread(target=build)
     building.start()
-    assert hosts.begun.wait(60)
-    threading.Timer(0.3, hosts.watched.set).start()
-    code = main(["watch", "-e", "test"])
-    building.join(60)
+    assert hosts.begun.wait(120)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "time", SimpleNamespace(sleep=pause, time=time.time))
+        code = main(["watch", "-e", "test"])
+    building.join(300)
     return code
 
 
@@ -144,7 +150,7 @@ def test_ctrl_c_ends_only_the_watching(tmp_path: Path) -> None:
                 ),
                 columns=40,
             )
-            ends = time.monotonic() + 60
+            ends = time.monotonic() + 120
             while not re.search("about [12] min left", terminal.text) and time.monotonic() < ends:
                 time.sleep(0.05)
             os.kill(terminal.process.pid, signal.SIGINT)

@@ -249,7 +249,7 @@ def test_live_and_threads(recorded: Recorded) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=300)
     assert not any(thread.is_alive() for thread in threads)
     live.close()
     live.close()
@@ -293,7 +293,7 @@ def test_live_on_a_real_terminal_ends_with_the_permanent_lines(recorded: Recorde
         with progress(console) as emit:
             for _, event in recorded:
                 emit(event)
-    reader.join(timeout=10)
+    reader.join(timeout=60)
     os.close(leader)
     text = shown.decode()
     assert "\x1b[?25h" in text.rsplit("\x1b[?25l", 1)[1]

@@ -162,7 +162,7 @@ def test_two_runners_at_once_make_one(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(600)
     assert all(isinstance(outcome, tuple) for outcome in outcomes), outcomes
     assert len(there(world)) == 3
 

@@ -245,10 +245,10 @@ def test_the_textbook_example_on_real_blocks(real_sandbox: SandboxInfo, monkeypa
         ec2.attach_volume(VolumeId=volume, InstanceId=id, Device="/dev/sdf")
         ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
         for start, length in ((0, 10), (6, 4), (10, 2)):
-            there = "for i in $(seq 100); do [ -b /dev/nvme1n1 ] && break; sleep 0.1; done"
+            there = "for i in $(seq 1200); do [ -b /dev/nvme1n1 ] && break; sleep 0.1; done"
             write = f"{there}; dd if=/dev/urandom of=/dev/nvme1n1 bs=1M seek={start} count={length} conv=fsync"
             done = subprocess.run(
-                control.shell_argv(real_sandbox, id, ["sh", "-c", write]), capture_output=True, text=True, timeout=60
+                control.shell_argv(real_sandbox, id, ["sh", "-c", write]), capture_output=True, text=True, timeout=300
             )
             assert done.returncode == 0, done.stderr
             made.append(ec2.create_snapshot(VolumeId=volume)["SnapshotId"])

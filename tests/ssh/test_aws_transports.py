@@ -131,7 +131,7 @@ def test_ssm_starts_a_session_and_the_plugin(site: Site, monkeypatch: pytest.Mon
     transport = site.transport("ssm", document="AWS-StartSSHSession")
     transport.start()
     host = replace(site.sshd, transport=transport.opener, instance_id=instance, region=PLACE.region)
-    with ssh.connect(host, timeout=30) as connection:
+    with ssh.connect(host, timeout=60) as connection:
         assert connection.run("echo through a session").text == "through a session"
         argv, variables = site.started()
         request = {
@@ -166,7 +166,7 @@ def test_an_old_plugin_gets_the_answer_as_an_argument(site: Site) -> None:
     instance = site.instance()
     transport = site.transport("ssm", document="AWS-StartSSHSession")
     host = replace(site.sshd, transport=transport.opener, instance_id=instance, region=PLACE.region)
-    with ssh.connect(host, timeout=30):
+    with ssh.connect(host, timeout=60):
         argv, variables = site.started()
     assert sorted(json.loads(argv[1])) == ["SessionId", "StreamUrl", "TokenValue"]
     assert "AWS_SSM_START_SESSION_RESPONSE" not in variables
@@ -189,8 +189,9 @@ def test_an_instance_whose_agent_is_not_connected_is_tried_again(site: Site) -> 
     instance = site.instance(profile=False)
     transport = site.transport("ssm", document="AWS-StartSSHSession")
     host = replace(site.sshd, transport=transport.opener, instance_id=instance, region=PLACE.region)
+    attempts: list[float] = []  # they alone move the clock, however long the first call takes
     with pytest.raises(NotReachable, match=rf"the SSM agent of {instance} is not connected \(TargetNotConnected\)"):
-        ssh.connect(host, timeout=2)
+        ssh.connect(host, timeout=60, sleep=attempts.append, clock=lambda: 20.0 * len(attempts))
     assert len(site.calls("StartSession")) > 1
 
 
@@ -224,7 +225,7 @@ def test_instance_connect_opens_a_tunnel_with_the_cli(site: Site) -> None:
     transport.start()
     assert transport.source(subnets[0]) == Source(groups=(group,))
     host = replace(site.sshd, transport=transport.opener, instance_id="i-1", region=PLACE.region)
-    with ssh.connect(host, timeout=30) as connection:
+    with ssh.connect(host, timeout=60) as connection:
         assert connection.run("echo through a tunnel").text == "through a tunnel"
     argv, variables = site.started()
     assert argv == [

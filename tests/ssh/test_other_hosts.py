@@ -37,7 +37,7 @@ ODD = "printf '%s|%s\\n' 'a\\b!c' \"it's\"\necho \"$HOME\" | tr a-z A-Z; echo oo
 def connected(folder: Path, *, user: str = "root", **options: object) -> Iterator[ssh.Connection]:
     with (
         container(folder, user=user, **options) as endpoint,  # type: ignore[arg-type]
-        ssh.connect(endpoint, timeout=20) as connection,
+        ssh.connect(endpoint, timeout=60) as connection,
     ):
         yield connection
 
@@ -110,7 +110,7 @@ def test_a_host_that_does_not_run_commands_is_told_with_what_it_prints(tmp_path:
                 connection.run("true")
     assert caught.value.hint is not None
     assert "\n" not in caught.value.message
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60, "the host is not waited for, as one that does not answer is"
 
 
 def test_a_terminal_that_nobody_requested_is_told(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_host_without_sessions_is_not_a_lost_host(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="accepts the login, and refuses a session") as caught:
             connection.run("true")
         assert not isinstance(caught.value, ConnectionLost)
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 60, "other sessions are waited for 300 s"
 
 
 # --- sudo that asks for a terminal ------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_a_host_may_lack_a_type_of_keys(tmp_path: Path, types: str) -> None:
 
 
 def test_the_keys_of_a_builder_are_of_both_types_and_sealing_removes_both(tmp_path: Path) -> None:
-    with container(tmp_path) as endpoint, ssh.connect(endpoint, timeout=20) as connection:
+    with container(tmp_path) as endpoint, ssh.connect(endpoint, timeout=60) as connection:
         public = [ssh.KeyPair.from_private(text).public_key for text in endpoint.private_keys]
         assert [key.split()[0] for key in public] == ["ssh-ed25519", "ecdsa-sha2-nistp256"]
         login_key = traces_of("\n".join(public))[0]
@@ -236,5 +236,5 @@ def test_openssh_logs_in_with_the_files_of_a_build(tmp_path: Path) -> None:
     with container(tmp_path / "host", sshd=settings) as endpoint:
         login = Login("20261128-205708-239239b5", "builder/x86_64", endpoint, None)
         command = [*ssh_command(login, tmp_path, environment(), tmp_path), "echo", "hello"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     assert done.stdout.endswith("hello\n"), done.stderr

@@ -89,7 +89,7 @@ class Bench:
             "architecture": "x86_64",
             "report_dir": self.folder / "reports",
             "emit": self.events.append,
-            "connect_timeout": 5.0,
+            "connect_timeout": 60.0,
             "retry_delay": 0.1,
         }
         return run_suite(self.sshd.endpoint, tests, **(settings | options))  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ def instance(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
 def known(instance: tuple[SshEndpoint, str]) -> dict[str, Any]:
     """What goldenami knows of a new instance: its login, and the set-id files of its base."""
     endpoint, public_key = instance
-    with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
+    with ssh.connect(endpoint, timeout=120, sleep=time.sleep, clock=time.monotonic) as connection:
         read = connection.run("sudo -n sh", stdin=SET_ID.script.text.encode())
     return {
         "expect": {"unit": 60, "boot": 300, "tolerance": 50},
@@ -179,7 +179,7 @@ def test_suites_find_every_fault_that_they_check(
 ) -> None:
     """The instance is compared with itself, so its keys and identity are those of the "builder"."""
     endpoint, public_key = instance
-    with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
+    with ssh.connect(endpoint, timeout=120, sleep=time.sleep, clock=time.monotonic) as connection:
         assert read_traces(connection, public_key).files == ()  # nothing ends this instance
         ending = lifetime.boot_command("builder", datetime.now(UTC), timedelta(days=1))
         planted = connection.run("sudo -n sh -e", stdin=ending.encode())

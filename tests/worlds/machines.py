@@ -55,8 +55,27 @@ class Cloud:
         return self._clients[service, place]
 
     def inventory(self) -> set[tuple[str, Place, str]]:
-        """Everything that a build could have made, in every place: kind, place and id."""
+        """Everything that a build could have made, in every place: kind, place and id. What ends, as instances of the
+        tests before, ends first.
+        """
+        until(lambda: not any(map(self._is_moving, PLACES)), 300)
         return {(kind, place, id) for place in PLACES for kind, id in self._things(place)}
+
+    def _is_moving(self, place: Place) -> bool:
+        """Whether an instance is between two states, or has left volumes that EC2 deletes with it."""
+        ec2 = self.client("ec2", place)
+        there: set[str] = set()
+        for reservation in ec2.describe_instances()["Reservations"]:
+            for instance in reservation["Instances"]:
+                if instance["State"]["Name"] in ("pending", "stopping", "shutting-down"):
+                    return True
+                if instance["State"]["Name"] != "terminated":
+                    there.add(instance["InstanceId"])
+        return any(
+            attachment["InstanceId"] not in there
+            for volume in ec2.describe_volumes()["Volumes"]
+            for attachment in volume["Attachments"]
+        )
 
     def _things(self, place: Place) -> Iterator[tuple[str, str]]:
         ec2 = self.client("ec2", place)

@@ -94,11 +94,11 @@ class Terminal:
         """Everything that was written so far."""
         return self._data.decode(errors="replace")
 
-    def end(self, timeout: float = 60) -> tuple[int, Screen]:
+    def end(self, timeout: float = 300) -> tuple[int, Screen]:
         """Wait for the end of the process. Return its exit status, and the screen."""
         try:
             status = self.process.wait(timeout)
-            self._reader.join(10)
+            self._reader.join(60)
         finally:
             self.process.kill()
             self.process.wait()

@@ -149,7 +149,7 @@ def test_a_session_that_ended_is_refused_in_both(ends: Ends) -> None:
     ("disturb", "error"),
     [
         (lambda response: replace(response, drop=True), ConnectionClosedError),
-        (lambda response: replace(response, late=2.2), ReadTimeoutError),
+        (lambda response: replace(response, late=4.0), ReadTimeoutError),
     ],
 )
 def test_answers_that_do_not_come(ends: Ends, disturb: Callable[[Response], Response], error: type[Exception]) -> None:
@@ -161,9 +161,9 @@ def test_answers_that_do_not_come(ends: Ends, disturb: Callable[[Response], Resp
     server.serve_in_thread()
     try:
         arguments = {**ends.cloud.client(), "endpoint_url": f"http://127.0.0.1:{server.port}"}
-        config = Config(retries={"total_max_attempts": 1}, read_timeout=2)
+        config = Config(retries={"total_max_attempts": 1}, read_timeout=1)
         wire = ends.session.create_client("ssm", config=config, **arguments)
-        direct = ends.client("ssm", direct=lambda call: disturb(cloud.serve(call)), patience=2)
+        direct = ends.client("ssm", direct=lambda call: disturb(cloud.serve(call)), patience=1)
         for number, client in enumerate((wire, direct)):
             with pytest.raises(error):
                 client.put_parameter(Name=f"/p/{number}", Value="x", Type="String")

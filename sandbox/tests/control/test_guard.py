@@ -68,6 +68,7 @@ def test_after_a_normal_end_the_guard_changes_nothing(tmp_path: Path, request: p
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=True)
     left = int(done.stdout)
     request.addfinalizer(lambda: subprocess.run(["pkill", "-KILL", "--pgroup", str(left)], check=False))
-    time.sleep(0.3)
+    until(lambda: len(group(left)) == 2)
+    time.sleep(0.3)  # a guard that killed would have begun
     assert len(group(left)) == 2
     assert (tmp_path / "memory").exists()

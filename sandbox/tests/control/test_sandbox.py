@@ -66,13 +66,13 @@ def state_of(info: SandboxInfo, instance: str) -> str:
 def inside(info: SandboxInfo, instance: str, *command: str) -> str:
     from goldenami_sandbox import control
 
-    done = subprocess.run(control.shell_argv(info, instance, command), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(control.shell_argv(info, instance, command), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def leftovers(directory: Path) -> list[str]:
-    """What the machine still has of a sandbox that should be gone."""
+    """What the machine still has of a sandbox that should be gone. The kernel takes some of it away in its own time."""
     from goldenami_sandbox.node import namespaces
 
     sandbox = namespaces.sandbox_id(directory)
@@ -127,7 +127,7 @@ def test_it_comes_back_with_everything_and_goes_without_a_trace(tmp_path: Path) 
 
         # Down and up.
         assert control.down("a", home=tmp_path)
-        assert leftovers(tmp_path / "a") == []
+        until(lambda: leftovers(tmp_path / "a") == [])
         again = control.up("a", home=tmp_path, die_with_parent=True)
         assert again.endpoint == info.endpoint
         until(lambda: state_of(again, instance) == "running")
@@ -149,7 +149,7 @@ def test_it_comes_back_with_everything_and_goes_without_a_trace(tmp_path: Path) 
     finally:
         control.reset("b", home=tmp_path)
         control.reset("a", home=tmp_path)
-    assert leftovers(tmp_path / "a") == []
+    until(lambda: leftovers(tmp_path / "a") == [])
     assert {entry.name for entry in (tmp_path / "a").iterdir()} == {"up.lock", "port"}
 
 
@@ -164,7 +164,7 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
 
         control.up("a", home=Path(sys.argv[1]), images=(), die_with_parent=True)
         print("up", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     """
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -173,9 +173,7 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         parent.kill()
     until(lambda: control.find("a", tmp_path) is None)
     control.reset("a", home=tmp_path)
-    until(
-        lambda: leftovers(tmp_path / "a") == []
-    )  # the kernel takes links of a dead network namespace away in its own time
+    until(lambda: leftovers(tmp_path / "a") == [])
 
 
 def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
@@ -187,7 +185,7 @@ def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     assert "cannot be used" in done.stderr
     assert "--port" in done.stderr
     assert goldenami(tmp_path, "reset", "--yes", "--name", "a").returncode == 0
-    assert leftovers(tmp_path / "a") == []
+    until(lambda: leftovers(tmp_path / "a") == [])
 
 
 def test_the_commands(real_sandbox: SandboxInfo, tmp_path: Path) -> None:
@@ -247,7 +245,7 @@ def test_awscli_works_with_the_variables(real_sandbox: SandboxInfo) -> None:
 
     def aws(*arguments: str) -> Any:
         command = ["aws", *arguments, "--output", "json"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

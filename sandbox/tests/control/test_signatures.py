@@ -171,7 +171,7 @@ def test_pages_of_other_origins_are_refused(cloud: PaperCloud, headers: dict[str
     try:
         before = len(cloud.calls)
         for path in ("/?Action=DescribeInstances&Version=2016-11-15", "/_sandbox/status"):
-            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
             connection.putrequest("GET", path, skip_host=True)
             for name, value in {"Host": f"127.0.0.1:{server.port}", **headers, "X-Sandbox-Token": "token"}.items():
                 connection.putheader(name, value)

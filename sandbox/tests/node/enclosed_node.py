@@ -91,7 +91,7 @@ class Remote:
 
     def kill(self) -> None:
         os.kill(self.inner_pid(), signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(120)
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -100,7 +100,7 @@ class Remote:
             finally:
                 assert self.process.stdin is not None
                 self.process.stdin.close()
-                self.process.wait(20)
+                self.process.wait(120)
 
 
 def _serve(state: Path, cache: Path) -> None:

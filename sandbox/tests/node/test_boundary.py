@@ -151,7 +151,9 @@ def test_a_detached_volume_is_out_of_reach(node: Node, guest: Shell) -> None:
     node.call("attach", "i-bound", "vol-away", "/dev/sdg")
     clear = 'perl -e \'open(D, "+<", "/dev/sdg"); ioctl(D, 0x4C01, 0); exit($!{EPERM})\''  # give the device back
     assert guest(clear)[0] == 1
-    guest("ln /dev/sdg /dev/kept; systemd-run --quiet --unit=holder sh -c 'exec sleep 60 </dev/sdg'")
+    hold = "exec </dev/sdg; : >/run/held; exec sleep 600"
+    guest(f"ln /dev/sdg /dev/kept; systemd-run --quiet --unit=holder sh -c '{hold}'")
+    guest("for n in $(seq 1200); do [ ! -e /run/held ] || break; sleep 0.1; done")
     with pytest.raises(RuntimeError, match="VolumeInUse"):
         node.call("detach", "i-bound", "vol-away")
     assert guest("head -c 1 /dev/kept >/dev/null; systemctl stop holder") == (0, "")

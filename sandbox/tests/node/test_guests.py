@@ -86,7 +86,7 @@ def test_life_of_an_instance(node: Node, identity: Path, tmp_path: Path) -> None
         metadata={"ami-id": "ami-123", "placement/region": "eu-central-1"},
     )  # fmt: skip
     assert ssh("id -un; sudo -n id -un; hostname").split() == ["admin", "root", "web-1"]
-    assert time.monotonic() - begin < 30  # idle, it is less than one
+    assert time.monotonic() - begin < 110  # idle, it is less than one
 
     # Nothing failed, the volume was grown, user data did what it said.
     assert ssh("sudo systemctl is-system-running --wait").strip() == "running"

@@ -22,14 +22,17 @@ from goldenami_sandbox.node.namespaces import NETNS, in_network
 def run(*argv):
     subprocess.run(argv, check=True)
 
-def reaches(address, namespace=None):
+def reaches(address, namespace=None, seconds=1):
     def attempt():
         try:
-            socket.create_connection((address, 22), timeout=1).close()
+            socket.create_connection((address, 22), timeout=seconds).close()
         except OSError:
             return False
         return True
     return in_network(namespace, attempt) if namespace else attempt()
+
+def soon_reaches(address, namespace=None):  # the kernel sends again what a busy machine lost
+    return reaches(address, namespace, seconds=30)
 
 def listen():
     server = socket.create_server(("", 22))
@@ -58,7 +61,7 @@ for name, address in (("lan", "10.9.0.2/24"), ("third", "10.8.0.2/24")):
 def on_a_machine(program: str) -> None:
     """Run a program after ``MACHINE``, in new network and mount namespaces."""
     argv = ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-c", MACHINE + program]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -81,9 +84,9 @@ def test_only_the_host_reaches_guests() -> None:
     on_a_machine(
         SANDBOX
         + """\
-assert reaches(guest), "the host reaches it"
+assert soon_reaches(guest), "the host reaches it"
 assert not reaches(guest, "lan"), "another machine does not"
-assert reaches("10.9.0.2", "i-1"), "and the guest reaches other machines"
+assert soon_reaches("10.9.0.2", "i-1"), "and the guest reaches other machines"
 """
     )
 
@@ -107,7 +110,7 @@ def test_a_host_that_forwards_is_left_as_it_is() -> None:
         "FORWARD.write_text('1')\n"
         + SANDBOX
         + """\
-assert reaches("10.8.0.2", "lan")
+assert soon_reaches("10.8.0.2", "lan")
 assert not reaches(guest, "lan")
 here.close()
 assert FORWARD.read_text() == "1\\n"
@@ -152,7 +155,7 @@ second.connect("i-2", here_too, process())
 second.close()
 assert FORWARD.read_text() == "1\\n", "the first one still runs"
 run("umount", "--lazy", str(NETNS))
-assert reaches(guest)
+assert soon_reaches(guest)
 here.close()
 assert FORWARD.read_text() == "0\\n"
 """
