@@ -297,7 +297,7 @@ def test_a_server_that_closes_the_connection_is_tried_again(endpoint: SshEndpoin
         time_ = Time()
         with pytest.raises(BuilderError, match="no SSH connection"):
             ssh.connect(
-                replace(endpoint, port=server.getsockname()[1]), timeout=0.6, sleep=time_.sleep, clock=time_.clock
+                replace(endpoint, port=server.getsockname()[1]), timeout=0.11, sleep=time_.sleep, clock=time_.clock
             )
         assert time_.slept == 2
 
