@@ -64,7 +64,7 @@ def test_the_newest_release_is_a_fact_and_a_named_one_is_an_input(
 
     base = "https://al2023-repos.s3.amazonaws.com/core"
     kept = PackageRepository("core", (), f"{base}/mirrors/2023.8.20260901/x86_64/mirror.list")
-    monkeypatch.setattr(freshness, "find", find)
+    monkeypatch.setattr("goldenami.updates.lookup.find", find)
     loaded = load(tmp_path, "amzn", release)
 
     class Plan:
