@@ -78,7 +78,7 @@ bytecode: setup-test
 
 .PHONY: docs
 docs: setup-test ## Build the documentation site into build/site; a warning is an error
-	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --jobs auto \
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet \
 	  --doctree-dir build/doctrees docs build/site
 	@echo "The site is in build/site/index.html"
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -40,6 +41,7 @@ def new_build_id(now: datetime) -> str:
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{part:03x}{secrets.randbelow(1 << 20):05x}"
 
 
+@lru_cache(maxsize=4096)  # of what is there, a search reads each one again and again
 def token(build_id: str, key: str, attempt: int) -> str:
     """Return the token of one attempt to create one resource of one build: 40 characters, for its tag and its
     ClientToken (at most 64 characters)."""

@@ -12,7 +12,7 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -346,6 +346,7 @@ def _text(shape: Shape, value: Any) -> str:
     return str(value)
 
 
+@lru_cache(maxsize=4096)  # each look at a resource tells the same times
 def timestamp(moment: datetime | float) -> str:
     """Return a time in ISO 8601, UTC with milliseconds, as EC2 does."""
     when = _moment(moment)

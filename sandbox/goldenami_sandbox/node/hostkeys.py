@@ -21,7 +21,7 @@ class HostKeys:
         self._busy = threading.Lock()
 
     def prepare(self) -> None:
-        """Make a key in advance, in the background, unless two are ready."""
+        """Make a key in advance, in the background, unless one is ready."""
         threading.Thread(target=self._fill, name="host-keys", daemon=True).start()
 
     def generate(self, comment: str) -> dict[str, str]:
@@ -45,7 +45,7 @@ class HostKeys:
 
     def _fill(self) -> None:
         with self._busy:
-            while len(self._ahead) < 2:
+            if not self._ahead:
                 self._ahead.append(_rsa())
 
 
