@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from goldenami import __version__, onecommand, quickclasses
+from goldenami import __version__, onecommand, quickclasses, quickpatterns
 from goldenami.aws import descriptions
 from goldenami.cli import output
 from goldenami.errors import GoldenAmiError
@@ -152,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.set_threshold(50_000, 20, 50)
         onecommand.install()
         quickclasses.install()
+        quickpatterns.install()
         descriptions.install()
         # To look for plugins of pydantic in all installed packages takes longer than most commands. None is needed. The
         # module that looks for them is replaced, too: to load what it needs takes a tenth of a short command.
