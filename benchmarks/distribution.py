@@ -326,11 +326,22 @@ class ApartWorld(World):
         return 0  # nothing of such a world is remembered
 
 
+class Unkept(list[Label]):
+    """A list of the calls of a world that stays empty: its memory would count as that of goldenami."""
+
+    def append(self, _: Label) -> None:
+        pass
+
+    def remove(self, _: Label) -> None:
+        pass
+
+
 def prepare_apart(world: ApartWorld, grid: Grid) -> None:
     """Begin a case with a cloud in a process of its own. It ends with the world."""
     world.grid, world.accounts = grid, grid.accounts
     world.fresh()
     open_project(world, grid)
+    world.cloud.mutations = Unkept()
     # As a process of the command line reads them.
     descriptions.install()
     descriptions.use(world.cloud._caller)
