@@ -2,8 +2,9 @@
 
 botocore describes each service in a file, and the endpoints of all services in another one. They have ten times what
 goldenami calls, and to read them and to make the methods of EC2 took a seventh of `goldenami plan`. So the parts that
-the calls of ``calls.TABLE`` need are kept in the user's cache. An entry is found by that file of botocore and by the
-names of these calls, or services. The folders of other services are not looked into.
+the calls of ``calls.TABLE`` need, and those that botocore makes by itself, are kept in the user's cache. An entry is
+found by that file of botocore and by the names of these calls, or services. The folders of other services are not
+looked into.
 """
 
 from __future__ import annotations
@@ -17,10 +18,18 @@ if TYPE_CHECKING:  # a command that makes no calls needs none of this, nor json
 
     import botocore.session
 
-_FORM: Final = 2  # of an entry
+_FORM: Final = 3  # of an entry
 _MOST: Final = 64  # entries in the cache: one for each service, of a few versions of botocore
 _END: Final = "service-2"  # the name of such a file, without its suffix
 _ENDPOINTS: Final = "endpoints"
+# What botocore calls by itself, with clients of the same session: to get credentials, and to find a bucket. A test
+# looks for such calls in its code. Services that are not in the table (SSO, sign-in) are read as a whole.
+_BY_BOTOCORE: Final[Mapping[str, frozenset[str]]] = {
+    "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"}),
+    "s3": frozenset({"CreateSession", "HeadBucket"}),
+}
+# Names of endpoints that are not those of their services, and those of the services of SSO.
+_MORE_ENDPOINTS: Final = frozenset({"servicequotas", "oidc", "portal.sso"})
 
 
 class _Process:
@@ -82,12 +91,13 @@ class Parts:
         """Return what is in a file, None if there is none. ``path``: without its suffix."""
         words = path.replace("\\", "/").split("/")
         if words[-1] == _ENDPOINTS:
-            names = sorted({row.service for row in _table()})
+            names = sorted({row.service for row in _table()} | _MORE_ENDPOINTS)
             return self._load(path, names, endpoints_of, lambda form: form["partitions"][0]["services"].keys())
         service = words[-3] if words[-1] == _END and len(words) > 2 else ""
-        names = sorted({row.operation for row in _table() if row.service == service}) if service else []
-        if not names:
+        called = {row.operation for row in _table() if row.service == service} if service else None
+        if not called:
             return self._whole.load_file(path)
+        names = sorted(called | _BY_BOTOCORE.get(service, frozenset()))
         return self._load(path, names, part_of, lambda form: form["operations"].keys())
 
     def _load(

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import botocore
 import botocore.loaders
 import botocore.session
 import pytest
+from botocore import xform_name
 from botocore.loaders import JSONFileLoader
 from botocore.model import OperationModel, ServiceModel, Shape
 from botocore.regions import EndpointResolver
@@ -20,6 +22,10 @@ from goldenami.aws.calls import TABLE
 
 SERVICES = sorted({row.service for row in TABLE})
 NAMES = sorted({row.operation for row in TABLE if row.service == "ec2"})
+BY_BOTOCORE = {
+    "sts": {"AssumeRole", "AssumeRoleWithWebIdentity"},  # its providers of credentials
+    "s3": {"CreateSession", "HeadBucket"},  # its handlers: directory buckets, and buckets of other regions
+}
 
 
 def path_of(service: str) -> str:
@@ -68,10 +74,10 @@ def forms(shape: Shape | None, seen: dict[str, Any]) -> None:
     forms(getattr(shape, "value", None), seen)
 
 
-@pytest.mark.parametrize("service", ["ec2", "kms", "s3"])
+@pytest.mark.parametrize("service", ["ec2", "kms", "s3", "sts"])
 def test_the_part_has_all_that_the_calls_need(service: str, cache: Path) -> None:
     path = path_of(service)
-    names = sorted({row.operation for row in TABLE if row.service == service})
+    names = sorted({row.operation for row in TABLE if row.service == service} | BY_BOTOCORE.get(service, set()))
     whole = JSONFileLoader().load_file(path)
     reader = Reader(whole)
     parts = descriptions.Parts(reader)
@@ -79,7 +85,7 @@ def test_the_part_has_all_that_the_calls_need(service: str, cache: Path) -> None
     for found in (parts.load_file(path), parts.load_file(path)):  # the second one is of the cache
         assert reader.read == [path]
         assert list(found["operations"]) == [name for name in whole["operations"] if name in names]
-        assert len(found["shapes"]) < len(whole["shapes"]) / 2
+        assert len(found["shapes"]) < len(whole["shapes"]) * 0.6
         assert found["metadata"] == whole["metadata"]
         expected: dict[str, Any] = {}
         got: dict[str, Any] = {}
@@ -93,11 +99,33 @@ def test_the_part_has_all_that_the_calls_need(service: str, cache: Path) -> None
         assert got == expected
 
 
+def test_what_botocore_calls_by_itself_is_in_the_parts() -> None:
+    """It makes clients of its own, and its handlers call the clients that they belong to."""
+    code = "".join(file.read_text() for file in sorted(Path(botocore.__file__).parent.glob("*.py")))
+    services = {*re.findall(r"""(?:client_creator\(|create_nested_client\(self\._session,)\s*["']([a-z0-9-]+)""", code)}
+    assert services == {"sts", "sso", "sso-oidc", "signin"}
+    assert services & {*SERVICES} == {"sts"}, "the others are read as a whole"
+    called = {*re.findall(r"\bclient\.([a-z0-9_]+)\(|self\._client\.([a-z0-9_]+)\(", code)}
+    methods = {one or other for one, other in called}
+    assert {"assume_role_with_web_identity", "get_role_credentials", "create_token", "head_bucket"} <= methods
+    for service in ("sts", "s3"):  # of the handlers, only those of S3 call
+        path = path_of(service)
+        whole = JSONFileLoader().load_file(path)
+        expected = {name for name in whole["operations"] if xform_name(name) in methods}
+        assert expected == BY_BOTOCORE[service]
+        assert expected <= {*descriptions.Parts(Reader(whole)).load_file(path)["operations"]}
+
+
 def test_the_part_of_the_endpoints_has_those_of_all_regions(path: str) -> None:
     file = str(Path(path).parents[2] / "endpoints")
     whole = JSONFileLoader().load_file(file)
     reader = Reader(whole)
     parts = descriptions.Parts(reader)
+    # botocore looks for an endpoint by this name, which is another one than that of a few services.
+    others = [one for one in SERVICES if one not in whole["partitions"][0]["services"]]
+    models = [JSONFileLoader().load_file(path_of(service)) for service in (*others, "sso", "sso-oidc", "signin")]
+    names = [*SERVICES, *(model["metadata"]["endpointPrefix"] for model in models)]
+    assert {"servicequotas", "portal.sso", "oidc"} < {*names}
     for found in (parts.load_file(file), parts.load_file(file)):
         assert reader.read == [file], "the second one is of the cache"
         before, after = EndpointResolver(whole), EndpointResolver(found)
@@ -107,8 +135,8 @@ def test_the_part_of_the_endpoints_has_those_of_all_regions(path: str) -> None:
             assert after.get_available_endpoints("ec2", partition) == regions
             for region in regions:
                 assert after.get_partition_for_region(region) == partition
-                for service in SERVICES:
-                    assert after.construct_endpoint(service, region) == before.construct_endpoint(service, region)
+                for name in names:
+                    assert after.construct_endpoint(name, region) == before.construct_endpoint(name, region)
 
 
 def test_a_service_is_found_without_a_look_at_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
