@@ -6,7 +6,8 @@ and permissions. Each account that will use it then reads it as well, to prove t
 
 The wait for a copy has read the image and its snapshots when it ended. These readings are compared at once
 (``Readings``), and such an image is not described again if it is as ordered: only its permissions are read, since
-anybody may have changed them. If it is deregistered meanwhile, SSM refuses its parameters.
+anybody may have changed them. If it is deregistered meanwhile, SSM refuses its parameters. But the copies of other
+targets can take hours longer. So what was read more than some minutes ago is read again, all of it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ NOT_COMPARED: Final = "any"  # a boot mode that is not known
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
 _ROW: Final = ("ImageId", "Name", "Architecture", "BlockDeviceMappings")  # of an image, for ``manifest_row``
 _SNAPSHOT_ROW: Final = ("VolumeSize", "Encrypted", "KmsKeyId")
+_RECENT: Final = 300.0  # seconds for which a description and the grants in the journal are taken for what is there
 _MISSING, _NOT_VISIBLE = "missing", "not visible"  # a new resource may cause these values of a mismatch for a while
 
 
@@ -287,7 +289,8 @@ def _listed(accounts: Collection[str]) -> str:
 
 
 class Readings:
-    """The images of an order that were as ordered when their copies ended, without their permissions. Thread-safe.
+    """The images of an order that were as ordered when their copies ended, some minutes ago, without their permissions.
+    Thread-safe.
 
     A build that an earlier process began has none: that may have been long ago.
     """
@@ -295,7 +298,7 @@ class Readings:
     def __init__(self, ledger: Ledger, order: ReleaseOrder) -> None:
         self._ledger = ledger
         self._order = order
-        self._known: dict[str, Actual] = {}  # by the image's id
+        self._known: dict[str, tuple[float, Actual]] = {}  # by the image's id, with the time of the reading
 
     def take(self, placed: Placed, image: Item, behind: Mapping[str, Item]) -> None:
         """Take the description of an available image, and those of its snapshots, by id. The latter are from the time
@@ -307,19 +310,22 @@ class Readings:
         actual = Actual(image, read)
         differences = [*_image_differences(expected, image), *_snapshot_differences(expected, actual, image)]
         if not differences:
-            self._known[placed.image_id] = _for_the_row(actual)
+            self._known[placed.image_id] = (self._ledger.cloud.clock(), _for_the_row(actual))
 
     def find(self, owner: Place, expected: Collection[Expected]) -> dict[str, Actual]:
-        """Return the images of one place that are known, with their permissions, which are read, and with the grants
-        that this build created, by id."""
-        cloud, known = self._ledger.cloud, {e.image_id: self._known.get(e.image_id) for e in expected}
+        """Return the images of one place that were read a short time ago, with their permissions, which are read, and
+        with the grants that this build created, by id."""
+        cloud = self._ledger.cloud
+        since = cloud.clock() - _RECENT
+        read = {e.image_id: self._known.get(e.image_id) for e in expected}
+        known = {id: one[1] for id, one in read.items() if one is not None and one[0] >= since}
         keys = {e.kms_key for e in expected if e.users}
         made = self._ledger.journal.resources("grant", owner) if keys else ()
         grantees = {key: grantees_of(one.request for one in made if one.request["KeyId"] == key) for key in keys}
         return {
             e.image_id: replace(with_permissions(cloud, owner, actual), grantees=grantees.get(e.kms_key, frozenset()))
             for e in expected
-            if (actual := known[e.image_id]) is not None
+            if (actual := known.get(e.image_id)) is not None
         }
 
 

@@ -219,6 +219,26 @@ def test_who_got_an_image_in_the_meantime_is_found_though_it_was_as_ordered(worl
     }
 
 
+def test_an_image_that_was_read_long_ago_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another copy took hours. Meanwhile somebody removed a tag of one image, and revoked the grant for another one."""
+    from tests.worlds.releases import HOME, TARGETS
+
+    ledger, order, distributed = released(world, targets=(*TARGETS[1:3], TARGETS[5]))
+    readings = readings_of(world, ledger, order, distributed)
+    ireland, virginia = Place(HOME.id, "eu-west-1"), Place(HOME.id, "us-east-1")
+    in_ireland = next(p.image_id for p in distributed.placed if p.target.place == ireland)
+    world.client("ec2", ireland).delete_tags(Resources=[in_ireland], Tags=[{"Key": "goldenami:recipe"}])
+    kms, key = world.client("kms", virginia), world.key_arn(virginia)
+    (grant,) = kms.list_grants(KeyId=key)["Grants"]
+    kms.revoke_grant(KeyId=key, GrantId=grant["GrantId"])
+    clock = world.cloud.clock
+    monkeypatch.setattr(world.cloud, "clock", lambda: clock() + 2 * 3600)
+    with pytest.raises(TargetsFailed) as caught:
+        verify(ledger, order, distributed, readings=readings)
+    assert "tag goldenami:recipe is missing" in caught.value.failures["home/eu-west-1"]
+    assert "grant on" in caught.value.failures["apps/us-east-1"]
+
+
 def test_an_image_that_was_not_as_ordered_is_described_again(world: World) -> None:
     """Its tags, its key or its snapshots: what is new may not be visible when its copy ends."""
     from tests.worlds.releases import TARGETS
