@@ -55,14 +55,15 @@ def resolve(cloud: Cloud, place: Place, key: str, *, by_use: bool = False) -> Ke
     """Return the key with this id, ARN or alias, after checking that EBS can encrypt with it in the place.
 
     ``by_use``: the account's role needs the key for encryption, so it makes a data key, which is never used. If KMS
-    makes one, the key is in the place, enabled, symmetric and for encryption, and :func:`denied_use` needs no call.
-    Otherwise the key is described as well, which tells why.
+    makes one, the key is in the place, enabled, symmetric and for encryption. Otherwise the key is described as well,
+    which tells why. If KMS refused the key to the role, or made one, :func:`denied_use` needs no call.
 
     Raises NotFound if the key does not exist there, is in another region, is disabled or being deleted, or is not a
     symmetric encryption key. EC2 would accept all of these, and the copy would fail later.
     """
-    used = _use(cloud, place, key) if by_use else None
-    if used is not None:
+    used = _use(cloud, place, key) if by_use else ""
+    if isinstance(used, Key):
+        cloud.key_uses[place, used.arn] = ""
         return used
     try:
         found: dict[str, Any] = cloud.call(place, "kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
@@ -79,6 +80,10 @@ def resolve(cloud: Cloud, place: Place, key: str, *, by_use: bool = False) -> Ke
         hint = "The key policy must allow kms:DescribeKey to the caller. A key of another account is named by its ARN."
         raise AccessError(f"KMS key {key} in {place}: {error.message}", hint=hint) from error
     arn = str(found["Arn"])
+    # What was found out about its use before may not be so any more.
+    cloud.key_uses.pop((place, arn), None)
+    if used:
+        cloud.key_uses[place, arn] = used
     metadata = Key(
         arn=arn,
         key_id=found["KeyId"],
@@ -107,13 +112,14 @@ def resolve(cloud: Cloud, place: Place, key: str, *, by_use: bool = False) -> Ke
     return metadata
 
 
-def _use(cloud: Cloud, place: Place, key: str) -> Key | None:
-    """Return a key with which KMS made a data key for the account's role; None if KMS refused it.
+def _use(cloud: Cloud, place: Place, key: str) -> Key | str:
+    """Return a key with which KMS made a data key for the account's role. Otherwise return why the role may not use it;
+    an empty text if that is not known.
 
     No such key is an AWS managed one: its policy allows its use only through the service that it is for.
     """
     if f":{key}".rpartition(":")[2].startswith("alias/aws/"):
-        return None
+        return ""
     try:
         arn = str(cloud.call(place, "kms", "GenerateDataKeyWithoutPlaintext", {"KeyId": key, **_DATA_KEY})["KeyId"])
     except (Throttled, Unreachable):
@@ -121,11 +127,10 @@ def _use(cloud: Cloud, place: Place, key: str) -> Key | None:
     except (AccessError, CloudError) as error:
         if error.ends_everything:
             raise
-        return None
+        return error.message if isinstance(error, AccessError) else ""
     parts = arn.split(":", 5)
     if parts[3] != place.region:
-        return None
-    cloud.usable_keys.add((place, arn))
+        return ""
     return Key(arn, parts[5].partition("/")[2], parts[4], enabled=True, state="Enabled", manager="CUSTOMER", alias=key)
 
 
@@ -139,11 +144,14 @@ def denied_use(cloud: Cloud, place: Place, arn: str) -> str:
     """Return why the account's role may not encrypt with a key, or an empty text if it may.
 
     KMS evaluates the request without doing it ("Testing your permissions", KMS developer guide). It is not asked about
-    a key that this process has used (:func:`resolve`).
+    a key that :func:`resolve` has used or was refused.
     """
-    if (place, arn) in cloud.usable_keys:
-        return ""
-    return _denied(cloud, place, "GenerateDataKeyWithoutPlaintext", {"KeyId": arn, **_DATA_KEY})
+    known = cloud.key_uses.get((place, arn))
+    return (
+        known
+        if known is not None
+        else _denied(cloud, place, "GenerateDataKeyWithoutPlaintext", {"KeyId": arn, **_DATA_KEY})
+    )
 
 
 def _denied(cloud: Cloud, place: Place, operation: str, request: dict[str, Any]) -> str:

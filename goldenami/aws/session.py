@@ -142,7 +142,8 @@ class Cloud:
         self.durations: dict[str, float] = {}  # seconds that the last wait of each kind took (``waiters.Watched``)
         # Parameters that were found to be ours: by place and name, the owner and what was found.
         self.own_parameters: dict[tuple[Place, str], tuple[Any, ...]] = {}
-        self.usable_keys: set[tuple[Place, str]] = set()  # ARNs with which the role of the place's account encrypted
+        # Why the role of the place's account may not encrypt with the key of an ARN; empty if it has done so.
+        self.key_uses: dict[tuple[Place, str], str] = {}
         self._answers: Answers | None = None
         self._known_regions: frozenset[str] | None = None
         self._reach = Reach(clock, retry.unreachable)

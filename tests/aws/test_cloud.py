@@ -437,14 +437,28 @@ def test_the_key_of_ebs_is_known_to_be_of_aws(world: World, by_arn: bool) -> Non
 
 
 def test_a_key_that_the_role_may_not_use_is_still_checked(world: World) -> None:
-    arn = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn
+    """Also after it could use the key before; and one refusal is enough to tell."""
+    arn = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami", by_use=True).arn
+    assert kms.denied_use(world.cloud, HOME_PLACE, arn) == ""
     everybody, root = {"AWS": "*"}, {"AWS": f"arn:aws:iam::{HOME.id}:root"}
     denied = {"Effect": "Deny", "Principal": everybody, "Action": "kms:GenerateDataKey*", "Resource": "*"}
     allowed = {"Effect": "Allow", "Principal": root, "Action": "kms:*", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed, denied]})
-    world.raw("kms").put_key_policy(KeyId=arn, PolicyName="default", Policy=policy)
+
+    def set_policy(*statements: Any) -> None:
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        world.raw("kms").put_key_policy(KeyId=arn, PolicyName="default", Policy=policy)
+
+    set_policy(allowed, denied)
+    mark = world.mark()
     assert kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami", by_use=True).arn == arn
     assert "kms:GenerateDataKeyWithoutPlaintext" in kms.denied_use(world.cloud, HOME_PLACE, arn)
+    assert [c["action"] for c in world.paper.calls[mark:]] == ["GenerateDataKeyWithoutPlaintext", "DescribeKey"]
+    assert kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn == arn
+    assert "kms:GenerateDataKeyWithoutPlaintext" in kms.denied_use(world.cloud, HOME_PLACE, arn), "it is asked"
+    kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami", by_use=True)
+    set_policy(allowed)
+    assert kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn == arn
+    assert kms.denied_use(world.cloud, HOME_PLACE, arn) == "", "it may have been allowed meanwhile"
 
 
 def test_grants_come_and_go(world: World) -> None:
