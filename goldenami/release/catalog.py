@@ -518,12 +518,6 @@ class Catalog:
                 hint="Check that all processes use the same catalog and the same version of goldenami, then try again.",
             )
 
-    def environment_of(self, build_id: str) -> str | None:
-        """Return the environment of a build that reserved a version here. None for another build, and for a build of
-        an earlier version of goldenami. Reads all reservations."""
-        every = (reservation for name in self._store.names("reservations") for reservation in self.reservations(name))
-        return next((r.environment for r in every if r.build_id == build_id), None)
-
     def reservations(self, name: str) -> tuple[Reservation, ...]:
         """Return the reservations of all builds, lowest version first, whether they run, were released or failed."""
         found = (self._reservation(name, str(version)) for version in sorted(self._numbers("reservations", name)))

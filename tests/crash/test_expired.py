@@ -194,6 +194,59 @@ def test_parameters_that_were_distributed_later_are_never_collected(world: World
     check(world, frozenset(), released=True)
 
 
+def test_a_release_that_the_catalog_has_lost_is_never_collected(world: World) -> None:
+    """The catalog was restored from a backup. It has the reservation of the build, and not its release."""
+    world.fresh()
+    first = world.built().manifest.version
+    catalog, backup = Path(world.environment.catalog), world.path / "backup"
+    shutil.copytree(catalog, backup)
+    world.change_recipe("hello again")
+    world.cloud.start_process()
+    second = world.build().manifest.version
+    shutil.copytree(catalog / "reservations", backup / "reservations", dirs_exist_ok=True)
+    shutil.rmtree(catalog)
+    backup.rename(catalog)
+    lose_journals(world)
+    assert world.catalog.versions(RECIPE) == (first,)
+    assert {one.version for one in world.catalog.reservations(RECIPE)} == {first, second}
+    before = inventory.take(world)
+    done = clean_expired(world)
+    assert inventory.take(world) == before
+    assert not done[None].deleted
+    kept = {what.split()[0]: why for what, why in done[None].others.items()}
+    assert kept.keys() == {"grant", "parameter"}
+    assert all("is not temporary" in why for why in kept.values()), kept
+
+
+def test_parameters_for_images_that_are_only_shared_are_collected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their account has no target there. And the reservations are read once for all of them."""
+    world.fresh()
+    settings = world.path / "goldenami.yaml"
+    text = settings.read_text()
+    text = text.replace('goldenami-publisher"}', 'goldenami-publisher", parameters: true}')
+    settings.write_text(text.replace("      - {account: apps, regions: [eu-west-1], mode: share}\n", ""))
+    declare(world, "share: {accounts: [apps]}")
+    informed = PLACES[-1]
+    assert informed not in world.environment.places
+    world.build_until(Label("ssm", "PutParameter", informed.account, informed.region, 1), "after")
+    lose_journals(world)
+    assert any(line.startswith(f"{informed}:") for line in parameters(world))
+    read: list[str] = []
+    reservation = Catalog._reservation
+
+    def reading(catalog: Catalog, name: str, version: str) -> Any:
+        read.append(version)
+        return reservation(catalog, name, version)
+
+    monkeypatch.setattr(Catalog, "_reservation", reading)
+    done = clean_expired(world)
+    assert not done[None].left
+    check(world, frozenset(), released=False)
+    assert len(read) == 2, "for the empty catalog, and for all parameters"
+
+
 def test_a_parameter_that_could_not_be_deleted_is_found_again(world: World) -> None:
     """Its images are gone by then."""
     world.fresh()
