@@ -21,6 +21,7 @@ from tests.worlds.builds import APPS, HOME, PLACES, World
 from tests.worlds.matrix import matrix
 from tests.worlds.neighbours import COMMANDS, Neighbour, Street, checkout
 from tests.worlds.recordings import calls
+from tests.worlds.retiring import Tomorrow
 
 HERE = Place(HOME, "eu-central-1")
 SEEDS = 3
@@ -309,6 +310,7 @@ def test_the_command_lists_whose_it_is_and_asks(
     Path(team.environment.catalog, f"releases/web/{team.catalog.versions('web')[-1]}.json").unlink()
     monkeypatch.setattr("goldenami.release.orphans.MINIMUM_AGE", timedelta())
     monkeypatch.setattr("goldenami.release.orphans.UNUSED_FOR", timedelta())
+    monkeypatch.setattr("goldenami.cli.lifecycle.datetime", Tomorrow)
     street = Street(world, [team, clone])
     assert main(["orphans", "--delete"]) == 2
     assert "needs a confirmation" in capsys.readouterr().err

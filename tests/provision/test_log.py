@@ -126,4 +126,4 @@ def test_a_silent_operation_is_told_to_be_alive(tmp_path: Path, monkeypatch: pyt
         events: list[Event] = []
         run(connection, bind("command", shell="sleep 6"), events=events)
         notes = [str(e.fields["message"]) for e in events if e.kind == "note"]
-        assert any(re.search(r"no output for \d s while running command sleep 6", note) for note in notes), notes
+        assert any(re.search(r"no output for \d+ s while running command sleep 6", note) for note in notes), notes

@@ -117,6 +117,7 @@ def test_the_second_run_of_a_night_does_nothing_and_leaves_no_journal(world: Wor
     declare(world, PLAIN)
     volume(world, backup="nightly")
     go(world, MONDAY)
+    settle(world)
     before, journals = there(world), world.builds
     world.cloud.start_process()
     (again,) = go(world, MONDAY + timedelta(hours=5))

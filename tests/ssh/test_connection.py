@@ -65,7 +65,7 @@ def test_a_shell_with_a_slow_command_gets_fewer_of_the_next_ones(connection: ssh
         answers.put((text, None if answer is None else answer.done.text))
 
     shells.ask(["echo first", "echo second"], [], take)
-    assert {answers.get(timeout=30) for _ in range(2)} == {("echo first", "first"), ("echo second", "second")}
+    assert {answers.get(timeout=120) for _ in range(2)} == {("echo first", "first"), ("echo second", "second")}
     slow = f"until test -e {tmp_path}/end; do sleep 0.02; done"
     shells.ask([slow], [], take)
     last = f"touch {tmp_path}/end"
@@ -86,13 +86,13 @@ def test_a_shell_with_a_long_script_gets_none_of_the_next_ones(connection: ssh.C
         answers.put(answer.done.text)
 
     shells.ask(["echo first", "echo second"], [], take)
-    assert {answers.get(timeout=30) for _ in range(2)} == {"first", "second"}
+    assert {answers.get(timeout=120) for _ in range(2)} == {"first", "second"}
     script = f"until test -e {tmp_path}/end; do sleep 0.02; done; " + "true\n" * 20 + "echo script"
     line = f"until test -e {tmp_path}/begin; do sleep 0.02; done; echo line"
     shells.ask([script, line], [], take)
     shells.ask(["echo one", "echo two", "echo three", f"touch {tmp_path}/end; echo four"], [], take)
     (tmp_path / "begin").touch()
-    found = [answers.get(timeout=30) for _ in range(6)]
+    found = [answers.get(timeout=120) for _ in range(6)]
     assert found[:4] == ["line", "one", "two", "three"]
     assert set(found[4:]) == {"four", "script"}
     shells.close()

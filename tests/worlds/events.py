@@ -77,12 +77,15 @@ class EventClock(Clock):
 
     def _move(self) -> None:
         with self._own:
-            last = self._due[0][0] + _TOGETHER
+            last, wakes = self._due[0][0] + _TOGETHER, list[threading.Event]()
             while self._due and self._due[0][0] <= last:
                 due, _, thread, wake = heapq.heappop(self._due)
                 self._time = max(self._time, due)
                 self._sleeping.pop(thread, None)
-                wake.set()
+                wakes.append(wake)
+        # All of them wake at one time: otherwise it would depend on the machine which of them see an earlier one.
+        for wake in wakes:
+            wake.set()
 
     def _asleep(self) -> dict[str, bytes] | None:
         """Return how often each thread went to sleep that does not sleep by this clock; None if one of them works."""

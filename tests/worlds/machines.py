@@ -37,6 +37,10 @@ environments:
   sandbox: {sandbox: true}
 """
 
+READING = ("Describe", "Get", "List", "AssumeRole", "GenerateDataKeyWithoutPlaintext")
+"""How the names of calls begin that make and change nothing. KMS keeps no data key: it is made to see whether the
+caller may use a key."""
+
 Place = tuple[str, str]  # account, region
 PLACES: tuple[Place, ...] = tuple((account, region) for account in (HOME, APPS) for region in REGIONS)
 

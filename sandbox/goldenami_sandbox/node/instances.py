@@ -261,8 +261,9 @@ class Guest:
         """Send SIGRTMIN+offset to init, and return whether ``done(seconds)`` is true in time. The signal is sent again,
         because the kernel drops it while an init that has just begun does not handle it.
         """
-        leader, deadline = self._find_leader(), time.monotonic() + patience
+        deadline = time.monotonic() + patience
         while (left := deadline - time.monotonic()) > 0:
+            leader = self._find_leader()  # each time: if init has ended, its number may be another process's
             if leader is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(leader, 34 + offset)  # glibc's SIGRTMIN

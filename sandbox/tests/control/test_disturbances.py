@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import boto3
@@ -93,6 +94,22 @@ def test_a_bucket_refills(paper_cloud: Factory) -> None:
         with pytest.raises(ClientError, match="RequestLimitExceeded"):
             ec2.describe_vpcs()
         now[0] += 0.125
+
+
+def test_clients_get_through_a_throttle(paper_cloud: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.time()]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds + 0.25
+
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=sleep))
+    cloud = paper_cloud(clock=lambda: now[0])
+    cloud.set(throttle={"ec2:DescribeVpcs": {"rate": 4, "burst": 1}})
+    ec2 = client(cloud, "ec2", attempts=5)
+    for _ in range(3):
+        ec2.describe_vpcs()
+    results = [entry["result"] for entry in cloud.calls]
+    assert (results.count("ok"), results.count("RequestLimitExceeded")) == (3, 2)
 
 
 def test_each_action_has_a_bucket_of_its_own_and_the_longest_pattern_gives_its_size(paper_cloud: Factory) -> None:

@@ -141,8 +141,10 @@ def test_the_port_of_a_sandbox_is_none_that_a_connection_can_get_meanwhile(files
     def app(_: Request) -> Response:
         return Response(200)
 
-    first = daemon._listen(files, 0, cast(Any, app))
     begin, end = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    if begin <= 21_000:
+        pytest.skip(f"NOT PROVEN: this machine gives connections ports from {begin} on, so that few are left below")
+    first = daemon._listen(files, 0, cast(Any, app))
     assert 20_000 <= first.port < begin <= end
     first.server_close()
     again = daemon._listen(files, 0, cast(Any, app))

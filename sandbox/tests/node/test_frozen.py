@@ -47,8 +47,9 @@ def in_guest(node: Node, instance: str, command: str) -> str:
 
 def write(node: Node, instance: str) -> None:
     """Let a process write to the frozen root. It waits, in a way that even SIGKILL does not end."""
-    in_guest(node, instance, "systemd-run --quiet sh -c 'echo lost >/root/lost; sleep 60'")
-    until(lambda: b") D " in node.call("exec", instance, ["sh", "-c", "cat /proc/[0-9]*/stat"])[1])
+    in_guest(node, instance, "systemd-run --quiet --unit=writer sh -c 'echo lost >/root/lost; sleep 60'")
+    state = 'for pid in $(cat /sys/fs/cgroup/system.slice/writer.service/cgroup.procs); do cat "/proc/$pid/stat"; done'
+    until(lambda: b") D " in node.call("exec", instance, ["sh", "-c", state])[1])
 
 
 def test_a_frozen_guest_is_captured_as_it_is_and_ends(node: Node, tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_killed_node_leaves_nothing(new_node: Callable[[Path], Node], tmp_path
     node.process.kill()
     pool = tmp_path / "first/node/pool.xfs"
     leftovers.thaw(pool)
-    node.process.wait(20)
+    node.process.wait(120)
     until(lambda: not Path(f"/proc/{inner}").exists() and not loops_of(pool))
     leftovers.clear(node.sandbox)
 
