@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import pytest
@@ -405,3 +405,28 @@ def test_a_wait_that_joins_late_looks_no_more_often_than_usual() -> None:
         ahead.seen(clock, [90 + clock // 10])
         clock, number = clock + (ahead.pause(clock) or 15.0), number + 1
     assert number <= len(looks(100.0, tells=False))
+
+
+def pauses_of(looks: Iterable[tuple[float, float]]) -> list[float]:
+    """The pauses after looks at these seconds and percents."""
+    ahead, found = waiters.Ahead(None, has_progress=True), []
+    ahead.pause(0.0)
+    for elapsed, percent in looks:
+        ahead.seen(elapsed, [percent])
+        found.append(ahead.pause(elapsed) or 0.0)
+    return found
+
+
+def test_a_progress_that_goes_back_begins_anew() -> None:
+    """The largest progress of several snapshots, the foremost of which is ready."""
+    assert len(pauses_of([(0.2, 40.0), (1.0, 45.0), (2.0, 39.5)])) == 3
+    back = pauses_of([(0.1, 80.0), (2.0, 90.0), (10.0, 10.0), (20.0, 30.0), (50.0, 90.0)])
+    assert back[-1] == pytest.approx(5.0, rel=0.1), "two percent a second"
+
+
+def test_no_progress_ends_a_wait_with_an_error() -> None:
+    chance = random.Random(1)
+    for _ in range(200):
+        percents = [chance.choice((0.0, 0.5, 39.0, 39.5, 40.0, 43.5, 45.0, 80.0, 99.5, 100.0)) for _ in range(12)]
+        looks = [(0.2 + number, percent) for number, percent in enumerate(percents)]
+        assert all(0.0 <= pause <= 600.0 for pause in pauses_of(looks))
