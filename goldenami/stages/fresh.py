@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from goldenami import reconcile, validate
-from goldenami.aws import journals
+from goldenami.aws import images, journals
+from goldenami.aws.session import Cloud
+from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError
 from goldenami.events import masked
 from goldenami.model import Architecture, Place, TestReport
@@ -89,7 +91,15 @@ def run(
                 prepare_gate(build, architecture, gate="image", suites=wanted)
             with build.stage("boot image", architecture):
                 host = hosts.launch(
-                    build, architecture, "proof", image_id, None, spot=spot, place=place, in_group=in_group
+                    build,
+                    architecture,
+                    "proof",
+                    image_id,
+                    None,
+                    kept_devices=_kept_devices(job.cloud, place or environment.home_place, image_id),
+                    spot=spot,
+                    place=place,
+                    in_group=in_group,
                 )
             if on_instance is not None:
                 reports: tuple[TestReport, ...] = (on_instance(build, architecture, host, outputs),)
@@ -97,7 +107,8 @@ def run(
                 fresh = replace(known or Known(), fresh=True)
                 reports = _over_ssh(build, architecture, host, outputs, fresh, wanted, reboot)
             if not in_group:  # the group ends its instances itself, and the clean-up waits for them
-                hosts.dispose(build, host)
+                with Failures[str]().of(host.instance_id):  # the clean-up tries again, and tells what is left
+                    hosts.dispose(build, host)
             return reports
 
         reports = on_a_host(build, architecture, "proof", once)
@@ -109,6 +120,13 @@ def run(
             left = ", ".join([*done.left, *done.unreachable])
             raise GoldenAmiError(f"the tests ended, but not everything could be deleted: {left}")
         return reports
+
+
+def _kept_devices(cloud: Cloud, place: Place, image_id: str) -> tuple[str, ...]:
+    """Return the devices of an image whose volumes outlive its instances. The image may be anybody's."""
+    image = images.describe_many(cloud, place, [image_id]).get(image_id)
+    devices = images.base_image(image, "").devices if image is not None else ()
+    return tuple(device.device_name for device in devices if not device.delete_on_termination)
 
 
 def _with_reboot(recipe: Recipe, suites: Sequence[str] | None) -> Sequence[str] | None:

@@ -11,7 +11,7 @@ import pytest
 from goldenami import pipeline, task
 from goldenami import recipe as recipes
 from goldenami.cli.main import main
-from goldenami.errors import NotFound, OperationFailed, TestsFailed, UsageError
+from goldenami.errors import GoldenAmiError, NotFound, OperationFailed, TestsFailed, UsageError
 from goldenami.journal import LOGINS
 from goldenami.model import Architecture, TestReport
 from goldenami.stages import fresh, logins
@@ -138,13 +138,29 @@ def test_what_cannot_be_resumed_is_not_retried(world: World) -> None:
     assert any("would fail in the same way" in text for text in notes(world))
 
 
+def on_a_fresh_instance(world: World, image_id: str, on_instance: fresh.OnInstance) -> tuple[TestReport, ...]:
+    """Test an image on a fresh instance."""
+    recipe = recipes.load(world.project, RECIPE, world.environment)
+    arguments = {"image": image_id}
+    with task.run(world.environment, fresh.KIND, arguments, cloud=world.cloud, emit_to=world.events.append) as job:
+        return fresh.run(job, recipe, "1.0", "x86_64", image_id, outputs={}, on_instance=on_instance)
+
+
+def passed(build: BuildContext, arch: Architecture, host: Host, outputs: Mapping[str, str]) -> TestReport:
+    return TestReport("image", arch, 1, 0, 0, 0, 0.1)
+
+
+def image_at_home(world: World) -> str:
+    """Build, and return the image of the home account and region."""
+    outcome = build(world, "clean")
+    (image,) = [one.image_id for one in outcome.images if one.place == world.environment.home_place]
+    return image
+
+
 @pytest.mark.parametrize("failing", [False, True], ids=["tested", "error"])
 def test_an_image_is_tested_on_a_fresh_instance_that_is_deleted(world: World, failing: bool) -> None:
     world.fresh()
-    outcome = build(world, "clean")
-    home = world.environment.home_place
-    (image,) = [one for one in outcome.images if one.place == home]
-    recipe = recipes.load(world.project, RECIPE, world.environment)
+    image, home = image_at_home(world), world.environment.home_place
     before = inventory.take(world)
     launched: list[str] = []
     world.paper.set(pending={"stop": 400})
@@ -155,16 +171,11 @@ def test_an_image_is_tested_on_a_fresh_instance_that_is_deleted(world: World, fa
             raise OperationFailed("x", place="", output="")
         return TestReport("image", arch, 1, 1, 0, 0, 0.1)
 
-    def run() -> TestReport:
-        arguments = {"image": image.image_id}
-        with task.run(world.environment, fresh.KIND, arguments, cloud=world.cloud, emit_to=world.events.append) as job:
-            return fresh.run(job, recipe, "1.0", "x86_64", image.image_id, outputs={}, on_instance=on_instance)[0]
-
     if failing:
         with pytest.raises(OperationFailed):
-            run()
+            on_a_fresh_instance(world, image, on_instance)
     else:
-        assert run().failed == 1
+        assert on_a_fresh_instance(world, image, on_instance)[0].failed == 1
         found = world.client("ec2", home).describe_instances(InstanceIds=launched)["Reservations"]
         states = [instance["State"]["Name"] for reservation in found for instance in reservation["Instances"]]
         assert states == ["shutting-down"], "nothing waits for its end"
@@ -174,6 +185,33 @@ def test_an_image_is_tested_on_a_fresh_instance_that_is_deleted(world: World, fa
     assert (newest.header and newest.header.recipe, newest.ending) == ("test", "cleaned" if failing else "done")
     assert newest.resources == ()
     assert [r for r in world.journals.storage.events(newest.build_id).read() if r.event.kind == "stage.started"]
+
+
+def test_volumes_that_would_outlive_the_fresh_instance_end_with_it(world: World) -> None:
+    world.fresh()
+    file = world.path / "recipes" / "web.yaml"
+    volume = "{device: /dev/sdf, size_gib: 20, delete_on_termination: false}"
+    text = "image: {root_volume: {size_gib: 8}, volumes: [VOLUME]}".replace("VOLUME", volume)
+    file.write_text(file.read_text().replace("image: {root_volume: {size_gib: 8}}", text))
+    world.project = recipes.load_project(world.path)
+    image = image_at_home(world)
+    assert on_a_fresh_instance(world, image, passed)[0].failed == 0
+    assert world.client("ec2", world.environment.home_place).describe_volumes()["Volumes"] == []
+    assert next(world.journals.newest()).resources == ()
+
+
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "always"])
+def test_an_instance_that_may_not_be_terminated_ends_no_test(world: World, times: int) -> None:
+    world.fresh()
+    image = image_at_home(world)
+    refused = {"action": "TerminateInstances", "times": times, "code": "UnauthorizedOperation", "status": 403}
+    world.paper.set(faults=[refused])
+    if times == 1:
+        assert on_a_fresh_instance(world, image, passed)[0].failed == 0
+        assert next(world.journals.newest()).resources == ()
+        return
+    with pytest.raises(GoldenAmiError, match="the tests ended, but not everything could be deleted: instance i-"):
+        on_a_fresh_instance(world, image, passed)
 
 
 def test_ask_needs_a_terminal(
