@@ -8,6 +8,7 @@ what the recipe adds for its builder.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from goldenami.each import both
 from goldenami.errors import BuilderError
 from goldenami.events import emit
 from goldenami.model import Architecture, Network, Place, SshEndpoint
-from goldenami.polling import Interval, poll
+from goldenami.polling import Interval, pauses, poll
 from goldenami.recipe.secrets import fill
 from goldenami.stages import hostfacts
 from goldenami.stages.build import BuildContext, Host
@@ -31,6 +32,7 @@ from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
 _KNOCKS: Final = Interval.every(0.1)
+_LOOKS: Final = Interval(first=1.0)  # at EC2, at most, while there is no server to knock at
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 
 
@@ -126,30 +128,41 @@ def launch(
 
 class _Knock:
     """Ends a pause of the wait for an instance when its SSH server accepts connections: it runs then, and EC2 says so.
-    Only for the transport ``direct``: no tunnel is opened for it."""
+    Only for the transport ``direct``: no tunnel is opened for it.
+
+    A pause may be long, because the last instance took long. So nothing but the server makes it end late: until EC2
+    has described the address, and after an answer that EC2 does not confirm, no pause is longer than usual."""
 
     def __init__(self, build: BuildContext, settings: Network, port: int) -> None:
         self._build = build
         self._settings = settings
         self._port = port
-        self._asks = build.transport.opener is None
+        self._ids: tuple[str, ...] = ()
+        self._usual = pauses(_LOOKS, random.Random())
+        self._answered = False
 
     def pause(self, seconds: float, seen: Mapping[str, Observation]) -> None:
         """Sleep, until the server answers for the first time."""
-        cloud, address = self._build.cloud, self._address(seen)
-        if address is None:
+        cloud = self._build.cloud
+        if self._build.transport.opener is not None:
             cloud.sleep(seconds)
+            return
+        if tuple(seen) != self._ids:  # another instance, in place of one that did not start
+            self._ids, self._answered, self._usual = tuple(seen), False, pauses(_LOOKS, random.Random())
+        address = self._address(seen) if not self._answered else None
+        if address is None:
+            cloud.sleep(min(seconds, next(self._usual)))
             return
         for _ in poll(cloud.clock, cloud.sleep, timeout=seconds, interval=_KNOCKS, last_look=True):
             if self._build.host_work.answers(address, self._port):
-                self._asks = False  # from now on, EC2 is asked at the usual intervals
+                self._answered, self._usual = True, pauses(_LOOKS, random.Random())
                 return
 
     def _address(self, seen: Mapping[str, Observation]) -> str | None:
         """Return the address of the instance, if EC2 describes one already."""
         items = [one.item for one in seen.values() if one.item]
         with suppress(BuilderError):  # a public one may come later
-            return instances.address(instances.of_item(items[0]), self._settings) if items and self._asks else None
+            return instances.address(instances.of_item(items[0]), self._settings) if items else None
         return None
 
 

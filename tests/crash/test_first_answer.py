@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
+
+import pytest
 
 from goldenami import ssh
+from goldenami.stages import hosts
+from goldenami.stages.build import Host
 from tests.worlds.builds import World
 
 RUNS_AFTER = 31.0  # virtual seconds; the usual looks at EC2 come after 28.8 and 37.6
@@ -62,6 +67,32 @@ def test_an_answer_before_ec2_says_so_costs_one_look(world: World) -> None:
     _, looks = launched(world, answers)
     assert looks <= 17
     assert 1 <= len(answers.answered) <= 2
+
+
+@pytest.mark.parametrize(("early", "late"), [(False, 1.5), (True, 4.0)])
+def test_an_answer_counts_although_the_last_instance_took_long(
+    world: World, monkeypatch: pytest.MonkeyPatch, early: bool, late: float
+) -> None:
+    """It would be looked at again when that one was running, and nobody knows its address at first."""
+    world.fresh()
+    world.paper.set(pending={"instance": 40.0})
+    world.host_work.answers = Answering(world)  # type: ignore[method-assign]
+    launch, seconds = hosts.launch, list[float]()
+
+    def timed(*given: Any, **options: Any) -> Host:
+        if seconds:  # the instance of gate 2
+            world.paper.set(pending={"instance": 12.0})
+            world.host_work.answers = Answering(world, early=early)  # type: ignore[method-assign]
+        began = world.clock.offset
+        host = launch(*given, **options)
+        seconds.append(world.clock.offset - began)
+        return host
+
+    monkeypatch.setattr(hosts, "launch", timed)
+    assert world.build().exit_code == 0
+    builder, proof = seconds
+    assert builder >= 39.0
+    assert 11.0 <= proof <= 12.0 + late
 
 
 def test_a_server_is_found_and_none_is_not() -> None:
