@@ -27,8 +27,22 @@ from goldenami.provision.shell import Compilation, Script, Steps, sh
 _PATIENCE: Final = 120  # seconds for services to stop: systemd kills them after 90 unless their units say otherwise
 _LIMIT: Final = 60  # seconds until a freeze that hangs is given up
 
-NOT_FROZEN: Final = Fact("not-frozen", Script('cat "$work/cannot" 2>/dev/null || :'))
-"""Why the host is not frozen. Empty if it is."""
+FROZEN: Final = Fact(
+    "frozen",
+    sh(
+        """if [ -e @mark ]; then echo frozen
+elif [ -s "$work/cannot" ]; then cat "$work/cannot"
+else echo unknown; fi""",
+        mark=FROZEN_MARK,
+    ),
+)
+"""Whether the host is frozen: "frozen", or why it is not."""
+
+
+def not_frozen(fact: str | None) -> str:
+    """Return why a host is not frozen, by ``FROZEN``, and nothing only if it says that it is."""
+    said = (fact or "").strip()
+    return "" if said == "frozen" else said or "unknown"
 
 
 class StopServices(Operation):
@@ -42,17 +56,50 @@ class StopServices(Operation):
         return Steps(check, _functions() + Script("stop\n:"), Script(":"))
 
 
+class Again(Operation):
+    """Seals a trace once more. One that is left, such as the log of a service that still runs, is no failure: then the
+    host is not frozen."""
+
+    trace: Operation
+
+    def title(self) -> str:
+        return self.trace.title()
+
+    def compile(self, to: Compilation) -> Steps:
+        steps = self.trace.compile(to)
+        # No command of the apply may be part of a condition: there a shell ignores "set -e".
+        apply = sh(
+            """set +e
+(
+set -e
+@apply
+)
+[ $? -eq 0 ] || [ -e "$work/cannot" ] || echo 'what services left could not be sealed' >"$work/cannot\"""",
+            apply=steps.apply,
+        )
+        verify = sh(
+            """again() {
+@check
+}
+again || [ -e "$work/cannot" ] || echo "what services left as they ended is found again $detail" >"$work/cannot"
+return 0""",
+            check=steps.check,
+        )
+        return Steps(steps.check, apply, verify)
+
+
 class Freeze(Operation):
-    """Freezes the file systems. The detail of its result names their mount points, or says why it cannot."""
+    """Freezes the file systems. The detail of its result names their mount points, or says why it cannot; then its
+    status is "skipped"."""
 
     def title(self) -> str:
         return "freeze the file systems"
 
     def compile(self, to: Compilation) -> Steps:
         check = Script("""[ -d /run/systemd/system ] || echo 'this host has no systemd' >"$work/cannot"
-[ -s "$work/cannot" ] || return 1
+[ -e "$work/cannot" ] || return 1
 skip "not possible: $(cat "$work/cannot")\"""")
-        verify = Script("""[ ! -s "$work/cannot" ] || detail="not possible: $(cat "$work/cannot")\"""")
+        verify = Script("""[ ! -e "$work/cannot" ] || given_up="not possible: $(cat "$work/cannot")\"""")
         return Steps(check, _functions() + Script("freeze\n:"), verify)
 
 
@@ -64,4 +111,4 @@ def _functions() -> Script:
 
 def steps(sealed_again: Sequence[Operation]) -> tuple[Operation, ...]:
     """Return the operations in their order. ``sealed_again``: what services may write as they end."""
-    return (StopServices(), *sealed_again, Freeze())
+    return (StopServices(), *(Again(trace=trace) for trace in sealed_again), Freeze())

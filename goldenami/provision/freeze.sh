@@ -1,11 +1,21 @@
-# Stops what writes to the disks of a host, and freezes their file systems, the root last. $1: "stop" or "freeze". It always ends
-# with 0. $work/cannot says why the host cannot be made still; then it is as it was, but for services that were stopped.
-# $work must be in memory: nothing can be written to a disk afterwards. $frozen_mark exists while the host is frozen.
-frozen_mark=@mark
+# Functions that stop what writes to the disks of a host, and freeze their file systems, the root last: "stop" and "freeze", which
+# always end with 0. $work/cannot exists if the host cannot be made still, and says why. Then nothing is frozen; but services were
+# stopped, swap is off, and file systems that cannot be frozen may be unmounted or read-only, until the next boot.
+# $work must be in memory: nothing can be written to a disk afterwards. $frozen_mark exists only while the host is frozen.
+frozen_mark=@mark given=''
 
+# The file is made even if there is no room for its text. Not every caller shares the variable: some are in a pipe.
 cannot() {
-  [ -s "$work/cannot" ] || printf '%s' "$*" | tr -s '\n\t ' ' ' >"$work/cannot"
+  given=up
+  [ -e "$work/cannot" ] || printf '%s' "$*" | tr -s '\n\t ' ' ' >"$work/cannot"
 }
+
+possible() {
+  [ -z "$given" ] && [ ! -e "$work/cannot" ]
+}
+
+# Is not empty if a session of Amazon's agent is open, which may be what carries this connection.
+by_agent=$(grep -lsxF ssm-session-wor /proc/[0-9]*/comm | head -n 1)
 
 # kept UNIT: the units that this session needs, that write to memory only, or that end the host after its lifetime.
 kept() {
@@ -13,7 +23,7 @@ kept() {
   systemd-journal* | systemd-udev* | systemd-logind* | systemd-network* | systemd-resolve* | systemd-userdb*) ;;
   systemd-*.socket | systemd-*.path | dbus* | ssh* | user@*.service | session-*.scope | init.scope | goldenami-*) ;;
   NetworkManager* | network* | ifup* | dhc* | wpa_supplicant* | firewalld* | wg-quick* | openvpn* | tailscaled*) ;;
-  *amazon-ssm-agent*) ;;
+  *amazon-ssm-agent*) [ -n "$by_agent" ] ;;
   *) return 1 ;;
   esac
 }
@@ -23,7 +33,7 @@ stop() {
   # started only after the others, and that conflicts with them, is one.
   units='' others=''
   for unit in $(systemctl list-units --no-legend --no-pager --plain --type=service,socket,timer,path \
-    --state=running,listening,waiting,activating,reloading | awk '{ print $1 }'); do
+    --state=running,listening,waiting,activating,reloading | awk '{ print $1 }') $(ended); do
     case $unit in *\\*) ! kept "$unit" && others="$others $unit" ;; *) kept "$unit" || units="$units $unit" ;; esac
   done
   if [ -n "$units" ]; then
@@ -52,6 +62,33 @@ stop() {
   note "$stopped units"
 }
 
+# Prints the services whose program has ended (RemainAfterExit=yes), but that have processes, or a program for their end.
+# Those of the distribution for an end without processes are for its own state, such as a firewall, which a boot makes again.
+ended() {
+  units=$(systemctl list-units --no-legend --no-pager --plain --type=service --state=exited | awk '{ print $1 }')
+  # shellcheck disable=SC2086
+  [ -z "$units" ] || systemctl show --property=Id,ControlGroup,ExecStop,FragmentPath -- $units | {
+    cat
+    echo
+  } | while IFS= read -r line; do
+    case $line in
+    Id=*) unit=${line#Id=} ;;
+    ControlGroup=?*) group=${line#ControlGroup=} ;;
+    ExecStop=?*) end=end ;;
+    FragmentPath=/usr/lib/* | FragmentPath=/lib/*) packaged=yes ;;
+    '')
+      if [ "$end$packaged" = end ] || has_processes "$group"; then printf '%s\n' "$unit"; fi
+      unit='' group='' end='' packaged=''
+      ;;
+    esac
+  done
+}
+
+# has_processes CGROUP: also in its subgroups.
+has_processes() {
+  [ -n "$1" ] && find "/sys/fs/cgroup$1" "/sys/fs/cgroup/systemd$1" -name cgroup.procs -exec cat {} + 2>/dev/null | grep -q .
+}
+
 # Prints the services that are being stopped.
 going() {
   systemctl list-units --no-legend --no-pager --plain --state=deactivating | awk '{ print $1 }' | head -n 3 | tr '\n' ' '
@@ -64,7 +101,7 @@ writers() {
     cut -d / -f 3 | sort -u | while read -r process; do
     group=$(awk -F : '($1 == 0 || $2 == "name=systemd") && $3 != "/" { print $3; exit }' "/proc/$process/cgroup" 2>/dev/null) || continue
     read -r name <"/proc/$process/comm" || continue
-    case $session$name in *" $process "* | *" "sshd* | *" sudo")
+    case $session$name in *" $process "* | *" "sshd* | *" sudo" | *" ssm-session-wor")
       cannot "$name of this session writes to a disk"
       continue
       ;;
@@ -76,7 +113,7 @@ writers() {
 
 # What is released, so that it cannot be written to, is mounted again at the next boot.
 freeze() {
-  [ ! -s "$work/cannot" ] || return 0
+  possible || return 0
   case $(stat -f -c %T "$work") in tmpfs | ramfs) ;; *) cannot "$work is not in memory"; return ;; esac
   command -v fsfreeze >/dev/null || { cannot "the host has no fsfreeze (util-linux)"; return; }
   # Whatever shuts a frozen host down, such as EC2, waits for nothing: this unit stops first, and powers it off.
@@ -89,10 +126,10 @@ freeze() {
     mount=$(printf %b "$mount")
     umount "$mount" 2>/dev/null || mount -o remount,ro "$mount" 2>"$work/said" || cannot "$mount: $(cat "$work/said")"
   done <"$work/mounts"
-  sync
+  timeout @limit sync || cannot "its unwritten data was not on the disks within @limit s"
   mounts=$(awk '$1 == "freeze" { print $2 }' "$work/mounts")
   [ -n "$mounts" ] || cannot "no file system here can be frozen"
-  [ ! -s "$work/cannot" ] || return 0
+  possible || return 0
   # Freezing can wait for a file system that is frozen already, such as that of a loop device. This ends it, whatever happens.
   # shellcheck disable=SC2086 # mountinfo escapes spaces
   (
@@ -108,9 +145,9 @@ freeze() {
   done
   kill "$watchdog" 2>/dev/null || cannot "it took longer than @limit s"
   # shellcheck disable=SC2086
-  if [ -s "$work/cannot" ]; then thaw $still; else
-    : >"$frozen_mark"
-    note $mounts
+  if possible && true >"$frozen_mark"; then note $mounts; else
+    cannot "$frozen_mark cannot be written"
+    thaw $still
   fi
 }
 

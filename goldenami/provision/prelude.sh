@@ -149,7 +149,7 @@ operation() {
       end failed
     fi
   fi
-  difference=$detail detail='' state=''
+  difference=$detail detail='' state='' given_up=''
   "verify_$1" >"$work/check" 2>&1
   status=$?
   if [ "$status" -ne 0 ]; then
@@ -158,6 +158,12 @@ operation() {
     printf 'The operation ended without an error, but its check still fails%s\n' "${detail:+: $detail}"
     finish "$1" failed "$status"
     end failed
+  fi
+  # A verify sets it: the apply has found that what is optional is not possible here, for this reason.
+  if [ -n "$given_up" ]; then
+    detail=$given_up
+    finish "$1" skipped 0
+    return 1
   fi
   detail=''
   [ ! -s "$work/detail" ] || read -r detail <"$work/detail" || :

@@ -107,13 +107,14 @@ def seal(
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
     items: list[Item] = [*facts, stage, *facts_after]
     if freeze:
-        last = freezing.steps([trace for trace in TRACES if trace.name in _WRITTEN_AT_THE_END])
-        items += [Stage("freeze", tuple(BoundOperation(o, place) for o in last)), freezing.NOT_FROZEN]
+        last = freezing.steps([trace for trace in (*TRACES, _PRIVATE) if trace.name in _WRITTEN_AT_THE_END])
+        items += [Stage("freeze", tuple(BoundOperation(o, place) for o in last)), freezing.FROZEN]
     run = run_program(connection, items, emit, secrets=masked, within=within, log_on_disk=False)
     done = run.stages[0].operations
     changed = (operations[o.index] for o in done if o.status == "changed")
     removed = tuple(one.name for one in changed if isinstance(one, Trace))
-    return SealReport(removed, done, run.seconds, run.facts, run.facts.get(freezing.NOT_FROZEN.name, "").strip())
+    why = freezing.not_frozen(run.facts.get(freezing.FROZEN.name)) if freeze else ""
+    return SealReport(removed, done, run.seconds, run.facts, why)
 
 
 class SecretSearch(Operation):
@@ -297,7 +298,8 @@ def _listed(name: str, what: str, find: Script) -> Trace:
 
 
 _HISTORY = "\\( -name '.*history' -o -name .viminfo -o -name .lesshst -o -name .wget-hsts \\)"
-# systemd removes the private directories of services when they stop. Sockets (.X11-unix and others) are in use.
+# The private directories of services are in use, and systemd removes them when they stop. Sockets (.X11-unix and
+# others) are in use as well.
 _TEMPORARY = Script(
     """find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix'"""
 )
@@ -319,7 +321,10 @@ TRACES: tuple[Trace, ...] = (
         "the registration of Amazon's SSM agent",
         "/var/lib/amazon/ssm/*",
         "/var/log/amazon/ssm/*",
-        before="! systemctl is-active --quiet amazon-ssm-agent || systemctl stop amazon-ssm-agent",
+        # The sessions of the agent outlive it, but perhaps not those of its snap: one may carry this connection.
+        before="""! systemctl is-active --quiet amazon-ssm-agent || systemctl stop amazon-ssm-agent
+_snap=snap.amazon-ssm-agent.amazon-ssm-agent.service
+! systemctl is-active --quiet $_snap || grep -qsxF ssm-session-wor /proc/[0-9]*/comm || systemctl stop $_snap""",
     ),
     _files(
         "dhcp-leases",
@@ -398,4 +403,25 @@ find /var/log -xdev -type f -size +0 -exec truncate -s 0 -- {} +"""),
 )
 """All traces except the login key, which only its build knows."""
 
-_WRITTEN_AT_THE_END = ("temporary-files", "logs")  # names of traces that services leave as they end
+# Before a host is frozen, only services run that stay until its end, so that systemd does not remove their directories.
+# These have the id of the boot in their names. Removed ones would be left as inodes without a name, since they are
+# mounted. Under any name that begins so, the first boot of an instance removes them (tmpfiles.d/tmp.conf of systemd).
+_PRIVATE_TEMPORARY = Script(
+    """find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 -name 'systemd-private-*' ! -name 'systemd-private-left-*'"""
+)
+_PRIVATE = Trace(
+    name="private-temporary-files",
+    what="temporary directories of services",
+    find=_PRIVATE_TEMPORARY,
+    remove=sh(
+        """_count=0
+@find | while read -r _path; do
+find "$_path" -xdev -mindepth 2 -delete
+while _count=$((_count + 1)); [ -e "${_path%/*}/systemd-private-left-$_count" ]; do :; done
+mv -T -- "$_path" "${_path%/*}/systemd-private-left-$_count"
+done""",
+        find=_PRIVATE_TEMPORARY,
+    ),
+)
+# Names of traces that services leave as they end, or that a frozen host would keep.
+_WRITTEN_AT_THE_END = ("ssm-agent", "memory-dumps", "temporary-files", "logs", _PRIVATE.name)

@@ -214,7 +214,7 @@ class BuilderSpec(Spec):
     capture: Literal["freeze", "shutdown"] = Field(
         "freeze",
         description="How its disks are made still for the capture. freeze: at the end of the sealing the services are "
-        "stopped and the file systems frozen, so that EC2 need not shut it down and nothing is written after the "
+        "stopped and the file systems frozen, so that EC2 need not shut it down and no shutdown writes after the "
         "sealing. If that is not possible, or with shutdown, EC2 shuts it down.",
     )
     ssh_timeout: Timeout = Field("10m", description="Longest wait until the instance answers over SSH.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from goldenami import provision, ssh
-from goldenami.model import SshEndpoint
-from goldenami.provision import SealReport
+from goldenami.model import Mark, SshEndpoint
+from goldenami.provision import BoundOperation, SealReport, freeze
+from goldenami.provision.operation import Operation
+from goldenami.provision.sealing import Trace
+from goldenami.provision.shell import Compilation, Script, Steps, sh
 from tests.provision.hosts import Host
+from tests.provision.local import run_here
 
 if TYPE_CHECKING:
     from goldenami_sandbox.control import SandboxInfo
 
-pytestmark = [pytest.mark.root, pytest.mark.nightly]
-
-# A program that needs a database, both of which take a while to end; and one that is no service.
+# A program that needs a database, both of which take a while to end; two services that have ended, of which one has a
+# process and the other a program for its end; and a program that is no service.
 SERVICES = """
 unit() { printf '[Unit]\\n%s\\n[Service]\\nExecStart=sleep 900\\nExecStop=/usr/local/sbin/ended %s\\n' "$2" "$1" \\
 >/run/systemd/system/$1.service; }
@@ -32,7 +35,18 @@ END
 chmod 755 /usr/local/sbin/ended
 unit database ''; unit app 'Wants=database.service
 After=database.service'
-systemctl daemon-reload; systemctl start app
+cat >/usr/local/sbin/stays <<'END'
+#!/bin/sh
+trap 'sleep 0.2; echo stays >>/data/ended; exit' TERM
+while :; do sleep 0.1; done
+END
+chmod 755 /usr/local/sbin/stays
+over='Type=oneshot\nRemainAfterExit=yes'
+printf "[Unit]\nAfter=app.service\n[Service]\n$over\nExecStart=true\nExecStop=/usr/local/sbin/ended over\n" \
+>/run/systemd/system/over.service
+printf "[Unit]\nAfter=over.service\n[Service]\n$over\nExecStart=sh -c '/usr/local/sbin/stays &'\n" \
+>/run/systemd/system/stays.service
+systemctl daemon-reload; systemctl start app over stays
 setsid sh -c "trap 'echo alone >>/data/ended; exit' TERM; exec >>/data/log
 while :; do sleep 0.1; done" </dev/null >/dev/null 2>&1 &
 """
@@ -70,6 +84,8 @@ def seal(host: Host) -> SealReport:
     return provision.seal(host.connection, login_key=key, freeze=True)
 
 
+@pytest.mark.root
+@pytest.mark.nightly
 def test_a_frozen_host_is_captured_as_it_is(host: Host, real_sandbox: SandboxInfo, tmp_path: Path) -> None:
     import boto3
 
@@ -79,10 +95,13 @@ def test_a_frozen_host_is_captured_as_it_is(host: Host, real_sandbox: SandboxInf
     assert host.sh("ls /run/goldenami-frozen 2>/dev/null || :") == "", "EC2 shuts it down as always"
 
     host.sh(SERVICES)
+    boot = host.connection.boot_id().replace("-", "")
     assert seal(host).not_frozen == ""
     ec2: Any = boto3.client("ec2", **real_sandbox.client())
     # Nothing waits for the disk, and what was in memory only can be read.
     assert host.connection.run("cat /data/ended; ls /run/goldenami-frozen").text.split() == [
+        "stays",
+        "over",
         "app",
         "database",
         "alone",
@@ -96,6 +115,88 @@ def test_a_frozen_host_is_captured_as_it_is(host: Host, real_sandbox: SandboxInf
     real_sandbox.request("POST", "export", {"image": image["ImageId"], "output": str(file), "form": "raw"})
     checked = subprocess.run(["e2fsck", "-f", "-n", str(file)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
-    listed = f"stat {shlex.quote('/var/log/ended.log')}"
-    found = subprocess.run(["debugfs", "-R", listed, str(file)], capture_output=True, text=True).stdout
-    assert "Size: 0" in found, "what the services wrote as they ended is sealed as well"
+
+    def inside(command: str) -> str:
+        return subprocess.run(["debugfs", "-R", command, str(file)], capture_output=True, text=True).stdout
+
+    assert "ended.log" in inside("ls /var/log")
+    assert inside("cat /var/log/ended.log") == "", "what the services wrote as they ended is sealed as well"
+    assert "systemd-private-left-" in inside("ls /var/tmp"), "systemd removes it at the next boot"
+    assert boot not in inside("ls /var/tmp") + inside("ls /tmp")
+
+
+PLACE = Mark("recipe.yaml", 1, 1)
+
+
+def trace(find: str, remove: str = ":") -> BoundOperation:
+    made = Trace(name="it", what="it", find=Script(find), remove=Script(remove))
+    return BoundOperation(freeze.Again(trace=made), PLACE)
+
+
+class Asking(Operation):
+    """What the program says of a host that cannot be frozen."""
+
+    def title(self) -> str:
+        return "ask"
+
+    def compile(self, to: Compilation) -> Steps:
+        say = sh("echo @found", found=Script(f"$({freeze.FROZEN.script.text})"))
+        given_up = freeze.Freeze().compile(to).verify
+        return Steps(Script("return 1"), say, given_up)
+
+
+@pytest.mark.parametrize(
+    ("find", "remove", "why"),
+    [
+        ("echo /x", ":", "what services left as they ended is found again in /x"),
+        ("[ -e $work/gone ] || echo /x", "false; : >$work/gone", "could not be sealed"),
+    ],
+)
+def test_what_cannot_be_sealed_again_is_no_failure(find: str, remove: str, why: str) -> None:
+    done = run_here(trace(find, remove), BoundOperation(Asking(), PLACE))
+    assert done.statuses == ["changed", "skipped"]
+    assert why in done.details[-1]
+    assert any(why in line for line in done.output)
+
+
+def test_what_can_be_sealed_again_leaves_the_host_as_it_is_to_be() -> None:
+    done = run_here(trace("[ -e $work/gone ] || echo /x", ": >$work/gone"), BoundOperation(Asking(), PLACE))
+    assert done.statuses == ["changed", "changed"]
+    assert "unknown" in done.output, "only the mark says that it is frozen"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"), [("frozen\n", ""), (None, "unknown"), ("", "unknown"), ("it hung\n", "it hung")]
+)
+def test_only_a_host_that_says_so_is_frozen(said: str | None, why: str) -> None:
+    assert freeze.not_frozen(said) == why
+
+
+def test_services_that_have_ended_are_stopped_for_their_end(tmp_path: Path) -> None:
+    shown = """Id=own.service
+ExecStop={ path=/opt/stop }
+FragmentPath=/etc/systemd/system/own.service
+
+Id=packaged.service
+ExecStop={ path=/usr/sbin/nft }
+FragmentPath=/usr/lib/systemd/system/packaged.service
+
+Id=nothing.service
+ControlGroup=/no/such/group
+FragmentPath=/etc/systemd/system/nothing.service
+
+Id=generated.service
+ExecStop={ path=/etc/init.d/generated }
+FragmentPath=/run/systemd/generator.late/generated.service
+"""
+    program = tmp_path / "systemctl"
+    program.write_text(f"#!/bin/sh\ncase $1 in show) cat <<'END'\n{shown}END\n;; *) echo some.service ;; esac\n")
+    program.chmod(0o755)
+    functions = Path(freeze.__file__).with_suffix(".sh").read_text()
+    done = subprocess.run(
+        ["sh", "-c", f"{functions}\nended"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["own.service", "generated.service"]
