@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+KeyEntry = tuple[str, str, str]  # a file, its owner, and a line of it
+
 _SSHD = '"$(command -v sshd || echo /usr/sbin/sshd)"'
 
 SETTINGS = f"{_SSHD} -T 2>/dev/null || {_SSHD} -t"
@@ -43,3 +45,9 @@ KEY_ENTRIES = f"""{{ {KEY_FILES}
     awk '{{ print ENVIRON["file"] "\\t" ENVIRON["owner"] "\\t" $0 }}' <"$file"
 done"""
 """Shell code that prints the lines of these files, each after the path of its file and the owner of that."""
+
+
+def key_entries(output: str) -> list[KeyEntry]:
+    """Return the entries that KEY_ENTRIES printed. A comment may have characters that str.splitlines ends a line at."""
+    lines = (line.split("\t", 2) for line in output.split("\n") if line)
+    return [(file, owner, entry) for file, owner, entry in lines]

@@ -2,15 +2,87 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import runpy
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from goldenami.os import MANAGERS
-from goldenami.validate.reading import ENABLED, enabled_services, start_of_boot
+from goldenami.os.managers.manager import Proofs
+from goldenami.os.sshd import KEY_ENTRIES, key_entries
+from goldenami.validate.reading import BOOT_TIMES, ENABLED, WAIT_FOR_BOOT, enabled_services, start_of_boot
+from goldenami.validate.traces import Traces
+
+Suites = Callable[[str], dict[str, Any]]
+
+
+class Host:
+    """A host that notes what it is asked. ``answers``: outputs, by command; others are run by the shell of this
+    machine."""
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def sudo(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def run(self, command: str, *arguments: str) -> Any:
+        self.asked.append(command)
+        known = next((answer for start, answer in self.answers.items() if command.startswith(start)), None)
+        if known is not None:
+            return SimpleNamespace(rc=0, stdout=known, stderr="")
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        return SimpleNamespace(rc=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture
+def suite(monkeypatch: pytest.MonkeyPatch) -> Suites:
+    """Built-in suites, each by its name. Their marks are those of their own runs of pytest."""
+    monkeypatch.setattr(pytest.mark, "_config", None)
+    return lambda name: runpy.run_module(f"goldenami.validate.suites.{name}")
+
+
+def test_what_suites_share_is_read_after_the_end_of_the_boot(suite: Suites) -> None:
+    """The first one that asks decides how old the answer is."""
+    booted = "UserspaceTimestamp=@60\nFinishTimestampMonotonic=1\n"
+    host = Host({WAIT_FOR_BOOT: "running\n", BOOT_TIMES: booted, KEY_ENTRIES: "", "find": "", "grep": ""})
+    sealed = suite("sealed")
+    sealed["test_no_login_is_remembered"](host)
+    assert host.asked.index(WAIT_FOR_BOOT) < host.asked.index(BOOT_TIMES)
+    host.asked.clear()
+    sealed["test_key_of_the_builder_opens_nothing"](host, _traces("ssh-ed25519 AAAAOURS builder"))
+    assert host.asked.index(WAIT_FOR_BOOT) < host.asked.index(KEY_ENTRIES)
+
+
+def _traces(public_key: str) -> Traces:
+    return Traces(public_key=public_key, host_keys=(), machine_id="", files=())
+
+
+def test_a_key_with_an_odd_comment_is_one_entry(suite: Suites) -> None:
+    """str.splitlines ends lines where sshd does not."""
+    entry = "ssh-ed25519 AAAAOURS a\x0cb\x85c\u2028d\r"
+    printed = f"/root/.ssh/authorized_keys\troot\t{entry}\n/root/.ssh/authorized_keys\troot\t\n"
+    file = "/root/.ssh/authorized_keys"
+    assert key_entries(printed) == [(file, "root", entry), (file, "root", "")]
+    assert key_entries("") == []
+    host = Host({WAIT_FOR_BOOT: "running\n", KEY_ENTRIES: printed, "grep": ""})
+    with pytest.raises(AssertionError, match=f"temporary key is in {file}"):
+        suite("sealed")["test_key_of_the_builder_opens_nothing"](host, _traces("ssh-ed25519 AAAAOURS builder"))
+
+
+def test_a_folder_that_is_not_told_is_a_fault(suite: Suites) -> None:
+    """mktemp would use its own one, where programs may run."""
+    proofs = Proofs(plan="true", unpack_folder="true", audit="true", sources="true", proxy="true")
+    with pytest.raises(AssertionError, match="does not tell where it unpacks"):
+        suite("base")["test_packages_can_be_installed"](Host({}), proofs)
 
 
 def test_services_are_enabled_by_links(tmp_path: Path) -> None:

@@ -195,13 +195,15 @@ def test_packages_can_be_installed(host: Host, proofs: Proofs) -> None:
     unpacked."""
     with host.sudo():
         script = host.run(
-            f'd=$({proofs.unpack_folder}); echo "$d"; '
+            # mktemp would take no name for its own folder, which may be another one.
+            f'd=$({proofs.unpack_folder}) && [ -n "$d" ] || exit; echo "$d"; '
             'f=$(mktemp -p "$d") && printf "#!/bin/sh\\nexit 0\\n" >"$f" && chmod 700 "$f" && "$f"; '
             's=$?; rm -f "$f"; exit $s'
         )
         plan = host.run(proofs.plan)
     assert plan.rc == 0, plan.stderr
     folder = script.stdout.strip()
+    assert folder, f"the package manager does not tell where it unpacks scripts of packages: {script.stderr}"
     assert script.rc == 0, f"programs cannot run in {folder}, where scripts of packages are unpacked: {script.stderr}"
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from goldenami.os.homes import HOMES
 from goldenami.os.privileges import RIGHTS
-from goldenami.os.sshd import KEY_ENTRIES
+from goldenami.os.sshd import KEY_ENTRIES, KeyEntry, key_entries
 from goldenami.validate.reading import BOOT_TIMES, WAIT_FOR_BOOT, in_range, listeners, start_of_boot
 from goldenami.validate.settings import NOT_EXECUTED
 
@@ -78,11 +78,11 @@ def facts(host: Host, declared: Mapping[str, Any]) -> Facts:
 
 
 @pytest.fixture(scope="module")
-def key_entries(host: Host) -> Sequence[str]:
+def login_entries(host: Host) -> Sequence[KeyEntry]:
     """The lines of all files in which sshd looks for keys, after their file and its owner."""
     host.run(WAIT_FOR_BOOT)
     with host.sudo():
-        return str(host.run(KEY_ENTRIES).stdout).splitlines()
+        return key_entries(host.run(KEY_ENTRIES).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +132,15 @@ def test_no_private_keys(facts: Facts, declared: Mapping[str, Any]) -> None:
     _refuse(found, "private keys", "private_keys")
 
 
-def test_no_authorized_keys(key_entries: Sequence[str], declared: Mapping[str, Any]) -> None:
+def test_no_authorized_keys(login_entries: Sequence[KeyEntry], declared: Mapping[str, Any]) -> None:
     """No SSH key but the one of this instance opens an account: a key in the image would open every instance."""
     logins = declared.get("login_keys")
     if logins is None:
         pytest.skip("NOT PROVEN: the keys of this host are not known; the test needs a new instance of the image")
     own = {material for line in logins for material in line.split()[1:2]}
     found = []
-    for line in key_entries:
-        file, account, entry = line.split("\t", 2)
-        entry = entry.strip()
+    for file, account, line in login_entries:
+        entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
         if own & set(entry.split()) or account in declared["expect"].get("authorized_keys", ()):
