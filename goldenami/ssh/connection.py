@@ -27,6 +27,9 @@ Clock = Callable[[], float]
 Check = Callable[[], None]
 
 _RETRY = Interval(0.05, 1.05, 0.25)  # a host that boots fast is found soon: in the first second, after 0.1 s at most
+# The pause after a refused login, which sshd counts against this address (PerSourcePenalties, OpenSSH 9.8), and where
+# each attempt opens a session of another service (a bastion, Session Manager).
+_COSTLY_SECONDS = 0.25
 _SESSION = Interval(0.05, 1.3, 1.0)
 _SHORTEST_SECONDS = 2.0  # minimum for one attempt, even if less time is left
 _PATIENCE_SECONDS = 30.0  # between two calls of ``on_wait`` during a reboot; limit for one attempt to connect
@@ -119,6 +122,7 @@ def _transport(
 ) -> paramiko.Transport:
     last: BuilderError | None = None
     refused_since: float | None = None
+    shortest = None if endpoint.transport is None else _COSTLY_SECONDS
     for elapsed in poll(
         clock,
         sleep,
@@ -127,6 +131,7 @@ def _transport(
         check=check,
         sign_of_life=on_wait,
         silence=_PATIENCE_SECONDS,
+        ahead=lambda _: shortest,  # noqa: B023 - its value of the moment
     ):
         try:
             return open_transport(endpoint, max(_SHORTEST_SECONDS, min(ATTEMPT_SECONDS, timeout - elapsed)))
@@ -135,6 +140,7 @@ def _transport(
             refused_since = None
         except Refused as error:
             last = error
+            shortest = _COSTLY_SECONDS  # from now on: sshd may also close the next connections at once
             refused_since = clock() if refused_since is None else refused_since
             if clock() - refused_since >= _REFUSED_SECONDS:
                 raise
@@ -318,6 +324,7 @@ class Connection:
             interval=_RETRY,
             sign_of_life=on_wait,
             silence=_PATIENCE_SECONDS,
+            ahead=lambda _: _COSTLY_SECONDS if self.endpoint.transport is not None else None,
         ):
             try:
                 self.reconnect(timeout=max(_SHORTEST_SECONDS, min(timeout - elapsed, _PATIENCE_SECONDS)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import queue
 import socket
 import threading
@@ -33,10 +34,12 @@ class Time:
     def __init__(self) -> None:
         self.now = 0.0
         self.slept = 0
+        self.shortest = math.inf
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.slept += 1
+        self.shortest = min(self.shortest, seconds)
 
     def clock(self) -> float:
         return self.now
@@ -246,6 +249,20 @@ def test_another_login_key_is_refused(endpoint: SshEndpoint) -> None:
     with pytest.raises(BuilderError, match="does not accept the key") as caught:
         ssh.connect(wrong, timeout=3600, sleep=time_.sleep, clock=time_.clock)
     assert "ssh_user" in (caught.value.hint or "")
+    assert time_.shortest >= 0.25, "sshd may refuse an address with many such logins in a second"
+
+
+def test_a_tunnel_is_opened_less_often_than_a_connection(endpoint: SshEndpoint) -> None:
+    """Each is a session of a bastion or of Session Manager."""
+    time_ = Time()
+
+    def opener(endpoint: SshEndpoint, patience: float) -> socket.socket:
+        raise ConnectionRefusedError(f"{endpoint.address}, not within {patience} s")
+
+    with pytest.raises(NotReachable):
+        ssh.connect(replace(endpoint, transport=opener), timeout=2.5, sleep=time_.sleep, clock=time_.clock)
+    assert time_.shortest >= 0.25
+    assert time_.slept == 10
 
 
 def test_connect_waits_until_the_host_key_is_the_expected_one(endpoint: SshEndpoint) -> None:
