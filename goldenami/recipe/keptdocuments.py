@@ -22,7 +22,7 @@ from goldenami import onecommand, usercache
 from goldenami.recipe import document as parsing
 from goldenami.recipe.document import Document, Scalar
 from goldenami.recipe.problems import Problems
-from goldenami.recipe.project import PARSED, Project
+from goldenami.recipe.project import PARSED, Project, parsed_here
 
 _FORM: Final = 1  # of the file
 _LEAST: Final = 50  # recipes: fewer are parsed in the time that it takes to load this
@@ -87,19 +87,22 @@ def keeping_controls(project: Project) -> Iterator[None]:
 
 @contextmanager
 def _keeping(project: Project, what: str, most: int) -> Iterator[None]:
-    """Take the documents that are read meanwhile from the cache, and keep them there. ``most``: documents, of which
-    those that were not asked for may be older texts."""
+    """Take the documents that this thread reads meanwhile from the cache, and keep them there. ``most``: documents, of
+    which those that were not asked for may be older texts."""
     path = _entry(project, what)
     if path is None:
         yield
         return
-    before = {PARSED: project.kept[PARSED]} if PARSED in project.kept else {}
-    kept = project.kept[PARSED] = KeptDocuments(_loaded(path))
+    here = parsed_here()
+    before = project.kept.get(here)
+    kept = project.kept[here] = KeptDocuments(_loaded(path))
     try:
         yield
     finally:
-        del project.kept[PARSED]
-        project.kept.update(before)
+        if before is None:
+            del project.kept[here]
+        else:
+            project.kept[here] = before
     if kept.found.keys() <= kept.known.keys():
         return
     every = {**kept.known, **kept.found}

@@ -32,12 +32,14 @@ T = TypeVar("T")
 
 
 class _Kept:
-    """``known``: what the file has. ``used``: what this process asked for."""
+    """``path``: the file, as it is found by the code that this process runs; None if nothing can be kept. ``known``:
+    what the file has. ``used``: what this process asked for."""
 
     current: _Kept | None = None
 
-    def __init__(self, known: dict[bytes, bytes]) -> None:
-        self.known = known
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.known = _read(path)
         self.used: dict[bytes, bytes] = {}
 
 
@@ -47,7 +49,7 @@ def kept(what: str, source: str, make: Callable[[], T]) -> T:
     if not onecommand.here() or len(source) > _LONGEST:
         return make()
     if _Kept.current is None:
-        _Kept.current = _Kept(_read())
+        _Kept.current = _Kept(_entry())
         atexit.register(_write, _Kept.current)
     current = _Kept.current
     key = hashlib.sha256(f"{what}\0{source}".encode(errors="surrogatepass")).digest()
@@ -62,8 +64,7 @@ def kept(what: str, source: str, make: Callable[[], T]) -> T:
     return found
 
 
-def _read() -> dict[bytes, bytes]:
-    path = _entry()
+def _read(path: Path | None) -> dict[bytes, bytes]:
     content = (usercache.read(path) if path is not None else None) or b""
     digest, rest = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(rest).digest() != digest:
@@ -73,14 +74,13 @@ def _read() -> dict[bytes, bytes]:
 
 
 def _write(current: _Kept) -> None:
-    path = None if current.used.keys() <= current.known.keys() else _entry()
-    if path is None:
+    if current.path is None or current.used.keys() <= current.known.keys():
         return
     used = current.used
     every = current.known | used
     content = marshal.dumps(every if len(every) <= _MOST else used)
     if len(content) <= _LARGEST:
-        usercache.write(path, hashlib.sha256(content).digest() + content, _FILES)
+        usercache.write(current.path, hashlib.sha256(content).digest() + content, _FILES)
 
 
 def _entry() -> Path | None:

@@ -7,6 +7,7 @@ packages and from the shipped files.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,13 @@ ALLOW_OUTSIDE = "allow_outside"
 PARSED = "parsed before"  # in ``Project.kept``: see ``keptdocuments``
 _SMALL = 64 << 10  # bytes of a file that is kept
 T = TypeVar("T")
+
+
+def parsed_here() -> str:
+    """Return the name in ``Project.kept`` of the documents that were parsed before, for what this thread reads. Another
+    one may read files of the same project, and begin or end in between."""
+    return f"{PARSED} {threading.get_ident()}"
+
 
 _ALLOW = f"Copy the file into the project, or add its folder to {ALLOW_OUTSIDE} in {FILE}."
 
@@ -137,7 +145,7 @@ class Project:
             try:
                 files = self._own_files if path == self.file else self.files
                 text = read_text(files, path, name)
-                kept: KeptDocuments | None = self.kept.get(PARSED)
+                kept: KeptDocuments | None = self.kept.get(parsed_here())
                 if kept is not None and (before := kept.get(text, path, name)) is not None:
                     known = before, []
                 else:

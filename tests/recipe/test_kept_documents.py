@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def test_files_of_controls_are_parsed_once_for_commands(
         project = recipe.load_project(root)
         profile = Library(project, Problems()).profile("debian-12-level-1", Mark("", 0, 0))
         assert profile is not None
-        assert PARSED not in project.kept  # nothing of the cache stays in memory
+        assert not [one for one in project.kept.values() if isinstance(one, keptdocuments.KeptDocuments)]
         return {id: (one.value, one.mark) for id, one in profile.controls.items()}
 
     expected = controls()
@@ -165,6 +166,37 @@ def test_files_of_controls_are_parsed_once_for_commands(
     assert {"ssh", "kernel"} <= {*parsed}
     assert controls() == expected
     assert not {"ssh", "kernel"} & {*parsed}
+
+
+def test_threads_keep_what_they_read_apart(root: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One begins earlier than the other, and ends earlier."""
+    monkeypatch.setattr(onecommand._Process, "one", True)
+    project = recipe.load_project(root)
+    path = project.recipe_path("one")
+
+    def other(has_begun: threading.Event, may_end: threading.Event, errors: list[BaseException]) -> None:
+        try:
+            with keptdocuments.keeping_controls(project):
+                has_begun.set()
+                assert may_end.wait(60)
+        except BaseException as error:
+            errors.append(error)
+
+    errors: list[BaseException] = []
+    begun, end = threading.Event(), threading.Event()
+    thread = threading.Thread(target=other, args=(begun, end, errors))
+    with keptdocuments.keeping_controls(project):
+        thread.start()
+        assert begun.wait(60)
+        assert project.document(path, Problems()) is not None
+    end.set()
+    thread.join()
+    assert errors == []
+    assert not [one for one in project.kept.values() if isinstance(one, keptdocuments.KeptDocuments)]
+    parsed.clear()
+    with keptdocuments.keeping_controls(again := recipe.load_project(root)):
+        assert again.document(path, Problems()) is not None
+    assert "one" not in parsed, "it was kept, by the thread that read it"
 
 
 def test_a_few_recipes_are_not_kept(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,19 @@ def test_other_code_makes_other_programs(monkeypatch: pytest.MonkeyPatch, cache:
     assert len([*cache.iterdir()]) == 2
 
 
+def test_programs_of_code_that_changes_meanwhile_are_not_those_of_the_new_code(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """An editable installation."""
+    first = Process(monkeypatch)
+    first.ends.append((monkeypatch.setattr, jinja2, "__version__", "4.0"))  # before it writes
+    first.render()
+    assert len([*cache.iterdir()]) == 1
+    new = Process(monkeypatch)
+    new.render()
+    assert new.compiled
+
+
 def test_a_process_that_goes_on_keeps_nothing(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     process = Process(monkeypatch)
     monkeypatch.setattr(onecommand._Process, "one", False)
