@@ -13,6 +13,7 @@ that are not visible yet, and does not fail.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -78,15 +79,18 @@ class Observation:
 OnProgress = Callable[[Observation], None]
 _LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time that is left
 _PART: Final = 0.5  # of the time that is left, until a look at the progress alone finds out more about it
-_ROUNDED: Final = 0.5  # percent: a progress is told in whole percents, which are rounded down
-_DOUBT: Final = 0.015  # of the whole wait: a forecast that may be wrong by more is not good enough
+_DOUBT: Final = 0.02  # of the whole wait: a forecast that may be wrong by more is not good enough
 _SHORTEST: Final = 0.1  # seconds between two looks when the end is near
-_LATER: Final = 1.01  # looks are so much later than expected: the estimate may be a little short
+_LATER: Final = 1.005  # looks are so much later than expected: the estimate may be a little short
+_SOONER: Final = 0.97  # of the seconds of the last wait, which may have ended a little late
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
 _NEVER_LONGER: Final = 600.0  # seconds between two looks, however long the estimate is
-_AFTER_THE_FIRST: Final = 1.5  # first pauses of waits behind another one, which learns something for them meanwhile
+# First pauses of waits behind others, which learn something for them meanwhile: of one that compares, and of the rest.
+_AFTER_THE_FIRST: Final = (1.0, 1.25, 1.5)
+_LITTLE: Final = 0.005  # of the wait so far: a look that is so much too early is not put off
 _AT_LEAST: Final = 0.9  # of the seconds until a resource was seen to be ready, it was probably pending
 _LONGEST_GUESS: Final = 60.0  # seconds of a pause that only the last wait of this kind gives
+_Span = tuple[float, float]  # the fewest and the most seconds that a wait takes in all
 
 
 class Ahead:
@@ -94,17 +98,21 @@ class Ahead:
 
     A progress gives the time that is left, if it has moved since the last look. When it began to move is not known: an
     instance may be shut down first. So the first progress only says when to look again: after half of the time that it
-    gives. The speed between two looks says then when the resource is ready. Before the first progress, the duration of
-    the last wait of this kind counts, if there was one in this process: half of it, if there is a progress to learn
-    from then, and nine tenths of it otherwise, or if none is told then. A progress, and the forecast of another wait,
-    lead to no pause longer than four times the wait so far, and the last wait to none longer than a minute: this one
-    may be of a smaller resource. When the end is near, pauses are short, and grow again if the resource is late. While
-    a resource is missing, the usual intervals count: whether it stays missing is known only after several looks.
+    gives. It says more if it is where it must be for a wait as long as the last one of this kind, or as another wait
+    that began at the same time (``compare``): then this one takes as long. Otherwise the speed between two looks says
+    when the resource is ready.
+
+    Before the first progress, the duration of the last wait of this kind counts: half of it, if there is a progress to
+    learn from then, and nine tenths of it otherwise, or if none is told then. A progress, and the forecast of another
+    wait, lead to no pause longer than four times the wait so far, and the last wait to none longer than a minute: this
+    one may be of a smaller resource. When the end is near, pauses are short, and grow again if the resource is late.
+    While a resource is missing, the usual intervals count: whether it stays missing is known only after several looks.
     """
 
     def __init__(self, expected: float | None, *, has_progress: bool, of_others: bool = False) -> None:
         """``expected``: the seconds of the last wait. ``of_others``: it was of another kind."""
         self._expected = expected or 0.0 if not of_others else 0.0
+        self._likely: _Span | None = (_SOONER * self._expected, _LATER * self._expected) if self._expected else None
         self._until = self._step = 0.0  # until when the last wait counts, and the pauses after it
         self._without: float | None = None  # the last wait, if no progress is told after half of it
         if expected is not None and has_progress:
@@ -112,13 +120,14 @@ class Ahead:
         elif expected is not None:
             self._expect_no_progress(expected)
         self._usual = STANDARD.first
+        self._at = 0.0  # seconds of the wait at the last look
         self._percent: float | None = None
         self._moved = False
         self._missing = False
         self._begin = (0.0, 0.0)  # seconds and percent before it moved: it may have begun long before the wait
         self._stood_still = False
         self._moving: tuple[float, float] | None = None  # the same of the first look that saw it move
-        self._forecast = 0.0  # until when the forecast of another wait counts
+        self._forecast = (0.0, 0.0)  # of another wait; it counts until then
 
     def _expect_no_progress(self, expected: float) -> None:
         self._until = min(0.9 * expected, _LONGEST_GUESS)
@@ -126,7 +135,7 @@ class Ahead:
 
     def seen(self, elapsed: float, percents: Iterable[float], *, missing: bool = False) -> None:
         """Take the progress of the resources that are not ready. ``missing``: one of them is not visible."""
-        self._missing = missing
+        self._at, self._missing = elapsed, missing
         percent = max(percents, default=None)
         self._moved = percent is not None and percent != self._percent
         is_first = self._percent is None and elapsed < self._usual
@@ -141,24 +150,35 @@ class Ahead:
         elif percent - self._begin[1] >= _LEAST_PERCENT:
             self._moving = (elapsed, percent)
 
-    def expect(self, seconds: float) -> None:
+    def expect(self, seconds: float, fewest: float = 0.0) -> None:
         """Take a forecast: the resource is probably ready after so many seconds of the wait. It counts while the own
         progress says nothing."""
-        self._forecast = seconds * _LATER
+        self._forecast = (fewest, seconds * _LATER)
         self._step = min(0.05 * seconds, STANDARD.longest)
 
-    def ready_at(self, elapsed: float) -> float | None:
-        """Return after how many seconds of the wait the progress says that the resource is ready; None: unknown."""
+    def compare(self, seconds: float, fewest: float) -> None:
+        """Take how long a similar wait takes. It counts if the own progress agrees, and this kind has no duration."""
+        if not self._expected:
+            self._likely = (fewest, seconds)
+
+    def ends(self) -> _Span | None:
+        """Return how many seconds the wait takes in all, by the progress at the last look; None: it tells nothing."""
         percent = self._percent
         if percent is None or not self._knows:
             return None
-        since, gained = self._gained(percent)
-        return elapsed + (elapsed - since) * (100.0 - percent - _ROUNDED) / gained
+        found = _straight(self._begin, self._at, percent)
+        if self._stood_still:  # it may have begun to move just now, and be much faster
+            found = (self._at, found[1])
+        if self._speed_is_known and self._moving is not None:
+            lately = _straight(self._moving, self._at, percent)
+            return _common(found, lately) or lately
+        return self._agrees(found) or found
 
     @property
     def _knows(self) -> bool:
         """Whether the progress gives the time that is left."""
-        return self._moved and self._moving is not None and self._percent is not None and self._percent < 100.0
+        percent, has_moved = self._percent, self._moved and self._moving is not None
+        return has_moved and percent is not None and self._begin[1] + _LEAST_PERCENT <= percent < 100.0
 
     @property
     def _speed_is_known(self) -> bool:
@@ -166,24 +186,27 @@ class Ahead:
         moving, percent = self._moving, self._percent
         return self._knows and moving is not None and percent is not None and percent - moving[1] >= _LEAST_PERCENT
 
-    def _gained(self, percent: float) -> tuple[float, float]:
-        """Return since when the speed of the progress counts, and how many percent it has gained since."""
-        if self._speed_is_known and self._moving is not None:
-            return self._moving[0], percent - self._moving[1]
-        return self._begin[0], percent + _ROUNDED - self._begin[1]
+    def _agrees(self, found: _Span) -> _Span | None:
+        """Return what the progress and the likely duration say together; None if they do not agree."""
+        return _common(found, self._likely) if self._likely is not None and not self._stood_still else None
 
     def is_sure(self, elapsed: float) -> bool:
-        """Return whether the time of the next look is that at which the resources are probably ready."""
-        return self._forecast > elapsed or self._exactly(elapsed) is not None
+        """Return whether the next look is when the resources are probably ready."""
+        return 0.0 < self.left(elapsed) <= _most(elapsed)
+
+    def left(self, elapsed: float) -> float:
+        """Return how many seconds are left, as far as that is known; not positive: it is not, or was too few."""
+        exactly = self._exactly(elapsed)
+        return exactly if exactly is not None else self._forecast[1] - elapsed
 
     def _exactly(self, elapsed: float) -> float | None:
-        """Return how many seconds are left, a little too many rather than too few; None if that is in doubt."""
-        ready, percent = self.ready_at(elapsed), self._percent
-        if ready is None or percent is None or not self._speed_is_known:
+        """Return how many seconds are left by the progress, a little too many rather than too few; None if that is in
+        doubt, or was too few."""
+        found = self.ends()
+        if found is None or not (self._speed_is_known or self._agrees(found)):
             return None
-        left = ready - elapsed
-        doubt = left * 2 * _ROUNDED / self._gained(percent)[1]
-        return left + doubt if doubt <= _DOUBT * ready else None
+        fewest, most = found
+        return most - elapsed if most - fewest <= _DOUBT * most and most >= elapsed else None
 
     def pause(self, elapsed: float) -> float | None:
         """Return the seconds until the next look; None if nothing is known."""
@@ -194,16 +217,18 @@ class Ahead:
         exactly = self._exactly(elapsed)
         if exactly is not None:
             self._step = min(0.02 * (elapsed + exactly), STANDARD.longest)
-            return max(min(exactly, elapsed * _LONGEST_SHARE, _NEVER_LONGER), _SHORTEST)
-        if self._forecast > elapsed:
-            return max(min(self._forecast - elapsed, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
-        ready = self.ready_at(elapsed)
-        if ready is not None:
-            part = _PART * (ready - elapsed)
-            if not self._speed_is_known:  # it may have begun to move just now, and be much faster
+            return max(min(exactly, _most(elapsed)), _SHORTEST)
+        found = self.ends()
+        if self._forecast[1] > elapsed:
+            both = _common(found, self._forecast) if found is not None and not self._stood_still else None
+            until = both[1] if both is not None else self._forecast[1]
+            return max(min(until - elapsed, _most(elapsed)), usual)
+        if found is not None:
+            part = _PART * (found[1] - elapsed)
+            if not self._speed_is_known:
                 part = min(part, 0.75 * (self._expected - elapsed)) if self._expected > elapsed else part
                 part = min(part, elapsed - self._begin[0]) if self._stood_still else part
-            return max(min(part, elapsed * _LONGEST_SHARE, _NEVER_LONGER), usual)
+            return max(min(part, _most(elapsed)), usual)
         if self._without is not None and self._until <= elapsed and self._percent is None:
             expected, self._without = self._without, None
             self._expect_no_progress(expected)
@@ -215,19 +240,56 @@ class Ahead:
         return None
 
 
+def _most(elapsed: float) -> float:
+    """Return the longest pause after so many seconds of a wait."""
+    return min(elapsed * _LONGEST_SHARE, _NEVER_LONGER)
+
+
+def _straight(begin: tuple[float, float], at: float, percent: float) -> _Span:
+    """Return how long a wait takes that gains percents evenly since ``begin``: seconds and percent. Percents are whole
+    numbers, which are rounded down: each may be almost one more. Nothing is added to the begin of a wait."""
+    since, before = begin
+    span, gained = at - since, percent - before
+    fewest = at + span * max(99.0 - percent, 0.0) / (gained + 1.0)
+    return fewest, at + span * (100.0 - percent) / (gained - (1.0 if before > 0 else 0.0))
+
+
+def _common(one: _Span, other: _Span) -> _Span | None:
+    fewest, most = max(one[0], other[0]), min(one[1], other[1])
+    return (fewest, most) if fewest <= most else None
+
+
 _PROGRESS_ONLY: Final = 8
 LONGEST: Final = 48 * 3600.0  # seconds; copies of the largest volumes take many hours
 Percentages = Callable[[Collection[str], Sequence[Item]], Mapping[str, float]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Forecast:
     """What the first of several waits has learnt for the others, whose resources were created with its own and take
     about as long. ``begun``: whether there is a first one. ``seconds``: how long its wait takes in all, by its last
-    look."""
+    look, and ``fewest`` at least. ``like``: of similar waits elsewhere, which may take as long: if the first wait sees
+    that its own does, it need not find that out."""
 
     begun: bool = False
     seconds: float | None = None
+    fewest: float = 0.0
+    like: Forecast | None = None
+
+    def join(self) -> tuple[list[Forecast], int]:
+        """Begin one more wait. Return the forecasts that it makes for others, and how many others make for it."""
+        led: list[Forecast] = []
+        every = [self] if self.like is None else [self, self.like]
+        with _JOINING:
+            for one in every:
+                if one.begun:
+                    break
+                one.begun = True
+                led.append(one)
+        return led, len(every) - len(led)
+
+
+_JOINING: Final = threading.Lock()
 
 
 class Watch:
@@ -238,9 +300,9 @@ class Watch:
     ``on_progress``: called when the state or the percentage of an id changes. ``percent``: returns the percentages of
     pending resources, by id; it gets their ids, and their descriptions if they were read. ``timeout``: seconds; None
     is ``LONGEST``. ``is_new``: the resources were created just now, so that the first look is after a pause.
-    ``forecast``: of the waits for similar resources that began together. While the progress of one
-    says nothing, it looks when the first one's says that theirs are ready. Each reads its own before: a resource that
-    fails soon is seen.
+    ``forecast``: of the waits for similar resources that began together. While the progress of one says nothing, it
+    looks when the first one's says that theirs are ready. Each reads its own once before: a resource that fails soon is
+    seen.
     """
 
     def __init__(
@@ -277,13 +339,16 @@ class Watch:
         self._progress_only = _PROGRESS_ONLY if is_new else 0  # looks that may read the progress alone
         self.pause = 0.0
         self._forecast = forecast if is_new else None
-        self._is_first = self._forecast is not None and not self._forecast.begun
+        self._led: list[Forecast] = []
+        self._learnt: _Span | None = None  # of the other wait
+        self._may_learn = False  # from that one, before it looks again
+        self._sure = False  # the next look is when the resources are probably ready
         if is_new and ids:
             self._set_pause(0.0)
-            if forecast is not None and forecast.begun:
-                self.pause = _AFTER_THE_FIRST * max(self.pause, STANDARD.first)
-            elif forecast is not None:
-                forecast.begun = True
+            if forecast is not None:
+                self._led, behind = forecast.join()
+                if behind:
+                    self.pause = _AFTER_THE_FIRST[behind if self._led else -1] * max(self.pause, STANDARD.first)
 
     def until_ready(
         self, check: Callable[[], None] | None = None, *, sleep: polling.Sleep | None = None
@@ -310,6 +375,9 @@ class Watch:
         if not open_ids:
             return True
         elapsed = cloud.clock() - self._began
+        if self._others_know(elapsed):
+            return self._set_pause(elapsed)
+        self._may_learn = True
         if self._only_progresses(open_ids, elapsed):
             return self._set_pause(elapsed)
         found = describe(cloud, self._place, what, open_ids)
@@ -332,7 +400,8 @@ class Watch:
             was_seen_pending = self._is_new or self._looked > 0  # otherwise it may have been ready for long
             if elapsed > 0 and was_seen_pending and all(seen.ok for seen in self.seen.values()):
                 # It was ready between the last two looks; a look that a progress suggested is not much too late.
-                cloud.durations[what.kind] = max((self._looked + elapsed) / 2, _AT_LEAST * elapsed)
+                least = elapsed if self._sure else _AT_LEAST * elapsed
+                cloud.durations[what.kind] = max((self._looked + elapsed) / 2, least)
             return True
         self._looked = elapsed
         return self._set_pause(elapsed)
@@ -356,13 +425,35 @@ class Watch:
     def _learn(self, elapsed: float, percents: Iterable[float], *, missing: bool = False) -> None:
         """Take the progress of the resources that are not ready. The first wait learns for the others too."""
         self._ahead.seen(elapsed, percents, missing=missing)
-        forecast = self._forecast
-        if forecast is None:
-            return
-        if self._is_first:
-            forecast.seconds = self._ahead.ready_at(elapsed) or forecast.seconds
-        elif forecast.seconds is not None and forecast.seconds > elapsed:
-            self._ahead.expect(forecast.seconds)
+        found = self._ahead.ends()
+        if found is not None:
+            for forecast in self._led:
+                forecast.fewest, forecast.seconds = found
+        self._learn_from_others(elapsed)
+
+    def _learn_from_others(self, elapsed: float) -> bool:
+        """Return whether another wait has learnt something since the last time."""
+        own, last = self._forecast, self._learnt
+        other = own if own is None or own not in self._led else own.like
+        if other is None or other in self._led or other.seconds is None or other.seconds <= elapsed:
+            return False
+        self._learnt = (other.fewest, other.seconds)
+        if other is own:
+            self._ahead.expect(other.seconds, other.fewest)
+        else:
+            self._ahead.compare(other.seconds, other.fewest)
+        return self._learnt != last
+
+    def _others_know(self, elapsed: float) -> bool:
+        """Return whether another wait has learnt since the last look that this look would be too early. This happens at
+        most once between two looks: the other resource may never be ready."""
+        may_learn, self._may_learn = self._may_learn, False
+        if not may_learn or not self._learn_from_others(elapsed):
+            return False
+        if not self._ahead.is_sure(elapsed) or self._ahead.left(elapsed) <= _LITTLE * elapsed:
+            return False
+        self._progress_only = 0
+        return True
 
     def _note(self, seen: Observation) -> None:
         last = self.seen[seen.id]
@@ -373,6 +464,7 @@ class Watch:
     def _set_pause(self, elapsed: float) -> bool:
         """Set the pause before the next look. Return whether there is no time for it."""
         left = self._limit - elapsed
+        self._sure = self._ahead.is_sure(elapsed)
         known = self._ahead.pause(elapsed)
         self.pause = next(self._pauses) if known is None else min(known, left)
         return left < polling.RESOLUTION or self.pause > left

@@ -159,6 +159,7 @@ class Distribution:
         self._timed: set[Place] = set()  # full places that are tried again after a pause
         self._began = time.monotonic()
         self._running = len(self._todo)
+        self._forecast = Forecast()  # of the first copy of all
         self._forecasts: dict[str, Forecast] = {}  # by region: its copies cross the same distance
         self._copies: dict[str, _Copies] = {}  # of the targets that have not ended, by label
         # The accounts that will copy the candidate, and those that will use the image of each target: an image is
@@ -375,7 +376,7 @@ class Distribution:
                 self._make_available(target, architecture, seen.id)
 
         with self._mutex:
-            forecast = self._forecasts.setdefault(target.region, Forecast())
+            forecast = self._forecasts.setdefault(target.region, Forecast(like=self._forecast))
         wait = images.watch_copies(
             self._ledger,
             target.place,

@@ -33,6 +33,7 @@ from goldenami.stages.watch import watched
 SECURITY_GROUP = "security-group"
 _KNOCKS: Final = Interval.every(0.1)
 _LOOKS: Final = Interval(first=1.0)  # at EC2, at most, while there is no server to knock at
+_AT_LEAST: Final = 5.0  # seconds between two looks at EC2 while the SSH server is asked
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 
 
@@ -128,7 +129,8 @@ def launch(
 
 class _Knock:
     """Ends a pause of the wait for an instance when its SSH server accepts connections: it runs then, and EC2 says so.
-    Only for the transport ``direct``: no tunnel is opened for it.
+    Meanwhile EC2 is asked less often: only about an instance that fails. Only for the transport ``direct``: no tunnel
+    is opened for it.
 
     A pause may be long, because the last instance took long. So nothing but the server makes it end late: until EC2
     has described the address, and after an answer that EC2 does not confirm, no pause is longer than usual."""
@@ -153,7 +155,8 @@ class _Knock:
         if address is None:
             cloud.sleep(min(seconds, next(self._usual)))
             return
-        for _ in poll(cloud.clock, cloud.sleep, timeout=seconds, interval=_KNOCKS, last_look=True):
+        longest = max(seconds, _AT_LEAST)
+        for _ in poll(cloud.clock, cloud.sleep, timeout=longest, interval=_KNOCKS, last_look=True):
             if self._build.host_work.answers(address, self._port):
                 self._answered, self._usual = True, pauses(_LOOKS, random.Random())
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -495,6 +496,36 @@ def test_a_copy_that_fails_soon_is_seen_soon_beside_a_long_one(late: LateWorld) 
         late.clock.sleep(second.pause)
     assert second.seen[id].readiness == "failed"
     assert late.clock.offset - began < 120.0
+
+
+def test_the_copies_of_a_crowd_look_once_each(late: LateWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the first forecast was too short, because its percent was rounded: 43.3 seconds of 240 are 18.04."""
+    source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region}
+    late.paper.set(pending={"copy": 240})
+    late.cloud.durations["image"] = 86.6
+    monkeypatch.setattr(late.cloud, "clock", lambda: late.clock.offset)  # without the time that the machine takes
+    began, asked = late.clock.offset, list[str]()
+    ids = [late.raw("ec2").copy_image(**source, Name=f"copy {n}")["ImageId"] for n in range(4)]
+
+    def told(which: Collection[str], _: object) -> dict[str, float]:
+        asked.extend(which)
+        return dict.fromkeys(which, (late.clock.offset - began) / 2.4 // 1)
+
+    every = waiters.Forecast()
+    here, there = (waiters.Forecast(like=every) for _ in range(2))
+    watches = [
+        waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told, is_new=True, forecast=forecast)
+        for id, forecast in zip(ids, (here, there, here, there), strict=True)
+    ]
+    due = [(began + watch.pause, number) for number, watch in enumerate(watches)]
+    while due:
+        at, number = heapq.heappop(due)
+        late.clock.sleep(max(at - late.clock.offset, 0.0))
+        if not watches[number].look():
+            heapq.heappush(due, (late.clock.offset + watches[number].pause, number))
+    assert all(watch.seen[id].ok for id, watch in zip(ids, watches, strict=True))
+    assert [asked.count(id) for id in ids] == [2, 1, 1, 1], "only the first one looks twice"
+    assert late.clock.offset - began <= 1.02 * 240
 
 
 def test_a_forecast_is_corrected_at_each_look_of_the_first_wait(late: LateWorld) -> None:

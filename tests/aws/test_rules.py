@@ -356,7 +356,7 @@ def test_a_forecast_counts_until_the_own_progress_is_known() -> None:
     ahead = waiters.Ahead(None, has_progress=True)
     ahead.expect(240.0)
     assert ahead.pause(10.0) == 40.0, "no longer than four times the wait so far"
-    assert ahead.pause(60.0) == pytest.approx(182.4)
+    assert ahead.pause(60.0) == pytest.approx(181.2)
     ahead.seen(242.4, [50.0])
     first = ahead.pause(242.4)
     assert first == pytest.approx(0.5 * 242.4, rel=0.02), "half of it, since nobody knows when it began to move"
@@ -383,6 +383,40 @@ def test_the_last_wait_of_another_kind_only_gives_the_first_look() -> None:
     assert ahead.pause(4.0) == pytest.approx(4.0, rel=0.03)
     ahead.seen(8.0, [66.0])
     assert ahead.pause(8.0) == pytest.approx(4.0, rel=0.05)
+
+
+@pytest.mark.parametrize("still", [0.0, 0.1])
+@pytest.mark.parametrize("first", [3.0, 10.0, 43.3, 45.0, 60.0])
+@pytest.mark.parametrize("duration", [12.0, 90.0, 233.7, 240.0])
+def test_no_look_is_too_early(duration: float, first: float, still: float) -> None:
+    """Percents are rounded down: an estimate in their middle comes too early every second time, and costs a look."""
+    ahead, clock, early = waiters.Ahead(None, has_progress=True), min(first, 0.7 * duration), 0
+    while clock < duration:
+        ahead.seen(clock, [max(clock - still, 0.0) / (duration - still) * 100 // 1])
+        is_sure = ahead.is_sure(clock)
+        clock += ahead.pause(clock) or 15.0
+        early += is_sure and clock < duration
+    assert early == 0
+    assert clock <= 1.02 * duration + still
+
+
+@pytest.mark.parametrize("duration", [12.0, 90.0, 119.0])
+@pytest.mark.parametrize("factor", [0.99, 1.0, 1.01])
+def test_one_look_is_enough_if_it_confirms_the_last_duration(duration: float, factor: float) -> None:
+    found = looks(duration, expected=factor * duration)[1:]
+    assert len(found) <= (2 if factor >= 1 else 4)
+    assert found[-1] <= 1.02 * duration
+
+
+def test_the_duration_of_another_wait_counts_if_the_own_progress_agrees() -> None:
+    ahead = waiters.Ahead(90.0, has_progress=True, of_others=True)
+    ahead.seen(60.0, [25.0])
+    assert not ahead.is_sure(60.0)
+    ahead.compare(480.0, 475.0)
+    assert not ahead.is_sure(60.0), "it is faster than that"
+    ahead.compare(240.0, 236.0)
+    assert ahead.is_sure(60.0)
+    assert ahead.pause(60.0) == pytest.approx(180.0)
 
 
 def test_waits_of_other_lengths_share_no_duration() -> None:

@@ -12,7 +12,7 @@ from goldenami.stages import hosts
 from goldenami.stages.build import Host
 from tests.worlds.builds import World
 
-RUNS_AFTER = 31.0  # virtual seconds; the usual looks at EC2 come after 28.8 and 37.6
+RUNS_AFTER = 33.0  # virtual seconds; the looks at EC2 that no answer causes come every five seconds
 
 
 class Answering:
@@ -56,7 +56,7 @@ def test_an_answer_ends_the_pause(world: World) -> None:
     answers = Answering(world)
     seconds, looks = launched(world, answers)
     assert seconds <= RUNS_AFTER + 1.5
-    assert looks <= 16, "the pauses grow as usual"
+    assert looks <= 10, "EC2 is asked less often while the server is"
     assert {port for _, port in answers.asked} == {22}
     assert len(answers.answered) <= 2, "nobody knocks at the builder or the instance of gate 2 after that"
 
