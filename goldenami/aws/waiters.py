@@ -82,11 +82,13 @@ _PART: Final = 0.5  # of the time that is left, until a look at the progress alo
 _DOUBT: Final = 0.02  # of the whole wait: a forecast that may be wrong by more is not good enough
 _SHORTEST: Final = 0.1  # seconds between two looks when the end is near
 _LATER: Final = 1.005  # looks are so much later than expected: the estimate may be a little short
-_SOONER: Final = 0.97  # of the seconds of the last wait, which may have ended a little late
+_SPREAD: Final = (0.985, 1.002)  # of the seconds of the last wait, which may have ended a little late
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
 _NEVER_LONGER: Final = 600.0  # seconds between two looks, however long the estimate is
 # First pauses of waits behind others, which learn something for them meanwhile: of one that compares, and of the rest.
 _AFTER_THE_FIRST: Final = (1.0, 1.25, 1.5)
+_AT_FIRST: Final = 5.0  # seconds; until then, waits double with each look while a progress is told that does not move
+_PATIENT: Final = 0.3  # of the wait so far: pauses after that
 _LITTLE: Final = 0.005  # of the wait so far: a look that is so much too early is not put off
 _AT_LEAST: Final = 0.9  # of the seconds until a resource was seen to be ready, it was probably pending
 _LONGEST_GUESS: Final = 60.0  # seconds of a pause that only the last wait of this kind gives
@@ -112,7 +114,9 @@ class Ahead:
     def __init__(self, expected: float | None, *, has_progress: bool, of_others: bool = False) -> None:
         """``expected``: the seconds of the last wait. ``of_others``: it was of another kind."""
         self._expected = expected or 0.0 if not of_others else 0.0
-        self._likely: _Span | None = (_SOONER * self._expected, _LATER * self._expected) if self._expected else None
+        self._likely: _Span | None = None  # how long it probably takes
+        if self._expected:
+            self._likely = (_SPREAD[0] * self._expected, _SPREAD[1] * self._expected)
         self._until = self._step = 0.0  # until when the last wait counts, and the pauses after it
         self._without: float | None = None  # the last wait, if no progress is told after half of it
         if expected is not None and has_progress:
@@ -149,6 +153,9 @@ class Ahead:
             self._begin = (elapsed, percent)
         elif percent - self._begin[1] >= _LEAST_PERCENT:
             self._moving = (elapsed, percent)
+            since, before = self._begin
+            if before == 0.0 and percent * since < elapsed:  # it only seemed to stand still: its percent was rounded
+                self._begin, self._stood_still = (0.0, 0.0), False
 
     def expect(self, seconds: float, fewest: float = 0.0) -> None:
         """Take a forecast: the resource is probably ready after so many seconds of the wait. It counts while the own
@@ -237,6 +244,8 @@ class Ahead:
         if self._step:
             step, self._step = self._step, min(self._step * STANDARD.factor, STANDARD.longest)
             return max(step, _SHORTEST)
+        if self._percent is not None and self._moving is None:
+            return max(min(elapsed if elapsed < _AT_FIRST else _PATIENT * elapsed, STANDARD.longest), usual)
         return None
 
 
@@ -276,7 +285,7 @@ class Forecast:
     fewest: float = 0.0
     like: Forecast | None = None
 
-    def join(self) -> tuple[list[Forecast], int]:
+    def enter(self) -> tuple[list[Forecast], int]:
         """Begin one more wait. Return the forecasts that it makes for others, and how many others make for it."""
         led: list[Forecast] = []
         every = [self] if self.like is None else [self, self.like]
@@ -346,7 +355,7 @@ class Watch:
         if is_new and ids:
             self._set_pause(0.0)
             if forecast is not None:
-                self._led, behind = forecast.join()
+                self._led, behind = forecast.enter()
                 if behind:
                     self.pause = _AFTER_THE_FIRST[behind if self._led else -1] * max(self.pause, STANDARD.first)
 
