@@ -456,6 +456,8 @@ def test_a_progress_that_goes_back_begins_anew() -> None:
     assert len(pauses_of([(0.2, 40.0), (1.0, 45.0), (2.0, 39.5)])) == 3
     back = pauses_of([(0.1, 80.0), (2.0, 90.0), (10.0, 10.0), (20.0, 30.0), (50.0, 90.0)])
     assert back[-1] == pytest.approx(5.0, rel=0.1), "two percent a second"
+    back = pauses_of([(1.0, 10.0), (10.0, 50.0), (20.0, 30.0), (30.0, 80.0)])
+    assert back[-1] == pytest.approx(4.0, rel=0.05), "five percent a second since it went back"
 
 
 def test_no_progress_ends_a_wait_with_an_error() -> None:
