@@ -21,12 +21,12 @@ from goldenami_sandbox import paging, seed
 from goldenami_sandbox.accounts import ACCOUNTS
 from goldenami_sandbox.authorization import Authorization
 from goldenami_sandbox.calllog import CallLog
-from goldenami_sandbox.credentials import Credentials, Identity, Refused, unknown_key
+from goldenami_sandbox.credentials import NOBODY, Credentials, Identity, Refused, unknown_key
 from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.faults import Disturbance
 from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.optin import OptIns
-from goldenami_sandbox.protocol import Call, error_response, new_request_id, parse, regions
+from goldenami_sandbox.protocol import Call, error_response, new_request_id, parse, parse_unsigned, regions
 from goldenami_sandbox.services import Service, Services, World
 from goldenami_sandbox.services.lookups import Lookups
 from goldenami_sandbox.settings import Settings
@@ -99,7 +99,7 @@ class Cloud:
         logged.
         """
         request_id = new_request_id()
-        call = parse(request, request_id)
+        call = parse(request, request_id) or parse_unsigned(request, request_id)
         if call is not None:
             return self.serve(call)
         return self._finished(
@@ -134,6 +134,8 @@ class Cloud:
     def _serve(self, call: Call) -> Response:
         if call.region not in regions():
             return call.error("InvalidRegion", f"There is no region named {call.region!r}.", 400)
+        if not call.access_key:
+            return self._disturbance(call, lambda call: self._answer(call, NOBODY))
         try:
             identity = self.credentials.identify(call)
         except Refused as refused:

@@ -54,6 +54,9 @@ class Identity:
         return Caller(self.account, self.arn)
 
 
+NOBODY = Identity("", "", "")  # the caller of an action that takes no signature
+
+
 class Refused(Exception):
     """The credentials are not valid. ``response`` is the error in the form of the called service."""
 

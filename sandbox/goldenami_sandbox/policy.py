@@ -183,6 +183,7 @@ class _Statement:
     def __init__(self, source: Mapping[str, Any]) -> None:
         self.effect = source.get("Effect")
         self._principals = _principals(source.get("Principal"))
+        self.federated = _principals(source.get("Principal"), "Federated")
         self._not_principals = _principals(source["NotPrincipal"]) if "NotPrincipal" in source else None
         self._actions, self._action_patterns = _divided(source.get("NotAction", source.get("Action")))
         self._all_actions_but = "NotAction" in source
@@ -241,10 +242,22 @@ def _compiled(text: str) -> tuple[_Statement, ...]:
     return tuple(_Statement(statement) for statement in _list(policy.get("Statement")))
 
 
-def _principals(value: object) -> list[str]:
+def _principals(value: object, kind: str = "AWS") -> list[str]:
     if isinstance(value, str):
         return [value]
-    return [str(entry) for entry in _list(value.get("AWS"))] if isinstance(value, dict) else []
+    return [str(entry) for entry in _list(value.get(kind))] if isinstance(value, dict) else []
+
+
+def admits_federated(document: Document, action: str, provider: str, context: Facts) -> bool:
+    """Return whether a trust policy lets an identity of a provider (its ARN) do this. ``context``: the condition keys
+    that its token has."""
+    facts = {key.lower(): value for key, value in context.items()}
+    effects = {
+        statement.effect
+        for statement in _statements([document])
+        if provider in statement.federated and statement.acts(action) and statement.conditions_hold(facts)
+    }
+    return effects == {"Allow"}
 
 
 def names_service(document: Document, action: str, service: str) -> bool:

@@ -136,6 +136,14 @@ def parse(request: Request, request_id: str) -> Call | None:
     )
 
 
+def parse_unsigned(request: Request, request_id: str) -> Call | None:
+    """Return the call of a request whose action takes no signature, but a token of an identity provider; None for any
+    other request."""
+    call = Call(request=request, request_id=request_id, access_key="", region="us-east-1", service="sts", token=None)
+    named = call.form.get("Action"), call.form.get("Version")
+    return call if named == ("AssumeRoleWithWebIdentity", "2011-06-15") else None
+
+
 def error_response(protocol: str, code: str, message: str, status: int, request_id: str) -> Response:
     if protocol in ("json", "rest-json"):
         # SSM, KMS and the like put the code into the body, the REST services into a header; clients look for both.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import boto3
 import botocore.session
 import pytest
 
+from goldenami.aws import descriptions
 from goldenami.errors import CredentialsRefused
 from tests.worlds.ledgers import APPS_PLACE, HOME, HOME_PLACE, LOADER, make_cloud
 
@@ -128,6 +131,32 @@ def test_those_of_a_process_are_renewed(paper: PaperCloud, monkeypatch: pytest.M
     expire(paper, keys[0])
     cloud.call(HOME_PLACE, "ec2", "DescribeVolumes")
     assert len(calls.read_text()) == 2
+
+
+def test_those_of_a_web_identity(paper: PaperCloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """GitLab's jobs and pods of EKS, in a process of the command line: what it keeps of STS has this call, too."""
+    iam = cast(Any, boto3.client)("iam", **paper.client("eu-central-1", "home"))
+    role, token, host = "pipeline", tmp_path / "token", "gitlab.example.com"
+    given = iam.create_open_id_connect_provider(Url=f"https://{host}", ClientIDList=["sts.amazonaws.com"])
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": given["OpenIDConnectProviderArn"]},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": {f"{host}:aud": "sts.amazonaws.com", f"{host}:sub": "main"}},
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    claims = {"iss": f"https://{host}", "aud": "sts.amazonaws.com", "sub": "main", "exp": time.time() + 3600}
+    parts = [base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in ({}, claims, {})]
+    token.write_text(".".join(parts))
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    monkeypatch.setenv("AWS_ROLE_ARN", arn)
+    monkeypatch.setenv("AWS_ROLE_SESSION_NAME", "gitlab-ann")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(descriptions._Process, "quickly", True)
+    for _ in range(2):  # the second one finds the descriptions in the cache
+        assert make_cloud(caller=None).caller().arn == f"arn:aws:sts::{HOME.id}:assumed-role/{role}/gitlab-ann"
+        assert [*(tmp_path / "cache/goldenami/descriptions").iterdir()]
 
 
 def test_the_cloud_tells_the_time(paper: PaperCloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,15 @@
-"""STS with permissions: a role must exist and trust the caller, sessions expire, and callers have real identities."""
+"""STS with permissions: a role must exist and trust the caller, sessions expire, and callers have real identities.
+
+AssumeRoleWithWebIdentity takes tokens of OpenID Connect providers that the account has in IAM. The signatures of tokens
+are not checked: the providers of tests publish no keys.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +18,7 @@ from xml.sax.saxutils import escape
 from goldenami_sandbox.authorization import decode_message, default_document
 from goldenami_sandbox.credentials import Identity, Session
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.policy import Access, Decision, decide_resource
+from goldenami_sandbox.policy import Access, Decision, admits_federated, decide_resource
 from goldenami_sandbox.protocol import Call, xml_response
 from goldenami_sandbox.services import Service, service
 from goldenami_sandbox.surface import Surface
@@ -35,6 +41,7 @@ class Sts(Service):
         actions = {
             "GetCallerIdentity": self._caller_identity,
             "AssumeRole": self._assume_role,
+            "AssumeRoleWithWebIdentity": self._with_web_identity,
             "GetSessionToken": self._session_token,
             "DecodeAuthorizationMessage": self._decode,
         }
@@ -50,18 +57,7 @@ class Sts(Service):
         return _xml({"UserId": identity.user_id, "Account": identity.account, "Arn": identity.arn})
 
     def _assume_role(self, call: Call, identity: Identity) -> str:
-        arn = call.form.get("RoleArn", "")
-        name = call.form.get("RoleSessionName", "")
-        if not _SESSION_NAME.fullmatch(name):
-            raise _Refusal(
-                "ValidationError",
-                f"1 validation error detected: Value '{name}' at 'roleSessionName' failed to satisfy constraint: "
-                "Member must satisfy regular expression pattern: [\\w+=,.@-]*, with 2 to 64 characters",
-            )
-        match = _ROLE_ARN.fullmatch(arn)
-        if match is None:
-            raise _Refusal("ValidationError", f"{arn} is invalid")
-        account = match.group(1)
+        account, arn, name = _asked(call)
         context = {"sts:RoleSessionName": name}
         if external := call.form.get("ExternalId"):
             context["sts:ExternalId"] = external
@@ -73,27 +69,58 @@ class Sts(Service):
                 f"User: {identity.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}",
                 403,
             )
-        limit = int(role.max_session_duration or 3600)
         seconds = _seconds(call, 3600, most=43200)
         if ":assumed-role/" in identity.arn and seconds > 3600:
             raise _Refusal(
                 "ValidationError",
                 "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
             )
-        if seconds > limit:
+        return _xml(self._opened(call, role, account, name, seconds))
+
+    def _with_web_identity(self, call: Call, _: Identity) -> str:
+        account, arn, name = _asked(call)
+        call.account = account
+        claims = _claims(call.form.get("WebIdentityToken", ""))
+        issuer, audiences = str(claims.get("iss", "")), claims.get("aud")
+        audiences = [audiences] if isinstance(audiences, str) else [str(one) for one in audiences or ()]
+        host = issuer.removeprefix("https://")
+        provider = f"arn:aws:iam::{account}:oidc-provider/{host}"
+        known = self._clients_of(account, provider)
+        if known is None:
+            raise _Refusal("InvalidIdentityToken", f"No OpenIDConnect provider found in your account for {issuer}")
+        audience = next((one for one in audiences if one in known), None)
+        if audience is None:
+            raise _Refusal("InvalidIdentityToken", "Incorrect token audience")
+        now, ends = int(time.time()), int(claims.get("exp", 0))  # the provider's time, not the cloud's
+        if now >= ends:
+            raise _Refusal(
+                "ExpiredTokenException",
+                f"Token expired: current date/time {now} must be before the expiration date/time {ends}",
+            )
+        subject = str(claims.get("sub", ""))
+        context = {f"{host}:aud": audience, f"{host}:sub": subject, "sts:RoleSessionName": name}
+        role = self._role(account, arn)
+        action = "sts:AssumeRoleWithWebIdentity"
+        if role is None or not admits_federated(role.assume_role_policy_document, action, provider, context):
+            raise _Refusal("AccessDenied", f"Not authorized to perform {action}", 403)
+        opened = self._opened(call, role, account, name, _seconds(call, 3600, most=43200))
+        told = {"SubjectFromWebIdentityToken": subject, "Audience": audience, "Provider": provider}
+        return _xml({**opened, **told})
+
+    def _opened(self, call: Call, role: Any, account: str, name: str, seconds: int) -> dict[str, Any]:
+        """Open a session of a role. Return the members of the answer."""
+        if seconds > int(role.max_session_duration or 3600):
             raise _Refusal(
                 "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
             )
         policies = _session_policies(self.world.surface, account, call)
         session_arn = f"arn:aws:sts::{account}:assumed-role/{role.name}/{name}"
         session = self.world.credentials.open_session(account, session_arn, f"{role.id}:{name}", seconds, policies)
-        return _xml(
-            {
-                "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
-                "Credentials": _credentials(session),
-                "PackedPolicySize": "6",
-            }
-        )
+        return {
+            "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
+            "Credentials": _credentials(session),
+            "PackedPolicySize": "6",
+        }
 
     def _may_assume(self, role: Any, identity: Identity, context: Mapping[str, str]) -> bool:
         """Return whether the role trusts the caller and the caller's policies allow it. A trust policy that names the
@@ -124,10 +151,43 @@ class Sts(Service):
         )
         return _xml({"Credentials": _credentials(session)})
 
+    def _clients_of(self, account: str, provider: str) -> list[str] | None:
+        """Return the audiences of an OpenID Connect provider; None if the account does not have it."""
+        with self.world.surface.active():
+            known = self.world.surface.backend("iam", account, "aws").open_id_providers.get(provider)
+            return None if known is None else [str(one) for one in known.client_id_list]
+
     def _role(self, account: str, arn: str) -> Any:
         with self.world.surface.active():
             backend = self.world.surface.backend("iam", account, "aws")
             return next((role for role in backend.roles.values() if role.arn == arn), None)
+
+
+def _asked(call: Call) -> tuple[str, str, str]:
+    """Return the account and the ARN of the role that a call asks for, and the name of the session."""
+    arn, name = call.form.get("RoleArn", ""), call.form.get("RoleSessionName", "")
+    if not _SESSION_NAME.fullmatch(name):
+        raise _Refusal(
+            "ValidationError",
+            f"1 validation error detected: Value '{name}' at 'roleSessionName' failed to satisfy constraint: "
+            "Member must satisfy regular expression pattern: [\\w+=,.@-]*, with 2 to 64 characters",
+        )
+    match = _ROLE_ARN.fullmatch(arn)
+    if match is None:
+        raise _Refusal("ValidationError", f"{arn} is invalid")
+    return match.group(1), arn, name
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """Return what a JSON Web Token says."""
+    try:
+        _, payload, _ = token.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        if isinstance(claims, dict):
+            return claims
+    except ValueError:
+        pass
+    raise _Refusal("InvalidIdentityToken", "The ID Token provided is not a valid JWT.")
 
 
 def _session_policies(surface: Surface, account: str, call: Call) -> list[str]:

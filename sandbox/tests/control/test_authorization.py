@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
+import boto3
 import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from goldenami_sandbox.testing import PaperCloud
 
@@ -207,6 +212,47 @@ def test_to_assume_a_role_needs_its_trust_and_a_permission(worker: Worker, clien
         worker.client("sts").assume_role(**asked)
     worker.may(allow("sts:AssumeRole", arn))
     worker.client("sts").assume_role(**asked)
+
+
+def test_a_web_identity_needs_its_provider_its_claims_and_the_trust_of_the_role(
+    client: Clients, cloud: PaperCloud
+) -> None:
+    iam, host = client("iam", account="apps"), "id.example.com"
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": f"arn:aws:iam::{APPS}:oidc-provider/{host}"},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": {f"{host}:sub": "main"}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    role = iam.create_role(RoleName="web", AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+    other = iam.create_role(RoleName="other", AssumeRolePolicyDocument=trust(f"arn:aws:iam::{HOME}:root"))["Role"]
+    options = {"endpoint_url": cloud.endpoint, "region_name": "eu-central-1"}
+    sts = cast(Any, boto3.client)("sts", **options, config=Config(signature_version=UNSIGNED))
+
+    def assume(arn: str = role, **claims: object) -> Any:
+        every = {"iss": f"https://{host}", "aud": "images", "sub": "main", "exp": time.time() + 600, **claims}
+        payload = base64.urlsafe_b64encode(json.dumps(every).encode()).decode().rstrip("=")
+        return sts.assume_role_with_web_identity(
+            RoleArn=arn, RoleSessionName="test", WebIdentityToken=f"e30.{payload}.e30"
+        )
+
+    with refused("InvalidIdentityToken"):
+        assume()
+    iam.create_open_id_connect_provider(Url=f"https://{host}", ClientIDList=["images"])
+    made = assume()
+    assert (made["Audience"], made["SubjectFromWebIdentityToken"]) == ("images", "main")
+    with refused("InvalidIdentityToken"):
+        assume(aud="another")
+    with refused("ExpiredTokenException"):
+        assume(exp=time.time() - 1)
+    for arn, subject in ((role, "branch"), (other["Arn"], "main"), (f"{role}-none", "main")):
+        with refused("AccessDenied"):
+            assume(arn, sub=subject)
+    with refused("InvalidIdentityToken"):
+        sts.assume_role_with_web_identity(RoleArn=role, RoleSessionName="test", WebIdentityToken="no token")
+    with refused("MissingAuthenticationToken"):
+        sts.assume_role(RoleArn=role, RoleSessionName="test")
 
 
 def test_a_session_policy_limits_the_session(worker: Worker, client: Clients) -> None:
