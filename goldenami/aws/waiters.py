@@ -143,8 +143,8 @@ class Ahead:
         percent = max(percents, default=None)
         self._moved = percent is not None and percent != self._percent
         is_first = self._percent is None and elapsed < self._usual
-        self._percent = percent
-        if percent is not None and percent < (self._moving or self._begin)[1]:  # the foremost may be ready, or failed
+        last, self._percent = self._percent, percent
+        if percent is not None and last is not None and percent < last:  # the foremost may be ready, or failed
             self._moving = None
         if percent is None or self._moving is not None:
             return
