@@ -133,11 +133,11 @@ class Cloud:
         self.sleep = sleep
         self.home = home
         self.patience = patience
-        self._retry, self._jitter = retry, jitter or random.Random()
-        self.retry = Retries(retry, clock, sleep, self._jitter)
+        self._retry, self.jitter = retry, jitter or random.Random()
+        self.retry = Retries(retry, clock, sleep, self.jitter)
         self.recent = Recent(clock)
         self.room = Room()
-        self.crowds = Crowds(clock, retry, self._jitter)
+        self.crowds = Crowds(clock, retry, self.jitter)
         self.shares = Shares()
         self.durations: dict[str, float] = {}  # seconds that the last wait of each kind took (``waiters.Watched``)
         # Parameters that were found to be ours: by place and name, the owner and what was found.
@@ -174,7 +174,7 @@ class Cloud:
         """Return a copy with another sleep function. It shares the clients and credentials."""
         other = copy.copy(self)
         other.sleep = sleep
-        other.retry = Retries(self._retry, self.clock, sleep, self._jitter)
+        other.retry = Retries(self._retry, self.clock, sleep, self.jitter)
         return other
 
     def remembering(self) -> Cloud:

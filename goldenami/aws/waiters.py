@@ -12,7 +12,6 @@ that are not visible yet, and does not fail.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -342,7 +341,7 @@ class Watch:
         of_others = what.kind not in cloud.durations
         self._ahead = Ahead(expected, has_progress=percent is not None, of_others=of_others)
         self._is_new = is_new
-        self._pauses = polling.pauses(interval, random.Random())
+        self._pauses = polling.pauses(interval, cloud.jitter)
         self._began = cloud.clock()
         self._looked = 0.0  # seconds of the wait at the last look that found something pending
         self._progress_only = _PROGRESS_ONLY if is_new else 0  # looks that may read the progress alone

@@ -8,7 +8,6 @@ what the recipe adds for its builder.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -140,7 +139,7 @@ class _Knock:
         self._settings = settings
         self._port = port
         self._ids: tuple[str, ...] = ()
-        self._usual = pauses(_LOOKS, random.Random())
+        self._usual = pauses(_LOOKS, build.cloud.jitter)
         self._answered = False
 
     def pause(self, seconds: float, seen: Mapping[str, Observation]) -> None:
@@ -150,7 +149,7 @@ class _Knock:
             cloud.sleep(seconds)
             return
         if tuple(seen) != self._ids:  # another instance, in place of one that did not start
-            self._ids, self._answered, self._usual = tuple(seen), False, pauses(_LOOKS, random.Random())
+            self._ids, self._answered, self._usual = tuple(seen), False, pauses(_LOOKS, self._build.cloud.jitter)
         address = self._address(seen) if not self._answered else None
         if address is None:
             cloud.sleep(min(seconds, next(self._usual)))
@@ -158,7 +157,7 @@ class _Knock:
         longest = max(seconds, _AT_LEAST)
         for _ in poll(cloud.clock, cloud.sleep, timeout=longest, interval=_KNOCKS, last_look=True):
             if self._build.host_work.answers(address, self._port):
-                self._answered, self._usual = True, pauses(_LOOKS, random.Random())
+                self._answered, self._usual = True, pauses(_LOOKS, self._build.cloud.jitter)
                 return
 
     def _address(self, seen: Mapping[str, Observation]) -> str | None:

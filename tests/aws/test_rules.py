@@ -441,6 +441,16 @@ def test_a_wait_that_joins_late_looks_no_more_often_than_usual() -> None:
     assert number <= len(looks(100.0, tells=False))
 
 
+def test_a_cloud_says_how_much_pauses_vary() -> None:
+    """So a world of tests can repeat a build with all its calls."""
+
+    def first_pause(jitter: random.Random) -> float:
+        cloud = Cloud({}, Place("111111111111", "eu-central-1"), jitter=jitter)
+        return waiters.Watch(cloud, cloud.home, waiters.RUNNING, ["i-1"], is_new=True).pause
+
+    assert first_pause(random.Random(1)) == first_pause(random.Random(1)) != first_pause(random.Random(2))
+
+
 def pauses_of(looks: Iterable[tuple[float, float]]) -> list[float]:
     """The pauses after looks at these seconds and percents."""
     ahead, found = waiters.Ahead(None, has_progress=True), []
