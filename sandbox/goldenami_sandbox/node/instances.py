@@ -286,7 +286,8 @@ class Guest:
     def _kill_cgroup(self) -> None:
         with contextlib.suppress(OSError):
             (self.cgroup / "cgroup.kill").write_text("1")
-        self.frozen.thaw_all()  # now, so that no process writes that is not killed
+        # Now, so that only processes write that wait in the kernel already: SIGKILL ends the others before.
+        self.frozen.thaw_all()
 
     def _clear_cgroup(self) -> None:
         """Kill the remaining processes and remove the cgroup. Every boot gets a new one.
