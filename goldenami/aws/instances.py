@@ -107,7 +107,7 @@ class LaunchSpec:
 @dataclass(frozen=True, slots=True)
 class Instance:
     """An instance as DescribeInstances returns it. ``market``: spot or on-demand. ``reason``: why it does not run, if
-    EC2 returns a reason."""
+    EC2 returns a reason. ``launched``: when it was launched, or started again after a stop."""
 
     id: str
     state: str
@@ -121,6 +121,7 @@ class Instance:
     reason: str = ""
     reason_code: str = ""
     volumes: Mapping[str, str] = field(default_factory=dict)  # ids by device name, with the root volume
+    launched: str = ""
 
 
 # --- launching --------------------------------------------------------------------------------------------------------
@@ -490,6 +491,7 @@ def of_item(item: Item) -> Instance:
         market="spot" if item.get("InstanceLifecycle") == "spot" else "on-demand",
         reason=_reason(item)[1],
         reason_code=_reason(item)[0],
+        launched=str(item.get("LaunchTime") or ""),
     )
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from goldenami.filesystems import LISTED
+from goldenami.filesystems import ELSEWHERE, LISTED
 from goldenami.lifetime import FROZEN_MARK
 from goldenami.provision.operation import Operation
 from goldenami.provision.program import Fact
@@ -26,6 +26,8 @@ from goldenami.provision.shell import Compilation, Script, Steps, sh
 
 _PATIENCE: Final = 120  # seconds for services to stop: systemd kills them after 90 unless their units say otherwise
 _LIMIT: Final = 60  # seconds until a freeze that hangs is given up
+STAGE: Final = "freeze"
+DEADLINE: Final = 600.0  # seconds for the whole stage: then the host does not answer any more, and is given up
 
 FROZEN: Final = Fact(
     "frozen",
@@ -106,7 +108,7 @@ skip "not possible: $(cat "$work/cannot")\"""")
 @cache
 def _functions() -> Script:
     text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
-    return sh(f"set +e\n{text}", mark=FROZEN_MARK, listed=LISTED, patience=_PATIENCE, limit=_LIMIT)
+    return sh(f"set +e\n{text}", mark=FROZEN_MARK, listed=LISTED, elsewhere=ELSEWHERE, patience=_PATIENCE, limit=_LIMIT)
 
 
 def steps(sealed_again: Sequence[Operation]) -> tuple[Operation, ...]:

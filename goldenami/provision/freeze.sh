@@ -126,6 +126,12 @@ freeze() {
     mount=$(printf %b "$mount")
     umount "$mount" 2>/dev/null || mount -o remount,ro "$mount" 2>"$work/said" || cannot "$mount: $(cat "$work/said")"
   done <"$work/mounts"
+  elsewhere=$({
+    cat /proc/self/mountinfo
+    echo
+    cat /proc/[0-9]*/mountinfo 2>/dev/null
+  } | awk '@elsewhere' | head -n 1)
+  [ -z "$elsewhere" ] || cannot "a file system is mounted only in part or for other processes, at $elsewhere"
   timeout @limit sync || cannot "its unwritten data was not on the disks within @limit s"
   mounts=$(awk '$1 == "freeze" { print $2 }' "$work/mounts")
   [ -n "$mounts" ] || cannot "no file system here can be frozen"

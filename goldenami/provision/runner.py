@@ -9,10 +9,12 @@ and its end is unknown, the run fails with OperationDoubtful.
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets as randomness
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from goldenami.errors import BuilderError, ConnectionLost, OperationDoubtful, OperationFailed
@@ -86,6 +88,7 @@ def run_program(
     within: Within = contextlib.nullcontext,
     log_on_disk: bool = True,
     network: BuildNetwork | None = None,
+    limits: Mapping[str, float] | None = None,
 ) -> RunResult:
     """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
 
@@ -94,8 +97,9 @@ def run_program(
     interrupted, the host removes it within 10 minutes after the end of the program.
 
     ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
-    ``timeout``: seconds for each stage. ``reboot_timeout``: seconds for each reboot. ``within(name)`` is entered while
-    a stage runs. ``log_on_disk``: False keeps the log in memory, for a program whose host is captured next.
+    ``timeout``: seconds for each stage. ``limits``: other seconds for stages, by name. ``reboot_timeout``: seconds for
+    each reboot. ``within(name)`` is entered while a stage runs. ``log_on_disk``: False keeps the log in memory, for a
+    program whose host is captured next.
     ``network``: its proxy and mirrors. Raises
     OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and
     ConnectionLost; ssh.NotBack if the host does not return from a reboot.
@@ -110,6 +114,7 @@ def run_program(
         reboot_timeout,
         within,
         log_on_disk,
+        limits or {},
     )
     return run.carry_out()
 
@@ -126,7 +131,9 @@ class _Run:
         reboot_timeout: float,
         within: Within,
         log_on_disk: bool,
+        limits: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
+        self._limits = limits
         self._log_on_disk = log_on_disk
         self._connection = connection
         self._program = program
@@ -209,9 +216,14 @@ class _Run:
             raise progress.failure
 
     def _on_stage(self) -> None:
-        """Restarts the deadline, since ``timeout`` applies to each stage."""
+        """Restarts the deadline, since a limit applies to each stage."""
         if self._deadline is not None:
+            self._deadline.seconds = self._seconds()
             self._deadline.restart()
+
+    def _seconds(self) -> float:
+        """Return the limit of the stage that runs, or of the first."""
+        return self._limits.get(self._progress.stage_name, math.inf if self._timeout is None else self._timeout)
 
     # --- one run of the program ---------------------------------------------------------------------------------------
 
@@ -221,7 +233,8 @@ class _Run:
 
         name = f"goldenami.{randomness.token_hex(8)}"
         mark = f"goldenami-{randomness.token_hex(8)}"
-        self._deadline = Deadline(self._timeout) if self._timeout is not None else None
+        bounded = self._timeout is not None or self._limits
+        self._deadline = Deadline(self._seconds()) if bounded else None
         with self._program.archive() as archive:
             size = archive.seek(0, 2)
             archive.seek(0)
@@ -319,7 +332,8 @@ class _Run:
         with contextlib.suppress(BuilderError):
             self._connection.run(sudo(self._connection, end_script(work)), timeout=10)
         progress = self._progress
-        text = f"the stage {progress.stage_name} did not end within {self._timeout:.0f} s; it was {progress.doing}"
+        seconds = self._deadline.seconds if self._deadline is not None else 0.0
+        text = f"the stage {progress.stage_name} did not end within {seconds:.0f} s; it was {progress.doing}"
         hint = "If the stage needs more time, increase builder.timeout in the recipe."
         return self._failed(progress.bound, text, hint) if progress.bound else BuilderError(text, hint=hint)
 

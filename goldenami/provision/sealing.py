@@ -96,7 +96,8 @@ def seal(
     ``login_key``: the public halves of goldenami's temporary SSH keys, one in a line. ``secrets``: values that must not
     be on the disk, by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are
     read before the removal, ``facts_after`` after it. ``freeze``: at last, stop the services and freeze the file
-    systems of the host; nobody can use it afterwards. A second call removes nothing. Raises OperationFailed, also if a
+    systems of the host, within ``freezing.DEADLINE``; nobody can use it afterwards.
+    A second call removes nothing. Raises OperationFailed, also if a
     secret is found, and the other errors of ``run_program``.
     """
     operations: list[Operation] = [*traces_of(login_key), _Trim()]
@@ -108,8 +109,9 @@ def seal(
     items: list[Item] = [*facts, stage, *facts_after]
     if freeze:
         last = freezing.steps([trace for trace in (*TRACES, _PRIVATE) if trace.name in _WRITTEN_AT_THE_END])
-        items += [Stage("freeze", tuple(BoundOperation(o, place) for o in last)), freezing.FROZEN]
-    run = run_program(connection, items, emit, secrets=masked, within=within, log_on_disk=False)
+        items += [Stage(freezing.STAGE, tuple(BoundOperation(o, place) for o in last)), freezing.FROZEN]
+    limits = {freezing.STAGE: freezing.DEADLINE}
+    run = run_program(connection, items, emit, secrets=masked, within=within, log_on_disk=False, limits=limits)
     done = run.stages[0].operations
     changed = (operations[o.index] for o in done if o.status == "changed")
     removed = tuple(one.name for one in changed if isinstance(one, Trace))

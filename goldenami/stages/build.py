@@ -56,7 +56,7 @@ class HostWork(Protocol):
 class Host:
     """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public keys of the login key pairs, one
     in a line. ``place``: where it runs; None: the home account and region. ``default_group``: that of its VPC, if the
-    instance leaves the group of the build before its end."""
+    instance leaves the group of the build before its end. ``launched``: when EC2 started it last."""
 
     key: str
     instance_id: str
@@ -64,6 +64,7 @@ class Host:
     login_key: str
     place: Place | None = None
     default_group: str | None = None
+    launched: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,8 @@ class Prepared:
     ``outputs``: name -> value, from scripts. ``sources``: where its package manager takes packages from, if known.
     ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``. ``set_id``: the set-id files of its
     base, if the recipe has the suite hygiene.
-    ``frozen``: its file systems are frozen until its end, so that EC2 captures it as it is.
+    ``frozen``: its file systems are frozen until its end, so that EC2 captures it as it is. ``launched``: when EC2
+    started it last, if known: one that was started again is neither frozen nor sealed.
     ``inventory``: what is in it, as text of ``evidence.packages``; ``state``: its files, services and the like, as a
     document of ``evidence.state``. Both are empty if unknown.
     """
@@ -142,11 +144,13 @@ class Prepared:
     inventory: str = ""
     state: bytes = b""
     frozen: bool = False
+    launched: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "instance_id": self.instance_id,
             "frozen": self.frozen,
+            "launched": self.launched,
             "report": report_to_json(self.report),
             "packages": [[p.name, p.version, p.architecture] for p in self.packages],
             "changes": [[c.name, c.before, c.after] for c in self.changes],
@@ -181,6 +185,7 @@ class Prepared:
             zlib.decompress(base64.b64decode(data["inventory"])).decode() if "inventory" in data else "",
             base64.b64decode(data.get("state", "")),
             bool(data.get("frozen")),
+            str(data.get("launched", "")),
         )
 
 

@@ -51,7 +51,8 @@ def ready(build: BuildContext, architecture: Architecture) -> Prepared:
 
 
 def already_prepared(build: BuildContext, architecture: Architecture) -> Prepared | None:
-    """Return the builder that an earlier run prepared, if it or its image still exists; otherwise None."""
+    """Return the builder that an earlier run prepared, if it or its image still exists; otherwise None. A frozen one
+    that was started again is not sealed any more."""
     done = build.journal.stage(f"prepared/{architecture}")
     if done is None:
         return None
@@ -63,7 +64,9 @@ def already_prepared(build: BuildContext, architecture: Architecture) -> Prepare
     if not was_captured and build.ledger.existing(hosts.key_of("builder", architecture)) == prepared.instance_id:
         found = instances.find(build.ledger, build.home, prepared.instance_id)
         if found is not None and found.state in ("running", "stopping", "stopped"):
-            return prepared
+            if not prepared.frozen or found.launched == prepared.launched:
+                return prepared
+            build.note(f"builder {prepared.instance_id} was stopped and started, so it is replaced", "warning")
     build.journal.stage_undone(f"prepared/{architecture}")
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from goldenami.recipe.secrets import is_secret
 from goldenami.stages import hostfacts, hosts
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.filling import fill_network, fill_stage
+from goldenami.stages.replacing import freezing, may_freeze
 from goldenami.stages.watch import watched
 from goldenami.updates import sources as package_sources
 from goldenami.validate import TestPath, Traces
@@ -56,7 +58,14 @@ class SshHostWork:
         """
         prepare_gate(build, architecture, gate="builder")
         contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
-        with hosts.connected(build, host, architecture) as connection:
+        freeze = may_freeze(build, architecture)
+        begun: list[str] = []
+
+        def within(name: str) -> AbstractContextManager[object]:
+            begun.append(name)
+            return build.stage(name, architecture)
+
+        with freezing(host.instance_id, begun), hosts.connected(build, host, architecture) as connection:
             base, outputs, undone = _provision(build, architecture, host, connection)
             provision.settle(connection, build.emit)
             report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
@@ -68,8 +77,8 @@ class SshHostWork:
                 emit=build.emit,
                 facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
                 facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
-                freeze=build.recipe.builder[architecture].freeze,
-                within=lambda name: build.stage(name, architecture),
+                freeze=freeze,
+                within=within,
             )
         # Now, and not beside the sealing: it takes a processor for a while, and the image takes longer.
         prepare_gate(build, architecture, gate="image", sealed=True)
@@ -81,11 +90,11 @@ class SshHostWork:
         inventory = _inventory(build, mask(sealed.facts[provision.INVENTORY.name], tuple(build.secrets.values())))
         host_state = _state(build, mask(sealed.facts[provision.STATE.name], tuple(build.secrets.values())))
         found = (report, after, changes, traces, outputs, sources, contents, base.set_id, inventory, host_state)
-        frozen = build.recipe.builder[architecture].freeze and not sealed.not_frozen
+        frozen = freeze and not sealed.not_frozen
         if sealed.not_frozen:
             why = f"its file systems cannot be frozen: {sealed.not_frozen}"
             build.note(f"EC2 shuts {host.instance_id} down for its capture: {why}")
-        return Prepared(architecture, host.instance_id, *found, frozen=frozen)
+        return Prepared(architecture, host.instance_id, *found, frozen=frozen, launched=host.launched)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""

@@ -123,7 +123,8 @@ def launch(
         region=there.region,
         in_user_namespace=build.transport.reach.in_user_namespace,
     )
-    return Host(key, instance_id, endpoint, "\n".join(pair.public_key for pair in logins), there, access.default_group)
+    login_key = "\n".join(pair.public_key for pair in logins)
+    return Host(key, instance_id, endpoint, login_key, there, access.default_group, instance.launched)
 
 
 class _Knock:

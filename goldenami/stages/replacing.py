@@ -7,18 +7,23 @@ manifest. After two reclaimed spot instances, the next instance is on-demand.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from goldenami.errors import HostLost
+from goldenami.errors import GoldenAmiError, HostLost, PlaceUnreachable
 from goldenami.events import emit
 from goldenami.model import Architecture, Replacement, timestamp
+from goldenami.provision.freeze import STAGE
 from goldenami.stages.build import BuildContext
+from goldenami.stages.watch import UNREACHABLE
 
 LIMIT = 2  # replacements of one purpose and architecture, in one run
 RECLAIMS = 2  # after so many reclaimed spot instances, on-demand instances are launched
+
+_WHILE_FREEZING = "it did not answer any more while it was frozen for its capture"
 
 _RECORD = "replacements"  # the stage's name in the journal
 _RECORDING = threading.Lock()
@@ -56,6 +61,31 @@ def on_a_host(build: BuildContext, architecture: Architecture, purpose: str, wor
                 limit=LIMIT,
             )
             build.note(f"the {purpose} is replaced ({count} of {LIMIT}): {lost.message}", "warning")
+
+
+@contextmanager
+def freezing(instance_id: str, stages: Sequence[str]) -> Iterator[None]:
+    """Work on a builder whose last stage freezes it. ``stages``: those that have begun so far.
+
+    Raises HostLost instead of an error in that stage, unless EC2 lost the instance. What a service of the host did for
+    its connection, such as a VPN, may have been stopped. So the next builder of the build is not frozen.
+    """
+    try:
+        yield
+    except GoldenAmiError as error:
+        by_ec2 = isinstance(error, HostLost) and error.reason != UNREACHABLE
+        if list(stages[-1:]) != [STAGE] or by_ec2 or error.ends_everything or isinstance(error, PlaceUnreachable):
+            raise
+        message = f"instance {instance_id} was lost: {_WHILE_FREEZING}, so the next one is not: {error.message}"
+        hint = "Set builder: {capture: shutdown} in the recipe: then EC2 shuts the builder down for its capture."
+        raise HostLost(message, instance_id=instance_id, reason=_WHILE_FREEZING, hint=hint) from error
+
+
+def may_freeze(build: BuildContext, architecture: Architecture) -> bool:
+    """Return whether the builder of an architecture is to be frozen: the recipe does not forbid it, and no builder of
+    this build was lost by it."""
+    lost = any(r.architecture == architecture and r.reason == _WHILE_FREEZING for r in replacements(build))
+    return build.recipe.builder[architecture].freeze and not lost
 
 
 def replacements(build: BuildContext) -> tuple[Replacement, ...]:

@@ -26,6 +26,7 @@ from goldenami.errors import (
 from goldenami.stages.build import BuildContext, Host
 
 SECONDS = 5.0  # between two DescribeInstances calls; EC2 allows 20 a second in each account and region
+UNREACHABLE = "it is running but unreachable"  # why an instance is lost that EC2 has not lost
 _PROBE_SECONDS = 3.0  # for an SSH connection while EC2 does not answer
 _STOP_SECONDS = 0.5  # between two checks whether the build was interrupted
 _CONSOLE_LINES = 15
@@ -184,7 +185,7 @@ def _unreachable(watch: Watch, host: Host, error: GoldenAmiError) -> HostLost | 
     if isinstance(error, OperationDoubtful):
         reason = "it became unreachable during an operation that must not run twice"
     elif isinstance(error, ConnectionLost) or (isinstance(error, NotReachable) and watch.reached):
-        reason = "it is running but unreachable"
+        reason = UNREACHABLE
     else:
         return None
     message = f"instance {host.instance_id} was lost: {reason}: {error.message}"

@@ -26,6 +26,7 @@ from goldenami.errors import (
 from goldenami.model import Architecture, TestReport
 from goldenami.ssh import NotBack, NotReachable, Refused
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
+from goldenami.stages.replacing import freezing
 from goldenami.stages.watch import Watch, watched
 from tests.worlds import inventory
 from tests.worlds.builds import RECIPE, Death, Label, PaperHostWork, World
@@ -322,6 +323,58 @@ def test_a_sealed_builder_is_captured_after_a_crash_as_it_was_to_be(
     assert world.resume().status == "released"
     [builder] = world.host_work.prepared
     assert (("stop", builder) in world.paper.node.calls) == (how == "shutdown")
+    check(world, decoys, released=True)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionLost("the VPN was stopped"), BuilderError("the stage freeze did not end within 600 s")]
+)
+def test_a_builder_that_is_lost_by_freezing_is_replaced_by_one_that_is_shut_down(
+    world: World, error: GoldenAmiError
+) -> None:
+    def lost(world: World, host: Host, watch: Watch) -> None:
+        with freezing(host.instance_id, ["seal", "freeze"]):
+            raise error
+
+    host_work = unlucky(world, spot=False, builders=[lost])
+    outcome = world.build()
+    [replaced], [builder] = outcome.manifest.replacements, host_work.prepared
+    assert "while it was frozen" in replaced.reason
+    assert ("stop", builder) in world.paper.node.calls
+    told = [e.fields["message"] for e in world.events if e.kind == "note"]
+    assert any(error.message in text and "the next one is not" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("stages", "error"),
+    [
+        (["seal"], ConnectionLost("lost")),
+        (["seal", "freeze"], HostLost("lost", instance_id="i-1", reason="EC2 reclaimed the spot instance")),
+        (["seal", "freeze"], Interrupted("interrupted")),
+    ],
+)
+def test_what_is_not_lost_by_freezing_stays_what_it_is(stages: list[str], error: GoldenAmiError) -> None:
+    with pytest.raises(type(error)) as caught, freezing("i-1", stages):
+        raise error
+    assert caught.value is error
+
+
+def test_a_frozen_builder_that_was_started_again_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+
+    def die(*_: object, **__: object) -> str:
+        world.cloud.die()
+        raise Death
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "create", die)
+        with pytest.raises(Death):
+            world.build()
+    [first] = world.host_work.prepared
+    world.paper.cloud.ec2._cloud.store.instances[first].launched += 60
+    assert world.resume().status == "released"
+    assert len(world.host_work.prepared) == 2
     check(world, decoys, released=True)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from goldenami import provision, ssh
+from goldenami.errors import OperationFailed
+from goldenami.filesystems import ELSEWHERE
 from goldenami.model import Mark, SshEndpoint
 from goldenami.provision import BoundOperation, SealReport, freeze
 from goldenami.provision.operation import Operation
@@ -125,6 +127,15 @@ def test_a_frozen_host_is_captured_as_it_is(host: Host, real_sandbox: SandboxInf
     assert boot not in inside("ls /var/tmp") + inside("ls /tmp")
 
 
+@pytest.mark.root
+@pytest.mark.nightly
+def test_a_host_that_does_not_become_still_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.sh("printf '#!/bin/sh\\nsleep 50\\n' >/usr/local/sbin/fsfreeze; chmod 755 /usr/local/sbin/fsfreeze")
+    monkeypatch.setattr(freeze, "DEADLINE", 3.0)
+    with pytest.raises(OperationFailed, match="the stage freeze did not end within 3 s"):
+        seal(host)
+
+
 PLACE = Mark("recipe.yaml", 1, 1)
 
 
@@ -200,3 +211,20 @@ FragmentPath=/run/systemd/generator.late/generated.service
         text=True,
     )
     assert done.stdout.split() == ["own.service", "generated.service"]
+
+
+def test_a_file_system_that_is_mounted_elsewhere_or_in_part_is_found() -> None:
+    root = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
+    part = "30 22 8:1 /srv /export rw - ext4 /dev/sda1 rw"
+    memory = "31 22 0:25 /x /run/x rw - tmpfs tmpfs rw"
+    other = "40 22 8:17 /data /var/lib/data rw - xfs /dev/sdb1 rw"
+    reading = "41 22 7:1 /x /snap/x ro - squashfs /dev/loop1 ro"
+
+    def found(here: list[str], others: list[str]) -> str:
+        text = "\n".join([*here, "", *others, ""])
+        return subprocess.run(["awk", ELSEWHERE.text], input=text, capture_output=True, text=True, check=True).stdout
+
+    assert found([root, part, memory], [root, part, memory, reading]) == ""
+    assert found([root], [root, other.replace(" rw -", " ro -")]) == "", "nobody can write there"
+    assert found([root], [root, other, other]) == "/var/lib/data\n"
+    assert found([root, other], [root, other]) == "/var/lib/data\n", "of which only a part is mounted"

@@ -9,6 +9,7 @@ from goldenami.aws.recent import Patience
 from goldenami.evidence.state import State, dumps
 from goldenami.model import Architecture, Package, TestReport
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
+from goldenami.stages.replacing import may_freeze
 from goldenami.validate import Traces
 
 RECIPE = "web"
@@ -35,9 +36,17 @@ class PaperHostWork:
         traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32, ())
         state = dumps(self.state[architecture]) if architecture in self.state else b""
         inventory = self.inventory.get(architecture, "")
-        frozen = build.recipe.builder[architecture].freeze
+        frozen = may_freeze(build, architecture)
         found = (report, packages, (), traces)
-        return Prepared(architecture, host.instance_id, *found, inventory=inventory, state=state, frozen=frozen)
+        return Prepared(
+            architecture,
+            host.instance_id,
+            *found,
+            inventory=inventory,
+            state=state,
+            frozen=frozen,
+            launched=host.launched,
+        )
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         self.proved.append(host.instance_id)
