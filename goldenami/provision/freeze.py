@@ -27,7 +27,7 @@ from goldenami.provision.shell import Compilation, Script, Steps, sh
 _PATIENCE: Final = 120  # seconds for services to stop: systemd kills them after 90 unless their units say otherwise
 _LIMIT: Final = 60  # seconds until a freeze that hangs is given up
 STAGE: Final = "freeze"
-DEADLINE: Final = 600.0  # seconds for the whole stage: then the host does not answer any more, and is given up
+DEADLINE: Final = 600.0  # seconds for the whole stage: then the host is given up
 
 FROZEN: Final = Fact(
     "frozen",
@@ -83,7 +83,8 @@ set -e
             """again() {
 @check
 }
-again || [ -e "$work/cannot" ] || echo "what services left as they ended is found again $detail" >"$work/cannot"
+again || [ -e "$work/cannot" ] ||
+  printf '%s\\n' "what services left as they ended is found again $detail" >"$work/cannot"
 return 0""",
             check=steps.check,
         )

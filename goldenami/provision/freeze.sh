@@ -124,8 +124,11 @@ freeze() {
   while read -r what mount; do
     [ "$what" = release ] || continue
     mount=$(printf %b "$mount")
-    umount "$mount" 2>/dev/null || mount -o remount,ro "$mount" 2>"$work/said" || cannot "$mount: $(cat "$work/said")"
+    timeout @limit umount "$mount" 2>/dev/null || timeout @limit mount -o remount,ro "$mount" 2>"$work/said" ||
+      cannot "$mount cannot be unmounted or made read-only: $(cat "$work/said")"
   done <"$work/mounts"
+  left=$(awk '@listed' /proc/self/mountinfo | awk '$1 == "release" { print $2; exit }')
+  [ -z "$left" ] || cannot "a file system that cannot be frozen is still mounted at $left" # it was mounted twice
   elsewhere=$({
     cat /proc/self/mountinfo
     echo

@@ -126,7 +126,7 @@ class Prepared:
     ``contents``: the digest of its files, if the recipe has ``refresh.skip_same``. ``set_id``: the set-id files of its
     base, if the recipe has the suite hygiene.
     ``frozen``: its file systems are frozen until its end, so that EC2 captures it as it is. ``launched``: when EC2
-    started it last, if known: one that was started again is neither frozen nor sealed.
+    started it last, empty if unknown: one that was started again is neither frozen nor sealed.
     ``inventory``: what is in it, as text of ``evidence.packages``; ``state``: its files, services and the like, as a
     document of ``evidence.state``. Both are empty if unknown.
     """

@@ -51,8 +51,8 @@ def ready(build: BuildContext, architecture: Architecture) -> Prepared:
 
 
 def already_prepared(build: BuildContext, architecture: Architecture) -> Prepared | None:
-    """Return the builder that an earlier run prepared, if it or its image still exists; otherwise None. A frozen one
-    that was started again is not sealed any more."""
+    """Return the builder that an earlier run prepared, if it or its image still exists; otherwise None. One that was
+    started again is not sealed any more."""
     done = build.journal.stage(f"prepared/{architecture}")
     if done is None:
         return None
@@ -64,9 +64,11 @@ def already_prepared(build: BuildContext, architecture: Architecture) -> Prepare
     if not was_captured and build.ledger.existing(hosts.key_of("builder", architecture)) == prepared.instance_id:
         found = instances.find(build.ledger, build.home, prepared.instance_id)
         if found is not None and found.state in ("running", "stopping", "stopped"):
-            if not prepared.frozen or found.launched == prepared.launched:
+            # Journals of older versions do not say when it was started.
+            if found.launched == prepared.launched or not (prepared.launched or prepared.frozen):
                 return prepared
-            build.note(f"builder {prepared.instance_id} was stopped and started, so it is replaced", "warning")
+            why = "was stopped and started" if prepared.launched else "may have been stopped and started"
+            build.note(f"builder {prepared.instance_id} {why}, so it is replaced", "warning")
     build.journal.stage_undone(f"prepared/{architecture}")
     return None
 

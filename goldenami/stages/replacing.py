@@ -1,7 +1,8 @@
 """Replaces lost temporary instances: the work starts again on a new instance, at most ``LIMIT`` times.
 
-The results of a lost instance do not count. Each replacement is an event, a journal record and an entry of the
-manifest. After two reclaimed spot instances, the next instance is on-demand.
+A builder that is lost by freezing is one more, because the next one is not frozen. The results of a lost instance do
+not count. Each replacement is an event, a journal record and an entry of the manifest. After two reclaimed spot
+instances, the next instance is on-demand.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from goldenami.stages.watch import UNREACHABLE
 LIMIT = 2  # replacements of one purpose and architecture, in one run
 RECLAIMS = 2  # after so many reclaimed spot instances, on-demand instances are launched
 
-_WHILE_FREEZING = "it did not answer any more while it was frozen for its capture"
+_WHILE_FREEZING = "it was not frozen in ten minutes, or was lost meanwhile"
 
 _RECORD = "replacements"  # the stage's name in the journal
 _RECORDING = threading.Lock()
@@ -37,19 +38,24 @@ def on_a_host(build: BuildContext, architecture: Architecture, purpose: str, wor
     ``spot``: whether ``work`` may request a spot instance. Raises the errors of ``work``, and HostLost after the last
     replacement.
     """
-    count = 0
+    count, limit = 0, LIMIT
     while True:
         try:
             return work(count_reclaims(build, architecture) < RECLAIMS)
         except HostLost as lost:
-            if count == LIMIT or build.stop.is_set():
+            by_freezing = lost.reason == _WHILE_FREEZING
+            if by_freezing:
+                limit = LIMIT + 1
+            ends = count == limit or build.stop.is_set()
+            if by_freezing or not ends:  # also before the end: a resume must not freeze its builder
+                _record(build, architecture, purpose, lost)
+            if ends:
                 lost.hint = (
                     lost.hint
                     or "It was replaced already. Set other builder.instance_types or builder.spot: false in the recipe."
                 )
                 raise
             count += 1
-            _record(build, architecture, purpose, lost)
             emit(
                 build.emit,
                 "host.replaced",
@@ -58,9 +64,9 @@ def on_a_host(build: BuildContext, architecture: Architecture, purpose: str, wor
                 instance_id=lost.instance_id,
                 reason=lost.reason,
                 number=count,
-                limit=LIMIT,
+                limit=limit,
             )
-            build.note(f"the {purpose} is replaced ({count} of {LIMIT}): {lost.message}", "warning")
+            build.note(f"the {purpose} is replaced ({count} of {limit}): {lost.message}", "warning")
 
 
 @contextmanager
@@ -76,7 +82,7 @@ def freezing(instance_id: str, stages: Sequence[str]) -> Iterator[None]:
         by_ec2 = isinstance(error, HostLost) and error.reason != UNREACHABLE
         if list(stages[-1:]) != [STAGE] or by_ec2 or error.ends_everything or isinstance(error, PlaceUnreachable):
             raise
-        message = f"instance {instance_id} was lost: {_WHILE_FREEZING}, so the next one is not: {error.message}"
+        message = f"instance {instance_id} was lost: {_WHILE_FREEZING}, so the next one is not frozen: {error.message}"
         hint = "Set builder: {capture: shutdown} in the recipe: then EC2 shuts the builder down for its capture."
         raise HostLost(message, instance_id=instance_id, reason=_WHILE_FREEZING, hint=hint) from error
 

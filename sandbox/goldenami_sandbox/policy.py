@@ -183,8 +183,9 @@ class _Statement:
     def __init__(self, source: Mapping[str, Any]) -> None:
         self.effect = source.get("Effect")
         self._principals = _principals(source.get("Principal"))
-        self.federated = _principals(source.get("Principal"), "Federated")
+        self._federated = _principals(source.get("Principal"), "Federated")
         self._not_principals = _principals(source["NotPrincipal"]) if "NotPrincipal" in source else None
+        self._not_federated = _principals(source.get("NotPrincipal"), "Federated")
         self._actions, self._action_patterns = _divided(source.get("NotAction", source.get("Action")))
         self._all_actions_but = "NotAction" in source
         self._resources = [str(item) for item in _list(source.get("NotResource", source.get("Resource")))]
@@ -217,6 +218,16 @@ class _Statement:
         if any(not names_account(entry) for entry in found):
             return "itself"
         return "account" if found else ""
+
+    def names_provider(self, provider: str) -> bool:
+        """Return whether the statement is for the identities of a provider (its ARN). One for everybody, or for all but
+        some, counts only if it denies.
+        """
+        if provider in self._federated or self.effect != "Deny":
+            return provider in self._federated
+        if self._not_principals is not None:
+            return not {provider, "*"} & {*self._not_principals, *self._not_federated}
+        return "*" in self._federated or "*" in self._principals
 
     def conditions_hold(self, facts: Facts, *, ignoring: tuple[str, ...] = ()) -> bool:
         """Return whether all conditions hold, except those on keys that begin with one of ``ignoring``."""
@@ -255,7 +266,7 @@ def admits_federated(document: Document, action: str, provider: str, context: Fa
     effects = {
         statement.effect
         for statement in _statements([document])
-        if provider in statement.federated and statement.acts(action) and statement.conditions_hold(facts)
+        if statement.names_provider(provider) and statement.acts(action) and statement.conditions_hold(facts)
     }
     return effects == {"Allow"}
 

@@ -146,7 +146,8 @@ def test_those_of_a_web_identity(paper: PaperCloud, monkeypatch: pytest.MonkeyPa
     }
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=document)["Role"]["Arn"]
-    claims = {"iss": f"https://{host}", "aud": "sts.amazonaws.com", "sub": "main", "exp": time.time() + 3600}
+    now = int(time.time())
+    claims = {"iss": f"https://{host}", "aud": "sts.amazonaws.com", "sub": "main", "iat": now, "exp": now + 3600}
     parts = [base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in ({}, claims, {})]
     token.write_text(".".join(parts))
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,16 @@ def failing(error: GoldenAmiError) -> Accident:
 
     def happen(world: World, host: Host, watch: Watch) -> None:
         raise error
+
+    return happen
+
+
+def lost_by_freezing(error: GoldenAmiError) -> Accident:
+    """The last stage of the builder does not end."""
+
+    def happen(world: World, host: Host, watch: Watch) -> None:
+        with freezing(host.instance_id, ["seal", "freeze"]):
+            raise error
 
     return happen
 
@@ -332,14 +343,10 @@ def test_a_sealed_builder_is_captured_after_a_crash_as_it_was_to_be(
 def test_a_builder_that_is_lost_by_freezing_is_replaced_by_one_that_is_shut_down(
     world: World, error: GoldenAmiError
 ) -> None:
-    def lost(world: World, host: Host, watch: Watch) -> None:
-        with freezing(host.instance_id, ["seal", "freeze"]):
-            raise error
-
-    host_work = unlucky(world, spot=False, builders=[lost])
+    host_work = unlucky(world, spot=False, builders=[lost_by_freezing(error)])
     outcome = world.build()
     [replaced], [builder] = outcome.manifest.replacements, host_work.prepared
-    assert "while it was frozen" in replaced.reason
+    assert "was not frozen in ten minutes" in replaced.reason
     assert ("stop", builder) in world.paper.node.calls
     told = [e.fields["message"] for e in world.events if e.kind == "note"]
     assert any(error.message in text and "the next one is not" in text for text in told)
@@ -359,9 +366,72 @@ def test_what_is_not_lost_by_freezing_stays_what_it_is(stages: list[str], error:
     assert caught.value is error
 
 
-def test_a_frozen_builder_that_was_started_again_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_builder_that_is_lost_by_freezing_is_replaced_once_more_than_others(world: World) -> None:
+    by_freezing = lost_by_freezing(ConnectionLost("the VPN was stopped"))
+    host_work = unlucky(world, builders=[reclaimed, reclaimed, by_freezing])
+    assert [r.reclaimed for r in world.build().manifest.replacements] == [True, True, False]
+    [builder] = host_work.prepared
+    assert ("stop", builder) in world.paper.node.calls
+    told = [e.fields for e in world.events if e.kind == "host.replaced"]
+    assert [(f["number"], f["limit"]) for f in told] == [(1, 2), (2, 2), (3, 3)]
+
+    unlucky(world, spot=False, builders=[by_freezing] * 5)
+    with pytest.raises(HostLost, match="was not frozen"):
+        world.build()
+    assert len(markets(world)) == 4
+
+
+class StoppedWhileFreezing(PaperHostWork):
+    """The first builder is lost by freezing while the build is being stopped."""
+
+    stops = True
+
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+        if self.stops:
+            build.stop.set()
+            with freezing(host.instance_id, ["seal", "freeze"]):
+                raise ConnectionLost("the VPN was stopped")
+        return super().prepare(build, architecture, host)
+
+
+def test_a_resume_does_not_freeze_after_a_loss_by_freezing(world: World) -> None:
+    world.fresh()
+    host_work = world.host_work = StoppedWhileFreezing()
+    request = pipeline.Request(world.project, world.environment, RECIPE)
+    with pytest.raises(GoldenAmiError):
+        pipeline.build(request, host_work=host_work, cloud=world.cloud, on_failure="keep")
+    host_work.stops = False
+    assert world.resume().status == "released"
+    [builder] = host_work.prepared
+    assert ("stop", builder) in world.paper.node.calls
+
+
+class Forgetful(PaperHostWork):
+    """It does not say when a builder was started, as journals of older versions."""
+
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+        return replace(super().prepare(build, architecture, host), launched="")
+
+
+@pytest.mark.parametrize(
+    ("how", "known", "replaced"),
+    [
+        ("freeze", True, "was stopped and started"),
+        ("shutdown", True, "was stopped and started"),
+        ("freeze", False, "may have been stopped and started"),
+        ("shutdown", False, ""),
+    ],
+)
+def test_a_sealed_builder_that_was_started_again_is_replaced(
+    world: World, how: str, known: bool, replaced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
+    file = world.path / "recipes" / "web.yaml"
+    file.write_text(f"{file.read_text()}builder: {{capture: {how}}}\n")
+    world.project = recipes.load_project(world.path)
+    if not known:
+        world.host_work = Forgetful()
 
     def die(*_: object, **__: object) -> str:
         world.cloud.die()
@@ -374,7 +444,9 @@ def test_a_frozen_builder_that_was_started_again_is_replaced(world: World, monke
     [first] = world.host_work.prepared
     world.paper.cloud.ec2._cloud.store.instances[first].launched += 60
     assert world.resume().status == "released"
-    assert len(world.host_work.prepared) == 2
+    told = [e.fields["message"] for e in world.events if e.kind == "note"]
+    assert any(f"{first} {replaced}, so" in text for text in told) == bool(replaced)
+    assert len(world.host_work.prepared) == (2 if replaced else 1)
     check(world, decoys, released=True)
 
 

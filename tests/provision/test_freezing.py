@@ -14,6 +14,7 @@ import pytest
 from goldenami import provision, ssh
 from goldenami.errors import OperationFailed
 from goldenami.filesystems import ELSEWHERE
+from goldenami.lifetime import FROZEN_MARK
 from goldenami.model import Mark, SshEndpoint
 from goldenami.provision import BoundOperation, SealReport, freeze
 from goldenami.provision.operation import Operation
@@ -151,7 +152,7 @@ class Asking(Operation):
         return "ask"
 
     def compile(self, to: Compilation) -> Steps:
-        say = sh("echo @found", found=Script(f"$({freeze.FROZEN.script.text})"))
+        say = sh("printf '%s\\n' @found", found=Script(f'"$({freeze.FROZEN.script.text})"'))
         given_up = freeze.Freeze().compile(to).verify
         return Steps(Script("return 1"), say, given_up)
 
@@ -160,6 +161,7 @@ class Asking(Operation):
     ("find", "remove", "why"),
     [
         ("echo /x", ":", "what services left as they ended is found again in /x"),
+        (r"printf '%s\n' '/a\tb'", ":", r"is found again in /a\tb"),
         ("[ -e $work/gone ] || echo /x", "false; : >$work/gone", "could not be sealed"),
     ],
 )
@@ -211,6 +213,33 @@ FragmentPath=/run/systemd/generator.late/generated.service
         text=True,
     )
     assert done.stdout.split() == ["own.service", "generated.service"]
+
+
+@pytest.mark.parametrize(("others", "still"), [([], ""), (["/efi"], "/efi"), (["/boot/efi"], "/boot/efi")])
+def test_what_is_released_must_not_be_mounted_a_second_time(tmp_path: Path, others: list[str], still: str) -> None:
+    """The functions for the host, with its mounts in a file, and programs that do nothing else."""
+    mounts, programs = tmp_path / "proc/self/mountinfo", tmp_path / "bin"
+    mounts.parent.mkdir(parents=True)
+    esp = [f"{30 + i} 22 8:15 / {at} rw - vfat /dev/sda15 rw\n" for i, at in enumerate(["/boot/efi", *others])]
+    mounts.write_text("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n" + "".join(esp))
+    programs.mkdir()
+    umount = f"awk -v at=\"$1\" '$5 != at || done++' '{mounts}' >'{tmp_path}/new'; mv '{tmp_path}/new' '{mounts}'"
+    does = {"umount": umount, "stat": "echo tmpfs", "fsfreeze": f"echo $* >>'{tmp_path}/frozen'"}
+    for name in ("fsfreeze", "mount", "stat", "swapoff", "sync", "systemd-run", "umount"):
+        (programs / name).write_text(f"#!/bin/sh\n{does.get(name, ':')}\n")
+        (programs / name).chmod(0o755)
+    functions = freeze._functions().text.replace("/proc/", f"{tmp_path}/proc/").replace(FROZEN_MARK, f"{tmp_path}/mark")
+    end = "trap '' TERM; kill -s TERM 0"  # what would end a freeze that hangs waits otherwise
+    done = subprocess.run(
+        ["sh", "-c", f"note() {{ :; }}\n{functions}\nfreeze\n{end}"],
+        env={"PATH": f"{programs}:{os.environ['PATH']}", "work": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+    said, frozen = tmp_path / "cannot", tmp_path / "frozen"
+    assert (said.read_text() if still else "").endswith(f"still mounted at {still}" if still else ""), done.stderr
+    assert (said.exists(), frozen.exists(), (tmp_path / "mark").exists()) == (bool(still), not still, not still)
 
 
 def test_a_file_system_that_is_mounted_elsewhere_or_in_part_is_found() -> None:

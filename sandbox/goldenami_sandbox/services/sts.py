@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from xml.sax.saxutils import escape
 
 from goldenami_sandbox.authorization import decode_message, default_document
@@ -26,6 +26,8 @@ from goldenami_sandbox.surface import Surface
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _ROLE_ARN = re.compile(r"arn:aws:iam::(\d{12}):role/([\w+=,.@/-]+)")
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}")
+
+_C = TypeVar("_C")
 
 
 class _Refusal(Exception):
@@ -81,8 +83,10 @@ class Sts(Service):
         account, arn, name = _asked(call)
         call.account = account
         claims = _claims(call.form.get("WebIdentityToken", ""))
-        issuer, audiences = str(claims.get("iss", "")), claims.get("aud")
-        audiences = [audiences] if isinstance(audiences, str) else [str(one) for one in audiences or ()]
+        issuer, subject = _claim(claims, "iss", str), _claim(claims, "sub", str)
+        audiences = [claims["aud"]] if isinstance(claims.get("aud"), str) else _claim(claims, "aud", list)
+        issued, ends = _claim(claims, "iat", int), _claim(claims, "exp", int)
+        begins = max(issued, _claim(claims, "nbf", int) if "nbf" in claims else issued)
         host = issuer.removeprefix("https://")
         provider = f"arn:aws:iam::{account}:oidc-provider/{host}"
         known = self._clients_of(account, provider)
@@ -91,13 +95,14 @@ class Sts(Service):
         audience = next((one for one in audiences if one in known), None)
         if audience is None:
             raise _Refusal("InvalidIdentityToken", "Incorrect token audience")
-        now, ends = int(time.time()), int(claims.get("exp", 0))  # the provider's time, not the cloud's
+        now = int(time.time())  # the provider's time, not the cloud's
+        if begins > now:
+            raise _Refusal("InvalidIdentityToken", f"Token is not valid before {begins}: current date/time is {now}")
         if now >= ends:
             raise _Refusal(
                 "ExpiredTokenException",
                 f"Token expired: current date/time {now} must be before the expiration date/time {ends}",
             )
-        subject = str(claims.get("sub", ""))
         context = {f"{host}:aud": audience, f"{host}:sub": subject, "sts:RoleSessionName": name}
         role = self._role(account, arn)
         action = "sts:AssumeRoleWithWebIdentity"
@@ -188,6 +193,16 @@ def _claims(token: str) -> dict[str, Any]:
     except ValueError:
         pass
     raise _Refusal("InvalidIdentityToken", "The ID Token provided is not a valid JWT.")
+
+
+def _claim(claims: Mapping[str, Any], name: str, kind: type[_C]) -> _C:
+    """Return a claim that a token must have."""
+    value = claims.get(name)
+    if value is None or value == "":
+        raise _Refusal("InvalidIdentityToken", f"Missing a required claim: {name}")
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _Refusal("InvalidIdentityToken", f"The claim {name} of the token has a wrong type")
+    return value
 
 
 def _session_policies(surface: Surface, account: str, call: Call) -> list[str]:

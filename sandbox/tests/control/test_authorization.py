@@ -231,8 +231,10 @@ def test_a_web_identity_needs_its_provider_its_claims_and_the_trust_of_the_role(
     sts = cast(Any, boto3.client)("sts", **options, config=Config(signature_version=UNSIGNED))
 
     def assume(arn: str = role, **claims: object) -> Any:
-        every = {"iss": f"https://{host}", "aud": "images", "sub": "main", "exp": time.time() + 600, **claims}
-        payload = base64.urlsafe_b64encode(json.dumps(every).encode()).decode().rstrip("=")
+        now = int(time.time())
+        every = {"iss": f"https://{host}", "aud": "images", "sub": "main", "iat": now, "exp": now + 600, **claims}
+        given = {name: value for name, value in every.items() if value is not None}
+        payload = base64.urlsafe_b64encode(json.dumps(given).encode()).decode().rstrip("=")
         return sts.assume_role_with_web_identity(
             RoleArn=arn, RoleSessionName="test", WebIdentityToken=f"e30.{payload}.e30"
         )
@@ -245,7 +247,14 @@ def test_a_web_identity_needs_its_provider_its_claims_and_the_trust_of_the_role(
     with refused("InvalidIdentityToken"):
         assume(aud="another")
     with refused("ExpiredTokenException"):
-        assume(exp=time.time() - 1)
+        assume(exp=int(time.time()) - 1)
+    later = int(time.time()) + 3600
+    types: tuple[Any, ...] = (None, True, {})
+    wrong = [{name: value} for name in ("iss", "sub", "iat", "exp", "aud") for value in types]
+    wrong += [{"sub": ""}, {"exp": "soon"}, {"nbf": "now"}, {"nbf": later}, {"iat": later}]
+    for claims in wrong:
+        with refused("InvalidIdentityToken"):
+            assume(**claims)
     for arn, subject in ((role, "branch"), (other["Arn"], "main"), (f"{role}-none", "main")):
         with refused("AccessDenied"):
             assume(arn, sub=subject)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from goldenami_sandbox.policy import Caller, allows
+from goldenami_sandbox.policy import Caller, admits_federated, allows
 
 HOME, APPS = "111111111111", "222222222222"
 USER = Caller(HOME, f"arn:aws:iam::{HOME}:user/admin")
@@ -41,6 +41,38 @@ def policy(*statements: dict[str, Any]) -> dict[str, Any]:
 )
 def test_which_callers_a_principal_names(principal: Any, caller: Caller, expected: bool) -> None:
     assert allows(policy(statement(principal)), "kms:Decrypt", caller, {}) is expected
+
+
+PROVIDER = f"arn:aws:iam::{HOME}:oidc-provider/id.example.com"
+
+
+@pytest.mark.parametrize(
+    ("denied", "expected"),
+    [
+        ({"Principal": {"Federated": PROVIDER}}, False),
+        ({"Principal": {"Federated": f"{PROVIDER}/other"}}, True),
+        ({"Principal": {"Federated": "*"}}, False),
+        ({"Principal": {"AWS": "*"}}, False),
+        ({"Principal": {"AWS": HOME}}, True),
+        ({"Principal": "*"}, False),
+        ({"NotPrincipal": {"Federated": PROVIDER}}, True),
+        ({"NotPrincipal": {"Federated": f"{PROVIDER}/other"}}, False),
+        ({"NotPrincipal": {"AWS": f"arn:aws:iam::{HOME}:root"}}, False),
+        ({"NotPrincipal": "*"}, True),
+    ],
+)
+def test_whose_web_identities_are_denied(denied: dict[str, Any], expected: bool) -> None:
+    action = "sts:AssumeRoleWithWebIdentity"
+    allowed = statement({"Federated": PROVIDER}, action=action)
+    document = policy(allowed, {"Effect": "Deny", "Action": action, **denied})
+    assert admits_federated(document, action, PROVIDER, {}) is expected
+
+
+@pytest.mark.parametrize("principals", [{"Principal": "*"}, {"Principal": {"AWS": "*"}}, {"NotPrincipal": "*"}])
+def test_web_identities_are_allowed_by_the_name_of_their_provider_only(principals: dict[str, Any]) -> None:
+    action = "sts:AssumeRoleWithWebIdentity"
+    document = policy({"Effect": "Allow", "Action": action, **principals})
+    assert not admits_federated(document, action, PROVIDER, {})
 
 
 @pytest.mark.parametrize(
