@@ -393,7 +393,7 @@ class Watch:
         percentages: Mapping[str, float] = {}
         if self._percent is not None and waiting and elapsed > 0:
             percentages = self._percent([str(item[what.id_field]) for item in waiting], waiting)
-        if percentages and all(value >= 100.0 for value in percentages.values()):
+        if percentages and len(percentages) == len(waiting) and all(value >= 100.0 for value in percentages.values()):
             self._percent = None  # it will tell nothing more
         self._missing = {id: self._missing.get(id, elapsed) for id in open_ids if id not in found}
         self._learn(elapsed, percentages.values(), missing=bool(self._missing))

@@ -52,6 +52,7 @@ _RESERVED: Final = ("grant", "parameter")  # kinds whose build must have reserve
 _ARCHITECTURES: Final = ("x86_64", "arm64")
 _ATTEMPTS: Final = range(1, 20)
 _GRANTS: Final = range(4)  # grants of one candidate to one account: one for each key of its snapshots
+_AT_ONCE: Final = 150  # builds; EC2 takes up to 200 values in one filter
 
 
 @dataclass
@@ -247,10 +248,11 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
                 expired.append(_Expired(name["build"], Found(place, "grant", grant["GrantId"], arn), answer))
     if not expired:
         return
-    of_builds = images.own(cloud, place, {f"tag:{tags.BUILD_ID}": sorted({one.build_id for one in expired})})
+    builds = sorted({one.build_id for one in expired})
     lasting = {
         tags.from_list(image["Tags"])[tags.BUILD_ID]: str(image["ImageId"])
-        for image in of_builds
+        for start in range(0, len(builds), _AT_ONCE)
+        for image in images.own(cloud, place, {f"tag:{tags.BUILD_ID}": builds[start : start + _AT_ONCE]})
         if not _is_temporary(image)
     }
     yield from (replace(one, lasting=lasting.get(one.build_id, "")) for one in expired)

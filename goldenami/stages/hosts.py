@@ -33,6 +33,7 @@ SECURITY_GROUP = "security-group"
 _KNOCKS: Final = Interval.every(0.1)
 _LOOKS: Final = Interval(first=1.0)  # at EC2, at most, while there is no server to knock at
 _AT_LEAST: Final = 5.0  # seconds between two looks at EC2 while the SSH server is asked
+_AT_MOST: Final = 15.0
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 
 
@@ -132,8 +133,9 @@ class _Knock:
     Meanwhile EC2 is asked less often: only about an instance that fails. Only for the transport ``direct``: no tunnel
     is opened for it.
 
-    A pause may be long, because the last instance took long. So nothing but the server makes it end late: until EC2
-    has described the address, and after an answer that EC2 does not confirm, no pause is longer than usual."""
+    A pause may be long, because the last instance took long. So it is cut short: an instance that fails is noticed a
+    little late at most. Until EC2 has described the address, and after an answer that EC2 does not confirm, no pause
+    is longer than usual."""
 
     def __init__(self, build: BuildContext, settings: Network, port: int) -> None:
         self._build = build
@@ -155,7 +157,7 @@ class _Knock:
         if address is None:
             cloud.sleep(min(seconds, next(self._usual)))
             return
-        longest = max(seconds, _AT_LEAST)
+        longest = min(max(seconds, _AT_LEAST), _AT_MOST)
         for _ in poll(cloud.clock, cloud.sleep, timeout=longest, interval=_KNOCKS, last_look=True):
             if self._build.host_work.answers(address, self._port):
                 self._answered, self._usual = True, pauses(_LOOKS, self._build.cloud.jitter)

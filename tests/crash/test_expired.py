@@ -218,6 +218,26 @@ def test_a_release_that_the_catalog_has_lost_is_never_collected(world: World) ->
     assert all("is not temporary" in why for why in kept.values()), kept
 
 
+def test_grants_of_any_number_of_builds_are_searched(world: World) -> None:
+    """EC2 takes 200 values in a filter, and releases keep their grants for years."""
+    world.fresh()
+    target = world.environment.targets[0]
+    kms = world.client("kms", target.place)
+    key = kms.describe_key(KeyId=target.kms_key)["KeyMetadata"]["Arn"]
+    for number in range(201):
+        build = f"20260101-000000-{number:08x}"
+        name = min(expired._grant_tokens(build, world.environment, target))
+        kms.create_grant(
+            KeyId=key,
+            GranteePrincipal=f"arn:aws:iam::{target.place.account}:root",
+            Operations=["Decrypt"],
+            Name=f"goldenami-{world.catalog.ensure_identity()}-{build}-{name}",
+        )
+    done = clean_expired(world, dry_run=True)[None]
+    assert done.unreachable == {}
+    assert len([what for what in done.others if what.startswith("grant ")]) == 201, "no build has reserved a version"
+
+
 def test_parameters_for_images_that_are_only_shared_are_collected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
