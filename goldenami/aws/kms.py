@@ -147,11 +147,9 @@ def denied_use(cloud: Cloud, place: Place, arn: str) -> str:
     a key that :func:`resolve` has used or was refused.
     """
     known = cloud.key_uses.get((place, arn))
-    return (
-        known
-        if known is not None
-        else _denied(cloud, place, "GenerateDataKeyWithoutPlaintext", {"KeyId": arn, **_DATA_KEY})
-    )
+    if known is not None:
+        return known
+    return _denied(cloud, place, "GenerateDataKeyWithoutPlaintext", {"KeyId": arn, **_DATA_KEY})
 
 
 def _denied(cloud: Cloud, place: Place, operation: str, request: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Keeps the parsed recipes of a project with many of them in the user's cache, and its parsed files of controls.
 
 A parsed recipe depends on its text and on the code of the parser alone, so both find it: a recipe that was changed is
-parsed. Recipes with problems, and with dates, are not kept. A project has one file in the cache, which also has its own
-digest: a damaged file is not used. Two processes that write it write the same recipes; the last one stays.
+parsed. Recipes with problems, and with dates, are not kept. A project has one table (``kepttable``) for its recipes,
+and one for its controls.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import yaml
 
 import goldenami
 from goldenami import onecommand, usercache
+from goldenami.kepttable import Table
 from goldenami.recipe import document as parsing
 from goldenami.recipe.document import Document, Scalar
 from goldenami.recipe.problems import Problems
@@ -30,23 +31,19 @@ _MOST: Final = 16  # projects in the cache
 _CONTROLS: Final = 64  # files of profiles and controls
 _LONGEST: Final = 64 << 10  # characters of a recipe
 _LARGEST: Final = 32 << 20  # bytes of a file
-_DIGEST: Final = hashlib.sha256().digest_size
 
 
 class KeptDocuments:
-    """The recipes of a project that were parsed before. ``found``: those that were asked for."""
+    """The recipes of a project that were parsed before, in a table."""
 
-    def __init__(self, known: dict[bytes, bytes]) -> None:
-        self.known = known
-        self.found: dict[bytes, bytes] = {}
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     def get(self, text: str, path: Path, file: str) -> Document | None:
         """Return the parsed form of a text, if it was kept. ``path``, ``file``: as of the document."""
-        key = _key(text)
-        content = self.known.get(key)
+        content = self._table.find(_key(text))
         if content is None:
             return None
-        self.found[key] = content
         value, marks, keys, scalars, broken = marshal.loads(content)  # only this user has written it
         return Document(file, path, value, text, marks, keys, {at: Scalar(*one) for at, one in scalars.items()}, broken)
 
@@ -57,7 +54,7 @@ class KeptDocuments:
         scalars = {at: (one.text, one.style) for at, one in document.scalars.items()}
         form = (document.value, document.marks, document.keys, scalars, document.broken)
         try:
-            self.found[_key(document.text)] = marshal.dumps(form)
+            self._table.used[_key(document.text)] = marshal.dumps(form)
         except ValueError:  # it has a date
             return
 
@@ -95,7 +92,8 @@ def _keeping(project: Project, what: str, most: int) -> Iterator[None]:
         return
     here = parsed_here()
     before = project.kept.get(here)
-    kept = project.kept[here] = KeptDocuments(_loaded(path))
+    table = Table(path)
+    project.kept[here] = KeptDocuments(table)
     try:
         yield
     finally:
@@ -103,22 +101,7 @@ def _keeping(project: Project, what: str, most: int) -> Iterator[None]:
             del project.kept[here]
         else:
             project.kept[here] = before
-    if kept.found.keys() <= kept.known.keys():
-        return
-    every = {**kept.known, **kept.found}
-    content = marshal.dumps(every if len(every) <= most else kept.found)
-    if len(content) <= _LARGEST:
-        usercache.write(path, hashlib.sha256(content).digest() + content, _MOST)
-
-
-def _loaded(path: Path) -> dict[bytes, bytes]:
-    """Return the contents of a file of the cache; nothing if it cannot be used."""
-    content = usercache.read(path) or b""
-    digest, rest = content[:_DIGEST], content[_DIGEST:]
-    if hashlib.sha256(rest).digest() != digest:
-        return {}
-    known: dict[bytes, bytes] = marshal.loads(rest)  # as above
-    return known
+    table.write(most=most, largest=_LARGEST, files=_MOST)
 
 
 def _key(text: str) -> bytes:

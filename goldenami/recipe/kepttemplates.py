@@ -1,8 +1,8 @@
 """Keeps what Jinja makes of the source of a template in the user's cache: program, names, and whether it is cheap.
 
 All of it depends on the source and on the code that makes it alone, so both find it. What a template renders to is not
-kept. It is one file for all projects, with its own digest: a damaged file is not used. Only a process that runs one
-command reads it, and writes it at its end; of two that write it, the last one stays.
+kept. It is one table (``kepttable``) for all projects. Only a process that runs one command reads it, and writes it at
+its end.
 """
 
 from __future__ import annotations
@@ -20,27 +20,21 @@ import jinja2
 
 import goldenami
 from goldenami import onecommand, usercache
+from goldenami.kepttable import Table
 
 _FORM: Final = 1  # of the file
 _FILES: Final = 4  # in the cache: one for each version
 _LONGEST: Final = 16 << 10  # characters of a source
 _MOST: Final = 8192  # results in the file
 _LARGEST: Final = 8 << 20  # bytes of it
-_DIGEST: Final = hashlib.sha256().digest_size
 _CODE: Final = ("rendering", "secret_text", "secrets")  # modules that decide what is made
 T = TypeVar("T")
 
 
 class _Kept:
-    """``path``: the file, as it is found by the code that this process runs; None if nothing can be kept. ``known``:
-    what the file has. ``used``: what this process asked for."""
+    """``current``: the table of this process, whose file is found by the code that it runs; None: not read yet."""
 
-    current: _Kept | None = None
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.known = _read(path)
-        self.used: dict[bytes, bytes] = {}
+    current: Table | None = None
 
 
 def kept(what: str, source: str, make: Callable[[], T]) -> T:
@@ -49,38 +43,18 @@ def kept(what: str, source: str, make: Callable[[], T]) -> T:
     if not onecommand.here() or len(source) > _LONGEST:
         return make()
     if _Kept.current is None:
-        _Kept.current = _Kept(_entry())
-        atexit.register(_write, _Kept.current)
+        _Kept.current = Table(_entry())
+        atexit.register(_Kept.current.write, most=_MOST, largest=_LARGEST, files=_FILES)
     current = _Kept.current
     key = hashlib.sha256(f"{what}\0{source}".encode(errors="surrogatepass")).digest()
-    content = current.known.get(key)
+    content = current.find(key)
     if content is None:
         made: Any = make()
         current.used[key] = marshal.dumps(made)
         fresh: T = made
         return fresh
-    current.used[key] = content
     found: T = marshal.loads(content)  # only this user has written it
     return found
-
-
-def _read(path: Path | None) -> dict[bytes, bytes]:
-    content = (usercache.read(path) if path is not None else None) or b""
-    digest, rest = content[:_DIGEST], content[_DIGEST:]
-    if hashlib.sha256(rest).digest() != digest:
-        return {}
-    known: dict[bytes, bytes] = marshal.loads(rest)  # as above
-    return known
-
-
-def _write(current: _Kept) -> None:
-    if current.path is None or current.used.keys() <= current.known.keys():
-        return
-    used = current.used
-    every = current.known | used
-    content = marshal.dumps(every if len(every) <= _MOST else used)
-    if len(content) <= _LARGEST:
-        usercache.write(current.path, hashlib.sha256(content).digest() + content, _FILES)
 
 
 def _entry() -> Path | None:

@@ -312,16 +312,15 @@ def test_a_new_builder_is_kept_while_the_failed_image_is_still_there(world: Worl
     check(world, decoys, released=True)
 
 
-@pytest.mark.parametrize("how", ["freeze", "shutdown"])
-def test_a_sealed_builder_is_captured_after_a_crash_as_it_was_to_be(
-    world: World, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It was frozen, and stays so: EC2 need not shut it down, and nobody logs in again."""
-    world.fresh()
-    decoys = inventory.place_decoys(world)
+def capture_by(world: World, how: str) -> None:
+    """Change the recipe: "freeze" or "shutdown"."""
     file = world.path / "recipes" / "web.yaml"
     file.write_text(f"{file.read_text()}builder: {{capture: {how}}}\n")
     world.project = recipes.load_project(world.path)
+
+
+def build_until_capture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build, and die with a sealed builder, before the call that captures it."""
 
     def die(*_: object, **__: object) -> str:
         world.cloud.die()
@@ -331,6 +330,17 @@ def test_a_sealed_builder_is_captured_after_a_crash_as_it_was_to_be(
         patch.setattr(images, "create", die)
         with pytest.raises(Death):
             world.build()
+
+
+@pytest.mark.parametrize("how", ["freeze", "shutdown"])
+def test_a_sealed_builder_is_captured_after_a_crash_as_it_was_to_be(
+    world: World, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was frozen, and stays so: EC2 need not shut it down, and nobody logs in again."""
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    capture_by(world, how)
+    build_until_capture(world, monkeypatch)
     assert world.resume().status == "released"
     [builder] = world.host_work.prepared
     assert (("stop", builder) in world.paper.node.calls) == (how == "shutdown")
@@ -427,20 +437,10 @@ def test_a_sealed_builder_that_was_started_again_is_replaced(
 ) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
-    file = world.path / "recipes" / "web.yaml"
-    file.write_text(f"{file.read_text()}builder: {{capture: {how}}}\n")
-    world.project = recipes.load_project(world.path)
+    capture_by(world, how)
     if not known:
         world.host_work = Forgetful()
-
-    def die(*_: object, **__: object) -> str:
-        world.cloud.die()
-        raise Death
-
-    with monkeypatch.context() as patch:
-        patch.setattr(images, "create", die)
-        with pytest.raises(Death):
-            world.build()
+    build_until_capture(world, monkeypatch)
     [first] = world.host_work.prepared
     world.paper.cloud.ec2._cloud.store.instances[first].launched += 60
     assert world.resume().status == "released"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from goldenami import onecommand, recipe, usercache
+from goldenami import kepttable, onecommand, recipe, usercache
 from goldenami.model import Mark
 from goldenami.recipe import document, keptdocuments
 from goldenami.recipe.controls import Library
 from goldenami.recipe.document import Document
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import PARSED, Project
+from tests.worlds.damage import WAYS, damage
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -94,15 +95,11 @@ def test_a_changed_recipe_is_parsed(root: Path, parsed: list[str]) -> None:
     assert "two" not in parsed
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "writable by others"])
-def test_a_file_that_cannot_be_trusted_is_not_used(root: Path, cache: Path, parsed: list[str], damage: str) -> None:
+@pytest.mark.parametrize("how", WAYS)
+def test_a_file_that_cannot_be_trusted_is_not_used(root: Path, cache: Path, parsed: list[str], how: str) -> None:
     expected = documents(read(root))
     (file,) = cache.iterdir()
-    content = file.read_bytes()
-    if damage == "writable by others":
-        file.chmod(0o666)
-    else:
-        file.write_bytes({"cut": content[:-9], "changed": content[:-1] + b"x", "empty": b""}[damage])
+    damage(file, how)
     parsed.clear()
     assert documents(read(root)) == expected
     assert set(parsed) >= RECIPES.keys()
@@ -113,7 +110,7 @@ def test_texts_of_the_past_do_not_stay_for_ever(root: Path, cache: Path) -> None
         (root / "recipes/one.yaml").write_text(f"name: one\nversion: '1.{number}'\n")
         read(root)
     (file,) = cache.iterdir()
-    assert len(keptdocuments._loaded(file)) <= 2 * len(RECIPES)
+    assert len(kepttable.read(file)) <= 2 * len(RECIPES)
 
 
 def test_files_that_are_read_later_are_not_kept(root: Path, cache: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from goldenami import onecommand
 from goldenami.recipe import kepttemplates, rendering
 from goldenami.recipe.rendering import Namespace, Renderer
+from tests.worlds.damage import WAYS, damage
 
 SOURCES = {
     "port {{ vars.port }}{% if vars.port > 80 %} is high{% endif %}": "port 8080 is high",
@@ -37,7 +39,7 @@ class Process:
         patch.setattr(rendering._Environment, "compile", noting)
         patch.setattr(onecommand._Process, "one", True)
         patch.setattr(kepttemplates._Kept, "current", None)
-        patch.setattr(kepttemplates, "atexit", SimpleNamespace(register=lambda *call: self.ends.append(call)))
+        patch.setattr(kepttemplates, "atexit", SimpleNamespace(register=self._register))
         for known in (rendering.is_cheap, rendering._names, rendering._tree, rendering._template):
             known.cache_clear()
 
@@ -48,9 +50,12 @@ class Process:
             problems: list[Any] = []
             text = Renderer(CONTEXT).text(source, lambda *one: problems.append(one))  # noqa: B023 - called at once
             found.append(problems or text)
-        for call, *given in self.ends:
-            call(*given)
+        for call in self.ends:
+            call()
         return found
+
+    def _register(self, call: Any, **more: Any) -> None:
+        self.ends.append(partial(call, **more))
 
 
 @pytest.fixture(autouse=True)
@@ -78,15 +83,11 @@ def test_a_problem_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Process(monkeypatch).render(wrong) == told
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "writable by others"])
-def test_a_file_that_cannot_be_trusted_is_not_used(monkeypatch: pytest.MonkeyPatch, cache: Path, damage: str) -> None:
+@pytest.mark.parametrize("how", WAYS)
+def test_a_file_that_cannot_be_trusted_is_not_used(monkeypatch: pytest.MonkeyPatch, cache: Path, how: str) -> None:
     Process(monkeypatch).render()
     (file,) = cache.iterdir()
-    content = file.read_bytes()
-    if damage == "writable by others":
-        file.chmod(0o666)
-    else:
-        file.write_bytes({"cut": content[:-9], "changed": content[:-1] + b"x", "empty": b""}[damage])
+    damage(file, how)
     process = Process(monkeypatch)
     assert process.render() == [*SOURCES.values()]
     assert process.compiled
@@ -106,7 +107,7 @@ def test_programs_of_code_that_changes_meanwhile_are_not_those_of_the_new_code(
 ) -> None:
     """An editable installation."""
     first = Process(monkeypatch)
-    first.ends.append((monkeypatch.setattr, jinja2, "__version__", "4.0"))  # before it writes
+    first.ends.append(partial(monkeypatch.setattr, jinja2, "__version__", "4.0"))  # before it writes
     first.render()
     assert len([*cache.iterdir()]) == 1
     new = Process(monkeypatch)
