@@ -130,6 +130,12 @@ def all_of(items: Iterable[T], do: Callable[[T], R], *, at_once: int = AT_ONCE) 
     return [future.result() for future in _run(ordered, do, at_once, _never)]
 
 
+def parts(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Yield the items in their order, in parts of at most ``most``, for calls that take no more of them."""
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
+
+
 def both(first: Callable[[], T], second: Callable[[], R]) -> tuple[T, R]:
     """Return what two functions return, which run at the same time. Raises as :func:`all_of`."""
     works: tuple[Callable[[], object], ...] = (first, second)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from goldenami.aws import errors
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
+from goldenami.each import parts
 from goldenami.errors import CloudError, NotFound
 from goldenami.model import Place
 from goldenami.polling import Interval, poll
@@ -78,8 +79,8 @@ def current_of(cloud: Cloud, place: Place, names: Iterable[str], *, decrypt: boo
     selected = {name: current(cloud, place, name, decrypt=decrypt) for name in sorted(every) if ":" in name}
     wanted = sorted(every - set(selected))
     found = {name: one for name, one in selected.items() if one is not None}
-    for start in range(0, len(wanted), _AT_ONCE):
-        request = {"Names": wanted[start : start + _AT_ONCE], "WithDecryption": decrypt}
+    for part in parts(wanted, _AT_ONCE):
+        request = {"Names": part, "WithDecryption": decrypt}
         for parameter in cloud.call(place, "ssm", "GetParameters", request)["Parameters"]:
             found[str(parameter["Name"])] = Current(str(parameter["Value"]), int(parameter["Version"]))
     return found
@@ -91,8 +92,8 @@ def with_tags(cloud: Cloud, place: Place, names: Iterable[str], wanted: Mapping[
     listed = sorted(names)
     by_tags = [{"Key": f"tag:{key}", "Values": [value]} for key, value in sorted(wanted.items())]
     found: set[str] = set()
-    for start in range(0, len(listed), _IN_A_FILTER):
-        by_name = {"Key": "Name", "Option": "Equals", "Values": listed[start : start + _IN_A_FILTER]}
+    for part in parts(listed, _IN_A_FILTER):
+        by_name = {"Key": "Name", "Option": "Equals", "Values": part}
         query = {"ParameterFilters": [by_name, *by_tags]}
         found |= {str(one["Name"]) for one in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)}
     return frozenset(found)

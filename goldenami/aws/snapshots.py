@@ -7,7 +7,7 @@ pending; ``wait`` waits for several snapshots.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -15,6 +15,7 @@ from goldenami.aws import tags, waiters
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
+from goldenami.each import parts
 from goldenami.errors import CloudError
 from goldenami.model import LONGEST_DESCRIPTION, Place, timestamp
 
@@ -52,8 +53,8 @@ def of_pending(cloud: Cloud, place: Place, image_ids: Sequence[str]) -> dict[str
     """
     wanted = [text for id in image_ids for text in (f"Created by CreateImage(*) for {id}*", f"*DestinationAmi {id} *")]
     behind: dict[str, list[Item]] = {}
-    for start in range(0, len(wanted), 150):
-        for snapshot in find(cloud, place, {"description": wanted[start : start + 150]}):
+    for part in parts(wanted, _VALUES):
+        for snapshot in find(cloud, place, {"description": part}):
             made_for = _OF_IMAGE.match(snapshot.get("Description") or "")
             if made_for is not None:
                 behind.setdefault(made_for[1], []).append(snapshot)
@@ -72,18 +73,15 @@ def find(
     return sorted(found, key=lambda s: (s["StartTime"], s["SnapshotId"]))
 
 
-def _parts(ids: Collection[str]) -> Iterator[list[str]]:
-    """Yield the ids, sorted, in parts that one call takes."""
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), _VALUES):
-        yield ordered[start : start + _VALUES]
-
-
 def of_volumes(
     cloud: Cloud, place: Place, ids: Collection[str], filters: Mapping[str, Sequence[str]] | None = None
 ) -> list[Item]:
     """Return the caller's snapshots of volumes, which may be deleted, the oldest first. ``filters``: as of ``find``."""
-    found = [item for part in _parts(ids) for item in find(cloud, place, {**(filters or {}), "volume-id": part})]
+    found = [
+        item
+        for part in parts(sorted(ids), _VALUES)
+        for item in find(cloud, place, {**(filters or {}), "volume-id": part})
+    ]
     return sorted(found, key=lambda s: (s["StartTime"], s["SnapshotId"]))
 
 
@@ -91,8 +89,8 @@ def images_using(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> d
     """Return the ids of the caller's images that use these snapshots, by snapshot; deprecated and disabled ones too."""
     using: dict[str, list[str]] = {}
     ids = sorted(snapshot_ids)
-    for start in range(0, len(ids), 150):
-        names = {"Name": "block-device-mapping.snapshot-id", "Values": ids[start : start + 150]}
+    for part in parts(ids, _VALUES):
+        names = {"Name": "block-device-mapping.snapshot-id", "Values": part}
         request = {"Owners": ["self"], "Filters": [names], "IncludeDeprecated": True, "IncludeDisabled": True}
         for image in cloud.pages(place, "ec2", "DescribeImages", "Images", request):
             for snapshot in of_image(image):
@@ -104,7 +102,7 @@ def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str
     """Return the locks of these snapshots of the caller, also past ones, as DescribeLockedSnapshots returns them."""
     return {
         s["SnapshotId"]: s
-        for ids in _parts(snapshot_ids)
+        for ids in parts(sorted(snapshot_ids), _VALUES)
         for s in cloud.pages(place, "ec2", "DescribeLockedSnapshots", "Snapshots", {"SnapshotIds": ids})
     }
 
@@ -112,7 +110,7 @@ def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str
 def tiering(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
     """Return the progress of moves to the archive tier and back, as DescribeSnapshotTierStatus returns it."""
     found: dict[str, Item] = {}
-    for ids in _parts(snapshot_ids):
+    for ids in parts(sorted(snapshot_ids), _VALUES):
         request = {"Filters": [{"Name": "snapshot-id", "Values": ids}]}
         for one in cloud.pages(place, "ec2", "DescribeSnapshotTierStatus", "SnapshotTierStatuses", request):
             found[one["SnapshotId"]] = one
@@ -334,7 +332,7 @@ def fast_restores(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> 
     """Return where fast snapshot restore is enabled or being enabled: an entry for each snapshot and Availability
     Zone."""
     found: list[Item] = []
-    for ids in _parts(snapshot_ids):
+    for ids in parts(sorted(snapshot_ids), _VALUES):
         request = {"Filters": [{"Name": "snapshot-id", "Values": ids}]}
         found += cloud.pages(place, "ec2", "DescribeFastSnapshotRestores", "FastSnapshotRestores", request)
     return [one for one in found if one.get("State") not in ("disabling", "disabled")]

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 from goldenami import polling
 from goldenami.aws.reservations import flatten
 from goldenami.aws.session import Cloud
+from goldenami.each import parts
 from goldenami.errors import CloudError
 from goldenami.model import Place
 
@@ -482,9 +483,8 @@ def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) ->
     """Return the resources of these ids that are visible, by id. One call for up to 150 ids."""
     every = sorted(ids)
     found: dict[str, Item] = {}
-    for start in range(0, len(every), _AT_ONCE):
-        chunk = every[start : start + _AT_ONCE]
-        request = {**what.request, "Filters": [{"Name": what.id_filter, "Values": chunk}]}
+    for part in parts(every, _AT_ONCE):
+        request = {**what.request, "Filters": [{"Name": what.id_filter, "Values": part}]}
         for item in what.flatten(cloud.pages(place, "ec2", what.operation, what.result, request)):
             found[str(item[what.id_field])] = item
     return found

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from goldenami.each import all_of
+from goldenami.each import all_of, parts
 from goldenami.errors import JournalError, NotFound
 from goldenami.journal.log import Journal
 from goldenami.journal.records import Header, Intent, Resource, Result, replay, utc_now, walk
@@ -74,8 +74,8 @@ class Journals:
         # Ids begin with the time. A damaged journal has no other time.
         first = f"{since.astimezone(UTC):%Y%m%d-%H%M%S}" if since is not None else ""
         names = [name for name in names if name >= first]
-        for start in range(0, len(names), _BATCH):
-            yield from self._read_all(names[start : start + _BATCH])
+        for part in parts(names, _BATCH):
+            yield from self._read_all(part)
 
     def forget_events(self, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """Delete the logs of events of builds that ended, if their last run began before a time. Their journals stay.

@@ -28,7 +28,7 @@ from goldenami.aws.kinds import Tagged, kind_of, parameter_tags
 from goldenami.aws.ownership import UNPROVEN, Answer, Owner, Whose
 from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
-from goldenami.each import each
+from goldenami.each import each, parts
 from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, Place, utc_text
 from goldenami.nextstep import command
@@ -319,8 +319,8 @@ def _resource(
 def users_of_groups(cloud: Cloud, place: Place, ids: Sequence[str]) -> dict[str, str]:
     """Return the instance or interface that uses a security group, by the group's id."""
     users: dict[str, str] = {}
-    for start in range(0, len(ids), _VALUES):
-        request = {"Filters": [{"Name": "group-id", "Values": list(ids[start : start + _VALUES])}]}
+    for part in parts(ids, _VALUES):
+        request = {"Filters": [{"Name": "group-id", "Values": list(part)}]}
         for one in cloud.pages(place, "ec2", "DescribeNetworkInterfaces", "NetworkInterfaces", request):
             instance = (one.get("Attachment") or {}).get("InstanceId") or one["NetworkInterfaceId"]
             users.update({g["GroupId"]: str(instance) for g in one.get("Groups") or ()})

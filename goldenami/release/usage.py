@@ -19,7 +19,7 @@ from goldenami.aws import images, parameters, snapshots
 from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
-from goldenami.each import each
+from goldenami.each import each, parts
 from goldenami.errors import CloudError
 from goldenami.model import Environment, ImageManifest, Place
 from goldenami.release import launchers, protection
@@ -165,9 +165,7 @@ def _references(cloud: Cloud, place: Place, ids: Collection[str], known: frozens
 
     Resource types that this module queries are skipped, because the queries are more recent than a report.
     """
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), 10):
-        chosen = ordered[start : start + 10]
+    for chosen in parts(sorted(ids), 10):
         request = {"ImageIds": chosen, "IncludeAllResourceTypes": True}
         try:
             for one in cloud.pages(place, "ec2", "DescribeImageReferences", "ImageReferences", request):

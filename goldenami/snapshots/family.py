@@ -14,7 +14,7 @@ from typing import Any, Final
 from goldenami.aws import blocks, images, snapshots
 from goldenami.aws.blocks import NotComparable
 from goldenami.aws.session import Cloud
-from goldenami.each import all_of
+from goldenami.each import all_of, parts
 from goldenami.errors import NotFound
 from goldenami.model import Place, timestamp
 from goldenami.snapshots.lineage import Described, Lineage, Reading, weigh
@@ -125,8 +125,8 @@ def _filtered(
 ) -> list[dict[str, Any]]:
     wanted = sorted(values)
     found: list[dict[str, Any]] = []
-    for start in range(0, len(wanted), _FILTER):
-        filters = [{"Name": by, "Values": wanted[start : start + _FILTER]}]
+    for part in parts(wanted, _FILTER):
+        filters = [{"Name": by, "Values": part}]
         found.extend(cloud.pages(place, "ec2", operation, result, {**request, "Filters": filters}))
     return found
 

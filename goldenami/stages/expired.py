@@ -36,7 +36,7 @@ from goldenami.aws import errors, images, parameters, tags
 from goldenami.aws.kinds import Tagged, in_order, kind_of, parameter_tags
 from goldenami.aws.ownership import Answer, Owner, Proofs
 from goldenami.aws.session import Cloud
-from goldenami.each import each
+from goldenami.each import each, parts
 from goldenami.errors import CloudError
 from goldenami.journal import Journals, token
 from goldenami.model import MAXIMUM_LIFETIME, Environment, Place, Target
@@ -251,8 +251,8 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
     builds = sorted({one.build_id for one in expired})
     lasting = {
         tags.from_list(image["Tags"])[tags.BUILD_ID]: str(image["ImageId"])
-        for start in range(0, len(builds), _AT_ONCE)
-        for image in images.own(cloud, place, {f"tag:{tags.BUILD_ID}": builds[start : start + _AT_ONCE]})
+        for part in parts(builds, _AT_ONCE)
+        for image in images.own(cloud, place, {f"tag:{tags.BUILD_ID}": part})
         if not _is_temporary(image)
     }
     yield from (replace(one, lasting=lasting.get(one.build_id, "")) for one in expired)
