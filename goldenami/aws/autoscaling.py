@@ -55,13 +55,15 @@ def launch_running(
     needs another group, after the deletion of ``key``. Raises BuilderError, with the reason, if the group launches
     nothing or its instance does not start; HostLost if another instance may start.
     """
+    # The keys, and so the names, of the group and its template differ: the journal distinguishes resources of a place
+    # by their ids.
     # That of a lost instance has its user data, with its deadline.
     ledger.delete_key(f"{key}-template")
-    data = {"LaunchTemplateName": _name(ledger, f"{key}-template"), "LaunchTemplateData": _data(spec, more or {})}
+    data = {"LaunchTemplateName": ledger.next_name(f"{key}-template"), "LaunchTemplateData": _data(spec, more or {})}
     made = Call("ec2", "CreateLaunchTemplate", data)
     template = ledger.create(f"{key}-template", "launch-template", place, made, temporary=True)
     group = {
-        "AutoScalingGroupName": _name(ledger, key),
+        "AutoScalingGroupName": ledger.next_name(key),
         "LaunchTemplate": {"LaunchTemplateName": template, "Version": "$Latest"},
         "MinSize": 0,
         "MaxSize": 1,
@@ -103,13 +105,6 @@ def launch_running(
             hint="Probably its role AWSServiceRoleForAutoScaling may not use the key of the image. Name the account in "
             "`consumers:` of the environment, and distribute the release again.",
         ) from error
-
-
-def _name(ledger: Ledger, key: str) -> str:
-    """Return a name for the next resource of a key. A deleted group keeps its name until its instance has ended, so
-    each attempt has its own. The group and its template differ, because the journal distinguishes resources of a place
-    by their ids."""
-    return f"goldenami-{ledger.journal.build_id}-{key.replace('/', '-')}-{ledger.journal.attempts(key) + 1}"
 
 
 def _data(spec: LaunchSpec, more: Mapping[str, str]) -> dict[str, Any]:

@@ -10,15 +10,9 @@ from goldenami.model import Place
 def create(ledger: Ledger, key: str, place: Place, *, public_key: str) -> str:
     """Ensure that a public key (an "ssh-ed25519 AAAA…" line) is imported. Return the key pair's *name*, for the
     launch."""
-    name = name_for(ledger.journal.build_id, key)
     # botocore encodes the material in base64. Here it is the text that OpenSSH writes.
-    request = {"KeyName": name, "PublicKeyMaterial": public_key.strip()}
+    request = {"KeyName": ledger.next_name(key), "PublicKeyMaterial": public_key.strip()}
     return ledger.create(key, "key-pair", place, Call("ec2", "ImportKeyPair", request), temporary=True)
-
-
-def name_for(build_id: str, key: str) -> str:
-    """Return the name of a key pair: unique in the account and region, and the same on every try of this build."""
-    return f"goldenami-{build_id}-{key.replace('/', '-')}"
 
 
 def delete(ledger: Ledger, key: str) -> None:

@@ -535,8 +535,9 @@ class SecurityGroup(Ec2Kind):
 
 @register
 class KeyPair(Ec2Kind):
-    """A key pair. Its id is its name, which is unique and which a launch needs. DeleteKeyPair succeeds if there is no
-    key pair of that name; its answer names the key pair that it deleted."""
+    """A key pair. Its id is its name, which a launch needs, and which is another one for each attempt
+    (``Ledger.next_name``). DeleteKeyPair succeeds if there is no key pair of that name; its answer names the key pair
+    that it deleted."""
 
     name = "key-pair"
     id_field = "KeyName"
@@ -558,7 +559,7 @@ class KeyPair(Ec2Kind):
 
 @register
 class LaunchTemplate(Ec2Kind):
-    """A launch template. Its id is its name, which is unique and has the id of the build."""
+    """A launch template. Its id is its name (``Ledger.next_name``)."""
 
     name = "launch-template"
     id_field = "LaunchTemplateName"
@@ -585,7 +586,7 @@ class LaunchTemplate(Ec2Kind):
 
 @register
 class AutoScalingGroup(Kind):
-    """An Auto Scaling group. Its id is its name, which has the id of the build. It is deleted with its instances."""
+    """An Auto Scaling group. Its id is its name (``Ledger.next_name``). It is deleted with its instances."""
 
     name = "auto-scaling-group"
     service = "autoscaling"

@@ -161,6 +161,12 @@ class Ledger:
             return None
         return None if self._is_unusable(latest[0].place, latest[1].id) else latest[1].id
 
+    def next_name(self, key: str) -> str:
+        """Return a name for the next resource of a key, unique in an account and region, for a kind that is deleted by
+        its name. Each attempt has its own name. The call of a killed process that deletes an earlier resource may take
+        effect late, and what is being deleted may keep its name for a while."""
+        return f"goldenami-{self.journal.build_id}-{key.replace('/', '-')}-{self.journal.attempts(key) + 1}"
+
     def resource(self, key: str) -> Resource | None:
         """Return a key's resource, with its kind, place and request, if it is neither deleted nor spoiled."""
         id, latest = self.existing(key), self.journal.latest(key)

@@ -214,6 +214,9 @@ class State:
                 self.spoiled.pop(again, None)
                 if intent.action == "create":
                     self.creations.setdefault(again, []).append(intent)
+            elif (done := self.by_token[record["token"]]).action == "delete" and record.get("error") is None:
+                # A process that is killed after this record has not written "gone".
+                self.gone.add((done.place, str(done.resource)))
             self.results[record["token"]] = Result(
                 record["token"],
                 record.get("id"),

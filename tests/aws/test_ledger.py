@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from botocore import xform_name
+from botocore.exceptions import ClientError
 
+from goldenami import reconcile
 from goldenami.aws import images, instances, keypairs, kms, network, parameters, security_groups, snapshots, tags
 from goldenami.aws.guard import permitted
 from goldenami.aws.kinds import KINDS
@@ -346,6 +350,44 @@ def test_a_crash_before_the_effect_sends_the_same_request_again(world: World, na
     assert len(world.journal.intents("step")) == 1
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_what_a_killed_process_deleted_is_made_again(world: World, name: str) -> None:
+    """The answer of the deletion is the last record of that process."""
+    _, _, step = STEPS[name]
+    prepare(world, step)
+    step(world)
+    world.trap.record, world.trap.lost = "result", False
+    with pytest.raises(Crash):
+        world.ledger.delete_key("step")
+    assert count(world, KIND_OF_STEP[name]) == 0
+    world.restart()
+    reconcile.finish_deletions(world.ledger)
+    step(world)
+    assert count(world, KIND_OF_STEP[name]) == 1
+
+
+# The name of a parameter is its user's: no other attempt could have another one.
+@pytest.mark.parametrize("name", [name for name in STEPS if name not in ("parameter", "instance", "copied image")])
+def test_a_deletion_that_takes_effect_late_hits_no_younger_resource(world: World, name: str) -> None:
+    """A process is killed right after it sent a deletion. The next process deletes the resource and makes another one
+    under the same key. Only then does the first deletion take effect."""
+    service, _, step = STEPS[name]
+    prepare(world, step)
+    first = step(world)
+    world.trap.record, world.trap.lost = "intent", False
+    with pytest.raises(Crash):
+        world.ledger.delete_key("step")
+    world.restart()
+    (late,) = world.journal.unresolved_deletions()
+    reconcile.finish_deletions(world.ledger)
+    assert world.journal.is_gone(HOME_PLACE, first)
+    second = step(world)
+    assert second != first
+    with contextlib.suppress(ClientError):  # EC2 and KMS refuse ids that do not exist any more
+        getattr(world.raw(service), xform_name(late.operation))(**late.request)
+    assert count(world, KIND_OF_STEP[name]) == 1
+
+
 def test_a_refusal_is_definite_and_the_next_call_is_a_new_attempt(world: World) -> None:
     fault = {"action": "RunInstances", "nth": 1, "how": "error", "code": "InvalidParameterValue", "status": 400}
     world.paper.set(faults=[fault])
@@ -383,7 +425,7 @@ def test_copies_queue_where_too_many_are_under_way(world: World) -> None:
 
 
 def test_somebody_elses_resource_of_that_name_is_not_adopted(world: World) -> None:
-    name = keypairs.name_for(BUILD, "step")
+    name = world.ledger.next_name("step")
     world.raw("ec2").import_key_pair(KeyName=name, PublicKeyMaterial=PUBLIC_KEY.encode())
     with pytest.raises(CloudError, match=r"InvalidKeyPair\.Duplicate"):
         make_key_pair(world)
