@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from goldenami.aws import errors, room, waiters
@@ -13,6 +14,7 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.network import Subnet
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
+from goldenami.each import both
 from goldenami.errors import BuilderError, CloudError, HostLost
 from goldenami.journal import Secret
 from goldenami.model import Network, Place
@@ -37,12 +39,16 @@ SPOT_ROLE = "AWSServiceRoleForEC2Spot"
 
 Warn = Callable[[str], None]
 # Passes a pause of a wait. It gets the seconds, and what was seen last. It may return earlier, when a look is worth its
-# call.
-Pause = Callable[[float, Mapping[str, Observation]], None]
+# call; or true, when it is known that the instances run: then EC2 is not asked again.
+Pause = Callable[[float, Mapping[str, Observation]], bool]
 
 
 def _ignore(_: str) -> None:
     """Discard a warning."""
+
+
+def _nothing() -> None:
+    """Do nothing beside a launch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,7 @@ def launch(
     *,
     tags: Mapping[str, str] | None = None,
     warn: Warn = _ignore,
+    beside: Callable[[], None] = _nothing,
 ) -> str:
     """Ensure that the instance of ``key`` was launched. Return its id at once, while it is pending.
 
@@ -143,6 +150,8 @@ def launch(
     combination, if none has capacity; and the service's own error if a call is refused for another reason. ``warn``
     gets a text if no spot instance could be launched. A spoiled instance of the key is terminated first. IMDSv2 is
     required. A shutdown inside the instance terminates it, so that an instance can end without goldenami.
+    ``beside``: what the instance needs, but not its launch. It runs at the same time, again with each round of tries,
+    and its error is raised.
 
     If a quota of vCPUs has no room and instances of builds run in the place, the launch waits for their end (``room``).
     """
@@ -154,7 +163,8 @@ def launch(
     with cloud.room.turn(cloud, place) as stand_in_line:
         while True:
             try:
-                return _launch_somewhere(ledger, key, place, spec, tags, _ignore if tries else warn)
+                tell = _ignore if tries else warn
+                return both(beside, partial(_launch_somewhere, ledger, key, place, spec, tags, tell))[1]
             except _NoRoom as refused:
                 stand_in_line()
                 tries += 1
@@ -226,8 +236,10 @@ def launch_running(
     tags: Mapping[str, str] | None = None,
     warn: Warn = _ignore,
     pause: Pause | None = None,
+    beside: Callable[[], None] = _nothing,
 ) -> Instance:
     """Ensure that the instance of ``key`` was launched, and wait until it runs. ``pause``: passes the pauses.
+    ``beside``: see ``launch``.
 
     RunInstances accepts volumes whose key cannot be used: the instance then goes from pending to terminated. A spot
     instance with this fate is replaced by an on-demand instance, because spot instances need the key for another
@@ -235,7 +247,7 @@ def launch_running(
     ``wait_running``, with a hint that names the key.
     """
     while True:
-        instance_id = launch(ledger, key, place, spec, tags=tags, warn=warn)
+        instance_id = launch(ledger, key, place, spec, tags=tags, warn=warn, beside=beside)
         try:
             return wait_running(ledger, place, [instance_id], is_new=True, pause=pause)[instance_id]
         except BuilderError as error:
@@ -403,7 +415,15 @@ def wait_running(
         interval=interval,
         is_new=is_new,
     )
-    seen = watch.until_ready(sleep=None if pause is None else lambda seconds: pause(seconds, watch.seen))
+
+    def sleep(seconds: float) -> None:
+        if pause is None:
+            ledger.cloud.sleep(seconds)
+        elif pause(seconds, watch.seen):
+            for id in ids:
+                watch.take_for_ready(id)
+
+    seen = watch.until_ready(sleep=sleep)
     failed = [one for one in seen.values() if not one.ok]
     for one in failed:
         ledger.spoil("instance", place, one.id, one.reason or "it did not start in time")
@@ -419,7 +439,7 @@ def wait_running(
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Instance]:
-    """Return the instances of ``ids`` that are visible. One call for up to 200 ids. Terminated instances stay visible
+    """Return the instances of ``ids`` that are visible. One call for up to 150 ids. Terminated instances stay visible
     for about an hour."""
     found = waiters.describe(cloud, place, waiters.RUNNING, ids) if ids else {}
     return {id: of_item(item) for id, item in found.items()}

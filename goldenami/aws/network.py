@@ -17,6 +17,7 @@ from goldenami.errors import NotFound, Unreachable
 from goldenami.model import Environment, Network, Place
 
 _CHECK_IP: Final = "https://checkip.amazonaws.com"
+_FRESH: Final = 60.0  # seconds
 _ANY_PORT: Final = 22  # a UDP "connect" sends nothing: the port only completes the address
 
 
@@ -39,6 +40,19 @@ def settings_in(environment: Environment, place: Place) -> Network:
     return own if place == environment.home_place else replace(own, subnet_id=None, security_groups=())
 
 
+def fresh_subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
+    """Return :func:`subnets`, without a call if this process read them within the last minute: the checks before a
+    build do. Raises as it does."""
+    known = cloud.subnets.get((place, network.subnet_id, _sorted_tags(network)))
+    if known is not None and cloud.clock() - known[0] <= _FRESH:
+        return known[1]
+    return subnets(cloud, place, network)
+
+
+def _sorted_tags(network: Network) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(network.subnet_tags.items()))
+
+
 def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
     """The subnets that builders may use, all of one VPC, the one with the most free addresses first.
 
@@ -49,8 +63,8 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
     if network.subnet_id is not None:
         query, text = {"subnet-id": [network.subnet_id]}, f"subnet {network.subnet_id}"
     elif network.subnet_tags:
-        query = {f"tag:{k}": [tags.exactly(v)] for k, v in sorted(network.subnet_tags.items())}
-        text = "subnet tagged " + ", ".join(f"{k}={v}" for k, v in sorted(network.subnet_tags.items()))
+        query = {f"tag:{k}": [tags.exactly(v)] for k, v in _sorted_tags(network)}
+        text = "subnet tagged " + ", ".join(f"{k}={v}" for k, v in _sorted_tags(network))
     else:
         query, text = {"default-for-az": ["true"]}, "default subnet"
     request = {"Filters": [{"Name": k, "Values": v} for k, v in {**query, "state": ["available"]}.items()]}
@@ -71,7 +85,9 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
             hint="Set `network.subnet_id` or `network.subnet_tags` of the environment in goldenami.yaml.",
         )
     best = sorted(found, key=lambda s: (-s.free, s.id))
-    return tuple(s for s in best if s.vpc_id == best[0].vpc_id)
+    usable = tuple(s for s in best if s.vpc_id == best[0].vpc_id)
+    cloud.subnets[place, network.subnet_id, _sorted_tags(network)] = cloud.clock(), usable
+    return usable
 
 
 def default_routes(cloud: Cloud, place: Place, subnets: Collection[Subnet]) -> Mapping[str, str]:

@@ -26,20 +26,25 @@ class Source:
     groups: tuple[str, ...] = ()
 
 
-def create(
-    ledger: Ledger, key: str, place: Place, *, vpc_id: str, source: Source, ports: Sequence[int] = (SSH_PORT,)
-) -> str:
-    """Ensure that the group exists, with its rules. Return its id. ``ports``: of the SSH servers.
-
-    If the source has changed (a resume from another network), a rule for the new source is added.
-    """
+def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str) -> str:
+    """Ensure that the group exists, without a rule. Return its id."""
     request = {
         # Unique in the VPC, and the same on every try of this build.
         "GroupName": f"goldenami-{ledger.journal.build_id}-{_slug(key)}",
         "Description": "goldenami: SSH to a temporary builder",
         "VpcId": vpc_id,
     }
-    group_id = ledger.create(key, "security-group", place, Call("ec2", "CreateSecurityGroup", request), temporary=True)
+    return ledger.create(key, "security-group", place, Call("ec2", "CreateSecurityGroup", request), temporary=True)
+
+
+def allow(
+    ledger: Ledger, key: str, place: Place, group_id: str, *, source: Source, ports: Sequence[int] = (SSH_PORT,)
+) -> None:
+    """Ensure that the group of ``key`` lets connections from a source in. ``ports``: of the SSH servers. An instance
+    may have the group already: EC2 applies a change of its rules to it.
+
+    If the source has changed (a resume from another network), a rule for the new source is added.
+    """
     sources = _sources(source)
     if sources:
         permissions = [{"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **sources} for port in ports]
@@ -47,7 +52,6 @@ def create(
         ledger.change(
             f"{key}/ingress", place, rule, resource=group_id, kind="rule", already={"InvalidPermission.Duplicate"}
         )
-    return group_id
 
 
 def _sources(source: Source) -> dict[str, Any]:

@@ -142,6 +142,8 @@ class Cloud:
         self.durations: dict[str, float] = {}  # seconds that the last wait of each kind took (``waiters.Watched``)
         # Parameters that were found to be ours: by place and name, the owner and what was found.
         self.own_parameters: dict[tuple[Place, str], tuple[Any, ...]] = {}
+        # What ``network.subnets`` found, and when: by place, and the id and tags that an environment names.
+        self.subnets: dict[tuple[Place, str | None, tuple[tuple[str, str], ...]], tuple[float, tuple[Any, ...]]] = {}
         # Why the role of the place's account may not encrypt with the key of an ARN; empty if it has done so.
         self.key_uses: dict[tuple[Place, str], str] = {}
         self._answers: Answers | None = None

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from goldenami import polling
-from goldenami.aws.limits import FILTER_VALUES
 from goldenami.aws.reservations import flatten
 from goldenami.aws.session import Cloud
 from goldenami.each import parts
@@ -27,6 +26,7 @@ from goldenami.model import Place
 
 Item = Mapping[str, Any]
 Readiness = Literal["pending", "ready", "failed"]
+_AT_ONCE: Final = 150  # EC2 takes up to 200 values in one filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +415,14 @@ class Watch:
         self._looked = elapsed
         return self._set_pause(elapsed)
 
+    def take_for_ready(self, id: str) -> None:
+        """Take a resource for ready that was described: something proved it that EC2 tells later. The wait looks at it
+        no more, and has learnt how long that takes."""
+        elapsed = self._cloud.clock() - self._began
+        self._note(replace(self.seen[id], readiness="ready", percent=100.0))
+        if self._is_new and elapsed > 0 and all(seen.ok for seen in self.seen.values()):
+            self._cloud.durations[self._what.kind] = elapsed
+
     def _only_progresses(self, ids: Sequence[str], elapsed: float) -> bool:
         """Read the progress alone, until it tells when the resources are worth a look. Return whether all of them are
         in progress: one that failed is not. This takes the place of a few describes at most."""
@@ -480,10 +488,10 @@ class Watch:
 
 
 def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) -> dict[str, Item]:
-    """Return the resources of these ids that are visible, by id. One call for up to 200 ids."""
+    """Return the resources of these ids that are visible, by id. One call for up to 150 ids."""
     every = sorted(ids)
     found: dict[str, Item] = {}
-    for part in parts(every, FILTER_VALUES):
+    for part in parts(every, _AT_ONCE):
         request = {**what.request, "Filters": [{"Name": what.id_filter, "Values": part}]}
         for item in what.flatten(cloud.pages(place, "ec2", what.operation, what.result, request)):
             found[str(item[what.id_field])] = item

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from goldenami.provision.patches import SETUP, PatchSpec, after_boot, closing_stage, patch_stage
     from goldenami.provision.program import Fact, Item, Recheck
     from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
-    from goldenami.provision.runner import is_going_down, run_program, run_stage, settle
+    from goldenami.provision.runner import is_going_down, preload, run_program, run_stage, settle
     from goldenami.provision.sealing import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
     from goldenami.provision.state import READ_AHEAD, STATE, read_ahead_below, state_below
 
@@ -79,6 +79,7 @@ __all__ = [
     "packages",
     "parse_packages",
     "patch_stage",
+    "preload",
     "read_ahead_below",
     "run_program",
     "run_stage",
@@ -102,7 +103,7 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             "patches": ("SETUP", "PatchSpec", "after_boot", "closing_stage", "patch_stage"),
             "program": ("Fact", "Item", "Recheck"),
             "results": ("Drift", "OperationResult", "RunResult", "StageResult"),
-            "runner": ("is_going_down", "run_program", "run_stage", "settle"),
+            "runner": ("is_going_down", "preload", "run_program", "run_stage", "settle"),
             "sealing": ("SHORTEST", "TRACES", "SealReport", "Trace", "seal", "traces_of", "unsearched"),
             "state": ("READ_AHEAD", "STATE", "read_ahead_below", "state_below"),
         },

@@ -62,6 +62,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds before an operation on this 
 _MEMORY_BYTES = 64 << 20  # larger archives are stored on the disk, in /var/tmp
 
 
+def preload() -> None:
+    """Load what the first program of a process needs."""
+    compile_program([]).archive().close()
+
+
 def run_stage(
     connection: Connection,
     stage: Stage,

@@ -80,7 +80,6 @@ def publish(
     now: datetime,
     by: str | None = None,
     attest: Callable[[ImageManifest], None] = lambda _: None,
-    released: Callable[[], None] = lambda: None,
     emit: Emit = ignore_events,
 ) -> Published:
     """Make a release of a verified manifest and point the channel to it. The module describes the steps.
@@ -89,9 +88,8 @@ def publish(
     "/golden-ami". ``targets``: the targets of the order. ``informed``: accounts that also get parameters of images
     that are only shared with them. ``templates``: the launch templates of the environment. ``attest``: keeps the
     documents about the release in the catalog; called before any change of a parameter, with the manifest that is
-    added. ``released``: called when the manifest is in the catalog, before the channel moves. A parameter that cannot
-    be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a parameter cannot be set in a
-    required target; every parameter of the channel has its earlier value then.
+    added. A parameter that cannot be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a
+    parameter cannot be set in a required target; every parameter of the channel has its earlier value then.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
@@ -99,7 +97,6 @@ def publish(
         publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
         publication.make_version_parameters(prefix, channel)
         catalog.add(manifest)
-        released()
         publication.keep(prefix)
         with publication.channel_parameters_moved(prefix, channel):
             moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id, by=by)

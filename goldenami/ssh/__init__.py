@@ -17,7 +17,7 @@ from goldenami.ondemand import load_names
 if TYPE_CHECKING:
     from goldenami.ssh.access import Access
     from goldenami.ssh.bastion import Bastion, BastionLogin
-    from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect
+    from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect, log_in_once
     from goldenami.ssh.handover import ConnectionClient, ConnectionServer
     from goldenami.ssh.identity import Identity, ask_on_terminal, default_identity, plain_key, read_identity
     from goldenami.ssh.keys import KeyPair, generate_keypair
@@ -53,6 +53,7 @@ __all__ = [
     "key_with_fingerprint",
     "known_host_key",
     "listens",
+    "log_in_once",
     "open_process",
     "plain_key",
     "preload",
@@ -83,6 +84,7 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
                 "Deadline",
                 "NotBack",
                 "connect",
+                "log_in_once",
             ),
             "handover": (
                 "ConnectionClient",

@@ -8,6 +8,7 @@ transferred at the same time, so their size cannot block it.
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -112,6 +113,15 @@ def connect(
     return Connection(endpoint, transport, sleep=sleep, clock=clock, check=check)
 
 
+def log_in_once(endpoint: SshEndpoint, *, sleep: Sleep = time.sleep) -> Connection | None:
+    """Connect to a host that may still be booting, once and for some seconds at most. Return None if that fails: then
+    :func:`connect` finds out why. Raises ValueError if a key of the endpoint is invalid."""
+    try:
+        return Connection(endpoint, open_transport(endpoint, _SHORTEST_SECONDS), sleep=sleep)
+    except (NotReachable, Refused):
+        return None
+
+
 def _transport(
     endpoint: SshEndpoint,
     timeout: float,
@@ -195,12 +205,26 @@ class Connection:
         """Raise the error of an interruption, if there was one."""
         self._check()
 
+    def under(self, check: Check) -> Connection:
+        """Return this connection, which calls ``check`` from now on, as one of ``connect`` does."""
+        self._check = check
+        return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has closed it, as far as it is known."""
+        return self._transport.is_active()
+
     def pause(self, seconds: float) -> None:
         """Sleep. Raises the error of an interruption."""
         self._sleep(seconds)
 
     def close(self) -> None:
         """Close the connection, which ends all its commands. A second call does nothing."""
+        if isinstance(self._transport.sock, socket.socket):
+            # It wakes the thread that reads, for which the close would wait up to a tenth of a second.
+            with contextlib.suppress(OSError):
+                self._transport.sock.shutdown(socket.SHUT_RDWR)
         self._transport.close()
 
     def reconnect(self, *, timeout: float, on_wait: Callable[[float], None] | None = None) -> None:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
-from goldenami.each import Asides
 from goldenami.errors import Interrupted
 from goldenami.events import emit
 from goldenami.model import (
@@ -34,6 +33,9 @@ from goldenami.stages.transports import HostTransport
 from goldenami.validate import Traces
 from goldenami.work import JournaledWork
 
+if TYPE_CHECKING:  # paramiko takes a while to load
+    from goldenami.ssh import Connection
+
 _SOURCES: TypeAdapter[PackageSources | None] = TypeAdapter(PackageSources | None)
 
 
@@ -42,6 +44,13 @@ class HostWork(Protocol):
 
     def answers(self, address: str, port: int) -> bool:
         """Return whether a server listens there now. Takes a fraction of a second."""
+
+    def log_in(self, build: BuildContext, endpoint: SshEndpoint) -> Connection | None:
+        """Log in to an instance that may still be booting, once; None if it does not let anybody in yet. A login proves
+        that the instance runs: only it has the host key."""
+
+    def get_ready(self, build: BuildContext, architecture: Architecture) -> None:
+        """Do what :meth:`prepare` needs and needs no host, while a builder boots."""
 
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         """Patch, provision, test (gate 1) and seal a builder. Raises the error of the step that failed."""
@@ -57,7 +66,8 @@ class HostWork(Protocol):
 class Host:
     """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public keys of the login key pairs, one
     in a line. ``place``: where it runs; None: the home account and region. ``default_group``: that of its VPC, if the
-    instance leaves the group of the build before its end. ``launched``: when EC2 started it last."""
+    instance leaves the group of the build before its end. ``launched``: when EC2 started it last. ``connection``: of
+    the login that proved that a builder runs."""
 
     key: str
     instance_id: str
@@ -66,11 +76,12 @@ class Host:
     place: Place | None = None
     default_group: str | None = None
     launched: str = ""
+    connection: Connection | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildContext(JournaledWork):
-    """One build: its plan, version, journal, reports and secrets. ``asides``: deletes what nothing waits for."""
+    """One build: its plan, version, journal, reports and secrets."""
 
     plan: BuildPlan
     version: str  # MAJOR.MINOR.YYYYMMDD.N
@@ -79,7 +90,6 @@ class BuildContext(JournaledWork):
     host_work: HostWork
     transport: HostTransport  # opens the connections to temporary instances
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name of the variable -> value
-    asides: Asides = field(default_factory=Asides, repr=False)
 
     @property
     def home(self) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from goldenami.aws import images, instances, waiters
@@ -107,6 +108,7 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
                 volumes=data_volumes(build),
                 kept_devices=kept_devices(build.recipe, base),
                 spot=spot,
+                meanwhile=partial(build.host_work.get_ready, build, architecture),
             )
         return build.host_work.prepare(build, architecture, host)
 
@@ -124,24 +126,26 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
         is_new = build.ledger.existing(image_key(architecture)) is None
+        create = partial(
+            images.create,
+            build.ledger,
+            image_key(architecture),
+            build.home,
+            instance_id=instance_id,
+            name=order.image_name(architecture) if order.captured else _temporary_name(build, architecture),
+            description=order.description if order.captured else f"candidate for {build.label}; not released",
+            tags=order.image_tags if order.captured else None,
+            no_reboot=prepared.frozen,
+            boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
+            kept_devices=kept_devices(build.recipe, build.plan.facts.base[architecture]),
+            temporary=True,
+        )
         try:
-            image_id = images.create(
-                build.ledger,
-                image_key(architecture),
-                build.home,
-                instance_id=instance_id,
-                name=order.image_name(architecture) if order.captured else _temporary_name(build, architecture),
-                description=order.description if order.captured else f"candidate for {build.label}; not released",
-                tags=order.image_tags if order.captured else None,
-                no_reboot=prepared.frozen,
-                boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
-                kept_devices=kept_devices(build.recipe, build.plan.facts.base[architecture]),
-                temporary=True,
-            )
+            image_id = create()
         except CloudError as refusal:
-            if refusal.code in _NOT_THERE:
-                _check_builder(build, instance_id)
-            raise
+            if refusal.code not in _NOT_THERE or not _was_pending(build, instance_id):
+                raise
+            image_id = create()
         seen = images.wait(build.ledger, build.home, [image_id], is_new=is_new)[image_id]
         if not seen.ok:
             error = waiters.failure(seen, "image", build.home)
@@ -169,15 +173,20 @@ def _temporary_name(build: BuildContext, architecture: Architecture) -> str:
     return f"{build.recipe.name}-{build.version}-{architecture}-candidate-{build.journal.build_id}"
 
 
-def _check_builder(build: BuildContext, instance_id: str) -> None:
-    """Raise BuilderError if the builder does not exist any more."""
+def _was_pending(build: BuildContext, instance_id: str) -> bool:
+    """Return whether EC2 only now reports the builder as running, after a wait: a login proved before that it runs.
+    Raises BuilderError if it does not exist any more."""
     instance = instances.find(build.ledger, build.home, instance_id)
+    if instance is not None and instance.state == "pending":
+        instances.wait_running(build.ledger, build.home, [instance_id])
+        return True
     if instance is None or instance.state not in ("running", "stopping", "stopped"):
         state = instance.state if instance else "deleted"
         raise BuilderError(
             f"builder {instance_id} is {state} before its capture, expected running or stopped",
             hint=f"Look in CloudTrail for the account that stopped it. {step('resume')} launches a new builder.",
         )
+    return False
 
 
 def image_key(architecture: Architecture) -> str:

@@ -49,6 +49,14 @@ class SshHostWork:
     def answers(self, address: str, port: int) -> bool:
         return ssh.listens(address, port)
 
+    def log_in(self, build: BuildContext, endpoint: SshEndpoint) -> ssh.Connection | None:
+        return ssh.log_in_once(endpoint, sleep=build.cloud.sleep)
+
+    def get_ready(self, build: BuildContext, architecture: Architecture) -> None:
+        prepare_gate(build, architecture, gate="builder")
+        ssh.preload()
+        provision.preload()
+
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         """Patch, provision, test (gate 1) and seal a builder over one connection.
 
@@ -56,7 +64,6 @@ class SshHostWork:
         packages of the base and runs all stages. The second runs after the tests: it lists the final packages, seals
         the host and freezes it.
         """
-        prepare_gate(build, architecture, gate="builder")
         contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
         freeze = may_freeze(build, architecture)
         begun: list[str] = []

@@ -8,7 +8,7 @@ what the recipe adds for its builder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from goldenami.aws.waiters import Observation
 from goldenami.each import both
 from goldenami.errors import BuilderError
 from goldenami.events import emit
-from goldenami.model import Architecture, Network, Place, SshEndpoint
+from goldenami.model import Architecture, Place, SshEndpoint
 from goldenami.polling import Interval, pauses, poll
 from goldenami.recipe.secrets import fill
 from goldenami.stages import hostfacts
@@ -30,8 +30,8 @@ from goldenami.stages.userdata import KEY_KINDS, KeyKind, user_data
 from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
-_KNOCKS: Final = Interval.every(0.1)
-_LOOKS: Final = Interval(first=1.0)  # at EC2, at most, while there is no server to knock at
+_KNOCKS: Final = Interval(0.05, 1.02, 0.1)
+_LOOKS: Final = Interval(first=0.5)  # at EC2, at most, while there is no server to knock at
 _AT_LEAST: Final = 5.0  # seconds between two looks at EC2 while the SSH server is asked
 _AT_MOST: Final = 15.0
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
@@ -53,8 +53,9 @@ def launch(
     place: Place | None = None,
     in_group: bool = False,
     access: Access | None = None,
+    meanwhile: Callable[[], None] = ssh.preload,
 ) -> Host:
-    """Launch a temporary instance and wait until EC2 reports that it runs.
+    """Launch a temporary instance and wait until it runs: somebody can log in, or EC2 reports it.
 
     An instance of an earlier run is replaced, because its state is unknown. ``purpose``: "builder" or "proof".
     ``volume_key``: the ARN of the key of the root volume and of the volumes of ``data_devices``; None: EC2's choice.
@@ -63,13 +64,14 @@ def launch(
     ``spot``: False launches an on-demand instance even if the recipe requests a spot instance. ``place``: where;
     None: the home account and region. The transport of the build must be for the same place. ``in_group``: an Auto
     Scaling group launches it, with its service-linked role. ``access``: what :func:`prepare` returned for it.
+    ``meanwhile``: is called while the instance boots; it loads what a login needs, at least.
     """
     ledger, there = build.ledger, place or build.home
     name = _named(build, purpose, there)
     key = f"{name}/{architecture}"
     ledger.delete_key(key)
     wanted, settings = build.recipe.builder[architecture], network.settings_in(build.environment, there)
-    access = access or prepare(build, architecture, purpose, there)
+    access = access or _access(build, architecture, purpose, there)
     logins, host_keys, subnets, groups = access.logins, access.host_keys, access.subnets, access.groups
     data = _user_data(build, architecture, purpose, logins, host_keys)
     # Instance profiles are of the home account.
@@ -95,10 +97,25 @@ def launch(
         public_address=_PUBLIC[settings.address],
     )
 
-    knock = _Knock(build, settings, wanted.port_of(purpose))
+    def endpoint(instance: instances.Instance) -> SshEndpoint:
+        return SshEndpoint(
+            address=instances.address(instance, settings),
+            user=wanted.ssh_user,
+            private_key="".join(pair.private_key for pair in logins),
+            host_key="\n".join(pair.public_key for pair in host_keys),
+            port=wanted.port_of(purpose),
+            transport=build.transport.opener,
+            instance_id=instance.id,
+            region=there.region,
+            in_user_namespace=build.transport.reach.in_user_namespace,
+        )
+
+    # The work on an instance with data volumes needs their description, which is complete when EC2 reports it running.
+    knock = _Knock(build, endpoint, logs_in=not build.recipe.image.volumes)
 
     def start() -> instances.Instance:
         if in_group:
+            access.let_in()
             return autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
         return instances.launch_running(
             ledger,
@@ -108,86 +125,95 @@ def launch(
             tags=wanted.tags,
             warn=lambda text: build.note(text, "warning"),
             pause=knock.pause,
+            beside=access.let_in,
         )
 
-    instance, _ = both(start, ssh.preload)  # it loads while the instance starts
-    instance_id = instance.id
-    emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance_id)
-    endpoint = SshEndpoint(
-        address=instances.address(instance, settings),
-        user=wanted.ssh_user,
-        private_key="".join(pair.private_key for pair in logins),
-        host_key="\n".join(pair.public_key for pair in host_keys),
-        port=wanted.port_of(purpose),
-        transport=build.transport.opener,
-        instance_id=instance_id,
-        region=there.region,
-        in_user_namespace=build.transport.reach.in_user_namespace,
-    )
+    instance, _ = both(start, meanwhile)
+    emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance.id)
     login_key = "\n".join(pair.public_key for pair in logins)
-    return Host(key, instance_id, endpoint, login_key, there, access.default_group, instance.launched)
+    connection = knock.connection
+    if connection is not None and purpose == "proof":
+        connection.close()  # the tests connect by themselves
+        connection = None
+    group = access.default_group
+    return Host(key, instance.id, endpoint(instance), login_key, there, group, instance.launched, connection)
 
 
 class _Knock:
-    """Ends a pause of the wait for an instance when its SSH server accepts connections: it runs then, and EC2 says so.
-    Meanwhile EC2 is asked less often: only about an instance that fails. Only for the transport ``direct``: no tunnel
-    is opened for it.
+    """Ends the wait for an instance when it lets somebody in: then it runs, which EC2 may report later. ``connection``:
+    of that login. If its SSH server accepts connections and no login yet, only the pause ends: EC2 probably says that
+    it runs, and ``connected`` tries for longer. Meanwhile EC2 is asked less often: only about an instance that fails.
+    Only for the transport ``direct``: no tunnel is opened for it.
 
     A pause may be long, because the last instance took long. So it is cut short: an instance that fails is noticed a
     little late at most. Until EC2 has described the address, and after an answer that EC2 does not confirm, no pause
     is longer than usual."""
 
-    def __init__(self, build: BuildContext, settings: Network, port: int) -> None:
+    def __init__(
+        self, build: BuildContext, endpoint: Callable[[instances.Instance], SshEndpoint], *, logs_in: bool
+    ) -> None:
+        """``endpoint``: returns how to reach an instance. ``logs_in``: a login ends the wait; otherwise only EC2."""
+        self.connection: ssh.Connection | None = None
         self._build = build
-        self._settings = settings
-        self._port = port
+        self._endpoint = endpoint
+        self._logs_in = logs_in
         self._ids: tuple[str, ...] = ()
         self._usual = pauses(_LOOKS, build.cloud.jitter)
         self._answered = False
 
-    def pause(self, seconds: float, seen: Mapping[str, Observation]) -> None:
-        """Sleep, until the server answers for the first time."""
-        cloud = self._build.cloud
+    def pause(self, seconds: float, seen: Mapping[str, Observation]) -> bool:
+        """Sleep, until the server answers for the first time. Return whether it let us in."""
+        cloud, work = self._build.cloud, self._build.host_work
         if self._build.transport.opener is not None:
             cloud.sleep(seconds)
-            return
+            return False
         if tuple(seen) != self._ids:  # another instance, in place of one that did not start
             self._ids, self._answered, self._usual = tuple(seen), False, pauses(_LOOKS, self._build.cloud.jitter)
-        address = self._address(seen) if not self._answered else None
-        if address is None:
+        endpoint = self._described(seen) if not self._answered else None
+        if endpoint is None:
             cloud.sleep(min(seconds, next(self._usual)))
-            return
+            return False
         longest = min(max(seconds, _AT_LEAST), _AT_MOST)
         for _ in poll(cloud.clock, cloud.sleep, timeout=longest, interval=_KNOCKS, last_look=True):
-            if self._build.host_work.answers(address, self._port):
+            if work.answers(endpoint.address, endpoint.port):
                 self._answered, self._usual = True, pauses(_LOOKS, self._build.cloud.jitter)
-                return
+                self.connection = work.log_in(self._build, endpoint) if self._logs_in else None
+                return self.connection is not None
+        return False
 
-    def _address(self, seen: Mapping[str, Observation]) -> str | None:
-        """Return the address of the instance, if EC2 describes one already."""
+    def _described(self, seen: Mapping[str, Observation]) -> SshEndpoint | None:
+        """Return how to reach the instance, if EC2 describes its address already."""
         items = [one.item for one in seen.values() if one.item]
         with suppress(BuilderError):  # a public one may come later
-            return instances.address(instances.of_item(items[0]), self._settings) if items else None
+            return self._endpoint(instances.of_item(items[0])) if items else None
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """How an instance is reached: its subnets, the security groups, the name of the key pair, and the private keys.
-    ``default_group``: see ``Host``."""
+    ``let_in``: ensures that its security group lets this machine in. ``default_group``: see ``Host``."""
 
     subnets: tuple[network.Subnet, ...]
     groups: tuple[str, ...]
     key_name: str
     logins: list[ssh.KeyPair]
     host_keys: list[ssh.KeyPair]
+    let_in: Callable[[], None]
     default_group: str | None = None
 
 
 def prepare(build: BuildContext, architecture: Architecture, purpose: str, place: Place | None = None) -> Access:
     """Make what an instance needs before its launch: keys, and a security group if the environment names none. A second
     call returns the same. ``place``: None: the home account and region."""
-    ledger, there = build.ledger, place or build.home
+    access = _access(build, architecture, purpose, place or build.home)
+    access.let_in()
+    return access
+
+
+def _access(build: BuildContext, architecture: Architecture, purpose: str, there: Place) -> Access:
+    """Return :func:`prepare`, but for the rule of the security group: only who connects needs it."""
+    ledger = build.ledger
     name = _named(build, purpose, there)
     wanted, settings = build.recipe.builder[architecture], network.settings_in(build.environment, there)
     # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
@@ -195,23 +221,30 @@ def prepare(build: BuildContext, architecture: Architecture, purpose: str, place
     host_keys = _key_pairs(build, f"{name}-{architecture}-host-key")
     _user_data(build, architecture, purpose, logins, host_keys)  # refused before there is anything else
 
-    def groups() -> tuple[tuple[network.Subnet, ...], tuple[str, ...], str | None]:
-        subnets = network.subnets(build.cloud, there, settings)
+    subnets = network.fresh_subnets(build.cloud, there, settings)
+    key = _named(build, SECURITY_GROUP, there)
+
+    def groups() -> tuple[tuple[str, ...], str | None, security_groups.Source]:
         if settings.security_groups:
-            return subnets, settings.security_groups, None
-        ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
-        source, key = build.transport.source(subnets[0]), _named(build, SECURITY_GROUP, there)
-        group = security_groups.create(ledger, key, there, vpc_id=subnets[0].vpc_id, source=source, ports=ports)
+            return settings.security_groups, None, security_groups.Source()
+        source = build.transport.source(subnets[0])  # while there is nothing to delete if that fails
+        group = security_groups.create(ledger, key, there, vpc_id=subnets[0].vpc_id)
         # The builder ends long before the build. Its last instance would be waited for.
         is_last = purpose == "proof"
         default = security_groups.default_of(build.cloud, there, subnets[0].vpc_id) if is_last else None
-        return subnets, (group,), default
+        return (group,), default, source
 
     def key_name() -> str:
         return keypairs.create(ledger, f"key-pair/{name}", there, public_key=logins[0].public_key)
 
-    (subnets, chosen, default), key = both(groups, key_name)
-    return Access(subnets, chosen, key, logins, host_keys, default)
+    (chosen, default, source), pair = both(groups, key_name)
+
+    def let_in() -> None:
+        if not settings.security_groups:
+            ports = sorted({wanted.ssh_port, wanted.image_ssh_port})
+            security_groups.allow(ledger, key, there, chosen[0], source=source, ports=ports)
+
+    return Access(subnets, chosen, pair, logins, host_keys, let_in, default)
 
 
 def _named(build: BuildContext, what: str, place: Place) -> str:
@@ -223,15 +256,18 @@ def connected(build: BuildContext, host: Host, architecture: Architecture) -> It
     """Open an SSH connection to a host under watch. Raises the errors of ``watched``."""
     timeout = build.recipe.builder[architecture].ssh_timeout
     with watched(build, host) as watch:
-        connection = ssh.connect(
-            host.endpoint,
-            timeout=timeout,
-            sleep=build.cloud.sleep,
-            check=watch.check,
-            on_wait=lambda seconds: build.note(
-                f"{host.instance_id} does not answer over SSH for {seconds:.0f} s; waiting for at most {timeout} s"
-            ),
-        )
+        if host.connection is not None and host.connection.is_open:
+            connection = host.connection.under(watch.check)
+        else:
+            connection = ssh.connect(
+                host.endpoint,
+                timeout=timeout,
+                sleep=build.cloud.sleep,
+                check=watch.check,
+                on_wait=lambda seconds: build.note(
+                    f"{host.instance_id} does not answer over SSH for {seconds:.0f} s; waiting for at most {timeout} s"
+                ),
+            )
         watch.reached = True
         watch.on_loss.append(connection.close)
         with connection:

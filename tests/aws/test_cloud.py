@@ -130,6 +130,18 @@ def test_subnets(world: World) -> None:
             network.subnets(world.cloud, HOME_PLACE, missing)
 
 
+def test_subnets_that_were_just_read_are_not_read_again(world: World) -> None:
+    found = network.subnets(world.cloud, HOME_PLACE, Network())
+    mark = world.mark()
+    assert network.fresh_subnets(world.cloud, HOME_PLACE, Network()) == found
+    assert world.mark() == mark
+    assert network.fresh_subnets(world.cloud, HOME_PLACE, Network(subnet_id=found[1].id)) == (found[1],)
+    assert world.mark() == mark + 1
+    world.cloud.sleep(61)
+    assert network.fresh_subnets(world.cloud, HOME_PLACE, Network()) == found
+    assert world.mark() == mark + 2
+
+
 def test_the_source_of_a_local_cloud_is_a_local_address(world: World) -> None:
     subnet = network.subnets(world.cloud, HOME_PLACE, Network())[0]
     given = Network(source_cidrs=("203.0.113.0/24",))
@@ -276,18 +288,6 @@ def test_many_ids_cost_one_describe_a_round(world: World) -> None:
     describes = [c for c in world.paper.calls[before:] if c["action"] == "DescribeSnapshots"]
     assert len(describes) <= 2 + (time.monotonic() - start) / 0.15
     assert snapshots.describe_many(world.cloud, HOME_PLACE, ids).keys() == set(ids)
-
-
-def test_a_call_has_no_more_filter_values_than_ec2_takes(world: World) -> None:
-    """The values of all its filters count."""
-    volumes = [f"vol-{n:017x}" for n in range(201)]
-    names = {"tag:Name": [f"n{n}" for n in range(60)]}
-    world.cloud.check_identity()
-    before = world.mark()
-    assert snapshots.of_volumes(world.cloud, HOME_PLACE, volumes, names) == []
-    assert waiters.describe(world.cloud, HOME_PLACE, waiters.AVAILABLE, volumes) == {}
-    results = [(c["action"], c["result"]) for c in world.paper.calls[before:]]
-    assert results == [("DescribeSnapshots", "ok")] * 2 + [("DescribeVolumes", "ok")] * 2
 
 
 def test_what_is_not_visible_yet_is_waited_for_but_not_for_ever(world: World) -> None:

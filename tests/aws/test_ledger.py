@@ -45,9 +45,9 @@ def launch(ledger: Ledger) -> tuple[str, str]:
     base = images.find_base(cloud, place, architecture="x86_64", filters={"name": ["debian-12-*"]}, owners=[DEBIAN])
     subnets = network.subnets(cloud, place, Network())
     name = keypairs.create(ledger, "key-pair", place, public_key=PUBLIC_KEY)
-    group = security_groups.create(
-        ledger, "security-group", place, vpc_id=subnets[0].vpc_id, source=security_groups.Source(("198.51.100.7/32",))
-    )
+    group = security_groups.create(ledger, "security-group", place, vpc_id=subnets[0].vpc_id)
+    source = security_groups.Source(("198.51.100.7/32",))
+    security_groups.allow(ledger, "security-group", place, group, source=source)
     spec = instances.LaunchSpec(
         base.image_id, ("t3.small",), subnets, group, name, user_data="#cloud-config\nssh_keys: {}\n", name="builder"
     )
@@ -186,7 +186,9 @@ def make_key_pair(world: World) -> str:
 def make_group(world: World) -> str:
     vpc = network.subnets(world.cloud, HOME_PLACE, Network())[0].vpc_id
     source = security_groups.Source(("198.51.100.7/32",))
-    return security_groups.create(world.ledger, "step", HOME_PLACE, vpc_id=vpc, source=source)
+    group = security_groups.create(world.ledger, "step", HOME_PLACE, vpc_id=vpc)
+    security_groups.allow(world.ledger, "step", HOME_PLACE, group, source=source)
+    return group
 
 
 def make_instance(world: World) -> str:

@@ -126,7 +126,8 @@ def launch_only(world: World) -> str:
     base = debian(ledger.cloud)
     subnets = network.subnets(ledger.cloud, HOME_PLACE, Network())
     name = keypairs.create(ledger, "key-pair", HOME_PLACE, public_key=PUBLIC_KEY)
-    group = security_groups.create(ledger, "group", HOME_PLACE, vpc_id=subnets[0].vpc_id, source=SOURCE)
+    group = security_groups.create(ledger, "group", HOME_PLACE, vpc_id=subnets[0].vpc_id)
+    security_groups.allow(ledger, "group", HOME_PLACE, group, source=SOURCE)
     spec = instances.LaunchSpec(base, ("t3.small",), subnets, group, name)
     return instances.launch(ledger, "builder", HOME_PLACE, spec)
 
@@ -196,7 +197,9 @@ def test_what_is_old_is_gone_at_once(late: LateWorld) -> None:
 
 def new_group(world: World) -> str:
     vpc = network.subnets(world.cloud, HOME_PLACE, Network())[0].vpc_id
-    return security_groups.create(world.ledger, "group", HOME_PLACE, vpc_id=vpc, source=SOURCE)
+    group = security_groups.create(world.ledger, "group", HOME_PLACE, vpc_id=vpc)
+    security_groups.allow(world.ledger, "group", HOME_PLACE, group, source=SOURCE)
+    return group
 
 
 def test_the_journal_tells_a_later_process_what_is_old(late: LateWorld, tmp_path: Path) -> None:
@@ -226,18 +229,6 @@ def test_an_unavailable_image_is_not_gone(late: LateWorld) -> None:
     images.delete(late.ledger, HOME_PLACE, image)
     assert late.journal.is_gone(HOME_PLACE, image)
     assert late.raw("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
-
-
-@pytest.mark.parametrize(("busy", "least", "most"), [(1, 0, 5), (0, 50, 90)])
-def test_what_was_busy_and_is_not_found_is_gone_at_once(late: LateWorld, busy: int, least: float, most: float) -> None:
-    """EC2 deletes a volume with its instance. The volume is not in the journal, so its age is not known, and only the
-    refusal before tells that it is not too new to be found."""
-    if busy:
-        late.paper.set(faults=[{"action": "DeleteVolume", "nth": 1, "code": "VolumeInUse", "status": 400}])
-    volume = "vol-0123456789abcdef0"
-    assert least <= late.elapsed(lambda: late.ledger.delete("volume", HOME_PLACE, volume)) <= most
-    assert late.mutations()["DeleteVolume"] > busy
-    assert late.ledger.was_absent(HOME_PLACE, volume)
 
 
 def test_a_resource_that_is_listed_is_not_gone(late: LateWorld) -> None:

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from goldenami import ssh
+from goldenami.errors import AccessError
+from goldenami.model import SshEndpoint
 from goldenami.stages import hosts
-from goldenami.stages.build import Host
+from goldenami.stages.build import BuildContext, Host
+from tests.crash.test_data_volumes import with_volumes
+from tests.worlds import inventory
 from tests.worlds.builds import World
+from tests.worlds.cases import check
 
 RUNS_AFTER = 33.0  # virtual seconds; the looks at EC2 that no answer causes come every five seconds
 
@@ -30,6 +35,16 @@ class Answering:
             return False
         self.answered.append(self.world.clock.offset)
         return True
+
+
+class LoggedIn:
+    """A connection to an instance."""
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id, self.is_closed = instance_id, False
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def launched(world: World, answers: Answering) -> tuple[float, int]:
@@ -67,6 +82,61 @@ def test_an_answer_before_ec2_says_so_costs_one_look(world: World) -> None:
     _, looks = launched(world, answers)
     assert looks <= 17
     assert 1 <= len(answers.answered) <= 2
+
+
+def test_a_login_proves_that_an_instance_runs(world: World) -> None:
+    """EC2 is not asked again, although it would say that the instance is pending. A builder keeps the connection."""
+    world.fresh()
+    logins, kept = list[LoggedIn](), list[object]()
+
+    def log_in(build: object, endpoint: SshEndpoint) -> LoggedIn:
+        assert endpoint.private_key
+        assert endpoint.host_key
+        logins.append(LoggedIn(endpoint.instance_id))
+        return logins[-1]
+
+    prepare = world.host_work.prepare
+
+    def note(build: BuildContext, architecture: Any, host: Host) -> object:
+        kept.append(host.connection)
+        return prepare(build, architecture, host)
+
+    world.host_work.log_in = log_in  # type: ignore[assignment, method-assign]
+    world.host_work.prepare = note  # type: ignore[assignment, method-assign]
+    answers = Answering(world, early=True)
+    seconds, looks = launched(world, answers)
+    assert seconds < 5.0
+    assert looks <= 2
+    builder, proof = logins
+    assert [builder.instance_id] == world.host_work.prepared
+    assert [proof.instance_id] == world.host_work.proved
+    assert kept == [builder]
+    assert proof.is_closed
+    assert not builder.is_closed
+
+
+def test_nobody_logs_in_before_data_volumes_are_described(world: World) -> None:
+    """EC2 describes all of them when it says that the instance runs."""
+    with_volumes(world)
+    tried: list[str] = []
+    world.host_work.log_in = lambda build, endpoint: tried.append(endpoint.address)  # type: ignore[method-assign]
+    seconds, _ = launched(world, Answering(world, early=True))
+    assert seconds >= RUNS_AFTER
+    assert not tried
+
+
+def test_a_refused_rule_ends_a_build_and_the_instance_beside_it(world: World) -> None:
+    """Nobody can log in without the rule. It is made while the builder is launched."""
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    refusal = {"action": "AuthorizeSecurityGroupIngress", "code": "UnauthorizedOperation", "status": 403}
+    world.paper.set(faults=[refusal], pending={"instance": RUNS_AFTER})
+    began, mark = world.clock.offset, len(world.paper.calls)
+    with pytest.raises(AccessError, match="AuthorizeSecurityGroupIngress"):
+        world.build()
+    assert world.clock.offset - began < RUNS_AFTER, "nobody waits for the instance"
+    assert [call["result"] for call in world.paper.calls[mark:] if call["action"] == "RunInstances"] == ["ok"]
+    check(world, decoys, released=False)
 
 
 @pytest.mark.parametrize(("early", "late"), [(False, 1.5), (True, 4.0)])

@@ -66,13 +66,11 @@ BLOCKING = {
     "aws/lease.py:give_back self._thread.join": "the event is set; a renewal that is under way has S3's time limits",
     "aws/sharing.py:sharing thread.join": "the event is set; the thread looks at it every second",
     "cli/hosts.py:_run subprocess.run": "ssh of the user, at the terminal",
-    "each.py:__exit__ self.wait": "the waits inside of each function",
     "each.py:all_of future.result": "the waits inside of each item",
     "each.py:each future.result": "the waits inside of each item",
     "journal/eventlog.py:stop self._thread.join": "the event is set; a write that is under way has S3's time limits",
     "many.py:all future.result": "the builds, whose stages have limits and events",
     "notify/senders.py:_program process.wait": "the process is killed",
-    "pipeline.py:carry_out build.asides.wait": "the calls of the functions, which have time limits",
     "provision/ansible.py:_run process.wait": "the process is killed",
     "provision/follower.py:_input acknowledge.get": "the end of follow, which always puts an entry",
     "release/distribute.py:source_image self._distribution._available[self._source().label, architecture].result": (

@@ -252,6 +252,23 @@ def test_another_login_key_is_refused(endpoint: SshEndpoint) -> None:
     assert time_.shortest >= 0.25, "sshd may refuse an address with many such logins in a second"
 
 
+def test_one_login_either_succeeds_or_says_not_yet(endpoint: SshEndpoint) -> None:
+    logged_in = ssh.log_in_once(endpoint)
+    assert logged_in is not None
+    checks: list[str] = []
+    with logged_in.under(lambda: checks.append("")) as connection:
+        assert connection.is_open
+        assert connection.run("echo ready").text == "ready"
+        assert checks
+    assert not logged_in.is_open
+    other = ssh.generate_keypair()
+    assert ssh.log_in_once(replace(endpoint, host_key=other.public_key)) is None
+    assert ssh.log_in_once(replace(endpoint, private_key=other.private_key)) is None
+    with socket.socket() as closed:  # it has the port, and does not listen
+        closed.bind(("127.0.0.1", 0))
+        assert ssh.log_in_once(replace(endpoint, address="127.0.0.1", port=closed.getsockname()[1])) is None
+
+
 def test_a_tunnel_is_opened_less_often_than_a_connection(endpoint: SshEndpoint) -> None:
     """Each is a session of a bastion or of Session Manager."""
     time_ = Time()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from goldenami.aws.recent import Patience
 from goldenami.evidence.state import State, dumps
-from goldenami.model import Architecture, Package, TestReport
+from goldenami.model import Architecture, Package, SshEndpoint, TestReport
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.replacing import may_freeze
 from goldenami.validate import Traces
@@ -28,6 +28,12 @@ class PaperHostWork:
 
     def answers(self, address: str, port: int) -> bool:
         return False
+
+    def log_in(self, build: BuildContext, endpoint: SshEndpoint) -> None:
+        return None
+
+    def get_ready(self, build: BuildContext, architecture: Architecture) -> None:
+        pass
 
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         self.prepared.append(host.instance_id)
