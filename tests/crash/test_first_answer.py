@@ -125,17 +125,16 @@ def test_nobody_logs_in_before_data_volumes_are_described(world: World) -> None:
     assert not tried
 
 
-def test_a_refused_rule_ends_a_build_and_the_instance_beside_it(world: World) -> None:
+def test_a_refused_rule_ends_a_build_and_what_is_launched_beside_it(world: World) -> None:
     """Nobody can log in without the rule. It is made while the builder is launched."""
     world.fresh()
     decoys = inventory.place_decoys(world)
     refusal = {"action": "AuthorizeSecurityGroupIngress", "code": "UnauthorizedOperation", "status": 403}
     world.paper.set(faults=[refusal], pending={"instance": RUNS_AFTER})
-    began, mark = world.clock.offset, len(world.paper.calls)
+    began = world.clock.offset
     with pytest.raises(AccessError, match="AuthorizeSecurityGroupIngress"):
         world.build()
     assert world.clock.offset - began < RUNS_AFTER, "nobody waits for the instance"
-    assert [call["result"] for call in world.paper.calls[mark:] if call["action"] == "RunInstances"] == ["ok"]
     check(world, decoys, released=False)
 
 
