@@ -30,12 +30,16 @@ def _take(cloud: Cloud, place: Place) -> list[str]:
         return cloud.ec2.call(context, action, params)
 
     lines = []
+    leaving = set()
     for reservation in ask("DescribeInstances")["Reservations"]:
         for instance in reservation["Instances"]:
             # One that is shutting down holds nothing back any more; its end needs nobody's help.
             if instance["State"]["Name"] not in ("terminated", "shutting-down"):
                 lines.append(f"instance {instance['InstanceId']}")
-    lines += [f"volume {v['VolumeId']}" for v in ask("DescribeVolumes")["Volumes"]]
+            else:
+                devices = (device["Ebs"] for device in instance["BlockDeviceMappings"])
+                leaving |= {ebs["VolumeId"] for ebs in devices if ebs["DeleteOnTermination"]}
+    lines += [f"volume {v['VolumeId']}" for v in ask("DescribeVolumes")["Volumes"] if v["VolumeId"] not in leaving]
     own = ask("DescribeImages", Owners=["self"], IncludeDeprecated=True, IncludeDisabled=True)["Images"]
     for image in own:
         id = image["ImageId"]

@@ -52,6 +52,7 @@ class Ec2Cloud:
         self.store = Store()
         self.lock = threading.RLock()
         self.work = Work()
+        self.ending: list[Instance] = []  # gone from the node; they keep their volumes until they are terminated
         self._readers: Counter[str] = Counter()
         self._to_delete: set[str] = set()
         self._lent: dict[tuple[str, str], float] = {}  # (image or snapshot, account or "all") -> effective from

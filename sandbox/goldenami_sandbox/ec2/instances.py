@@ -194,18 +194,30 @@ def begin_terminate(cloud: Ec2Cloud, instance: Instance) -> None:
             cloud.node.terminate(instance.id)
         with cloud.lock:
             instance.on_node = False
-            for volume in cloud.volumes_of(instance):
-                if volume.attachment and volume.attachment.delete_on_termination:
-                    volumes.discard(cloud, volume)
-                else:
-                    volume.attachment = None
-            for interface_id in instance.interface_ids:
-                interface = cloud.store.interfaces.pop(interface_id, None)
-                if interface is not None:
-                    addresses.forget(cloud, interface)
             transition.succeed()
+            cloud.ending.append(instance)
 
     cloud.work.submit(instance.id, terminate)
+
+
+def release_ended(cloud: Ec2Cloud) -> None:
+    """Delete or detach the volumes of instances that are terminated by now, and delete their network interfaces. An
+    instance that is shutting down has them still. Called with the lock held, before each call."""
+    now = cloud.now()
+    ended = [instance for instance in cloud.ending if instance.state(now) == "terminated"]
+    if not ended:
+        return
+    cloud.ending = [instance for instance in cloud.ending if instance not in ended]
+    for instance in ended:
+        for volume in cloud.volumes_of(instance):
+            if volume.attachment and volume.attachment.delete_on_termination:
+                volumes.discard(cloud, volume)
+            else:
+                volume.attachment = None
+        for interface_id in instance.interface_ids:
+            interface = cloud.store.interfaces.pop(interface_id, None)
+            if interface is not None:
+                addresses.forget(cloud, interface)
 
 
 # --- what the guest does ----------------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def _instance(cloud: Ec2Cloud, instance: Instance, *, on_node: bool) -> None:
     if instance.goal == "terminated":
         if pending or on_node:
             instances.begin_terminate(cloud, instance)
+        else:
+            cloud.ending.append(instance)
         return
     if instance.goal == "stopped":
         instance.transition.succeed()  # after a restart of the node every guest is down

@@ -134,6 +134,7 @@ class Ec2:
         DryRunOperation.
         """
         with self._cloud.lock:
+            instances.release_ended(self._cloud)
             if params.get("DryRun"):
                 rest = {name: value for name, value in params.items() if name != "DryRun"}
                 ACTIONS[action](rehearsal.copy_of(self._cloud), ctx, rest)
@@ -356,7 +357,10 @@ class Ec2:
 
     def settle(self, timeout: float = 60.0) -> bool:
         """Wait until no work is in progress. Returns False after ``timeout`` seconds."""
-        return self._cloud.work.idle(timeout)
+        idle = self._cloud.work.idle(timeout)
+        with self._cloud.lock:
+            instances.release_ended(self._cloud)
+        return idle and self._cloud.work.idle(timeout)
 
     def close(self) -> None:
         """Accept no more work and wait for running tasks. The caller closes the node."""

@@ -230,6 +230,30 @@ def test_states_take_their_time_and_waiters_agree(rig: Any) -> None:
     assert client.describe_instances()["Reservations"] == []
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_instance_that_is_shutting_down_has_its_volumes(rig: Any, fails: Any, restarted: bool) -> None:
+    rig.set(pending={"stop": 5})
+    kept = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": False}}
+    client, instance_id = rig.client(), rig.run(BlockDeviceMappings=[kept])["InstanceId"]
+    by_size = {v["Size"]: v["VolumeId"] for v in client.describe_volumes()["Volumes"]}
+    data = by_size.pop(1)
+    (root,) = by_size.values()
+    client.terminate_instances(InstanceIds=[instance_id])
+    rig.settle()
+    if restarted:
+        rig.ec2.load(rig.ec2.dump())
+    assert rig.instance(instance_id)["State"]["Name"] == "shutting-down"
+    assert {v["VolumeId"]: v["State"] for v in client.describe_volumes()["Volumes"]} == {root: "in-use", data: "in-use"}
+    assert {fails(client.delete_volume, VolumeId=volume) for volume in (root, data)} == {"VolumeInUse"}
+    assert len(client.describe_network_interfaces()["NetworkInterfaces"]) == 1
+    rig.clock.advance(5)
+    assert rig.instance(instance_id)["State"]["Name"] == "terminated"
+    assert [(v["VolumeId"], v["State"]) for v in client.describe_volumes()["Volumes"]] == [(data, "available")]
+    assert client.describe_network_interfaces()["NetworkInterfaces"] == []
+    rig.settle()
+    assert list(rig.node.volumes) == [data]
+
+
 def test_no_state_is_ahead_of_the_work(rig: Any) -> None:
     rig.node.gates["launch"] = threading.Event()
     instance_id = run(rig)()["Instances"][0]["InstanceId"]
