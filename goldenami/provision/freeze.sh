@@ -153,6 +153,10 @@ freeze() {
     still="$mount $still"
   done
   kill "$watchdog" 2>/dev/null || cannot "it took longer than @limit s"
+  # An automount brings back what was released, at the first access.
+  left=$(awk '@listed' /proc/self/mountinfo |
+    awk 'NR == FNR { known[$0]; next } $1 == "release" || !($0 in known) { print $2; exit }' "$work/mounts" -)
+  [ -z "$left" ] || cannot "a file system was mounted meanwhile, at $left"
   # shellcheck disable=SC2086
   if possible && true >"$frozen_mark"; then note $mounts; else
     cannot "$frozen_mark cannot be written"
