@@ -61,17 +61,17 @@ OWNED = {
     "plan": 3,  # free names of images, and of parameters; whether the key may be used
     "copy": 4,  # CopyImage, its progress, its end, the deprecation
     "verify": 2,  # who may use the image and its snapshot: the end of its copy has told the rest
-    "publish": 7,  # 1 + 3 parameters, 2 reads of them, the expiry tag of the image and its snapshots
+    "publish": 6,  # 1 + 3 parameters, a read of them, the expiry tag of the image and its snapshots
 }
 SHARED = {
     "plan": 2,  # free names of parameters, Allowed AMIs
     "copy": 1,  # the grant
     "verify": 1,  # whether the account sees the image
-    "publish": 6,  # 1 + 3 parameters, 2 reads of them
+    "publish": 5,  # 1 + 3 parameters, a read of them
 }
 ACCOUNT = 4  # its role, and three simulations of its policies
 LENDER = 2  # for each image that is shared: its launch permissions and those of its snapshot are changed
-CHANNEL = 1  # for each target, if the channel exists: whether its parameters are ours
+CHANNEL = 2  # for each target, if the channel exists: whether its parameters are ours, and their values
 FORMER = 1  # for each image, if there is a former release: whether it has fast restores
 BUILD = 51  # of any build: its facts, the builder, the candidate, the tests, the clean-up
 SETTINGS: dict[str, Any] = {

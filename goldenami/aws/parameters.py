@@ -181,19 +181,17 @@ def await_values(
     place: Place,
     values: Mapping[str, str],
     *,
-    also: Iterable[str] = (),
     timeout: float = _EFFECTIVE_WITHIN,
-) -> dict[str, Current]:
-    """Wait until parameters have these values (name -> value). Returns the current parameters by name, also those of
-    the names ``also`` that exist. One call for ten names and round. Raises CloudError after ``timeout`` seconds."""
+) -> None:
+    """Wait until parameters have these values (name -> value). One call for ten names and round. Raises CloudError
+    after ``timeout`` seconds."""
     found: dict[str, Current] = {}
-    wrong, others = dict(values), set(also)
+    wrong = dict(values)
     for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=_INTERVAL):
-        found |= current_of(cloud, place, others | wrong.keys())
-        others = set()
+        found |= current_of(cloud, place, wrong)
         wrong = {name: value for name, value in values.items() if name not in found or found[name].value != value}
         if not wrong:
-            return found
+            return
     name = min(wrong)
     raise CloudError(
         f"parameter {name} in {place} is {found[name].value if name in found else 'missing'} after {timeout:.0f} "

@@ -144,6 +144,8 @@ class Cloud:
         self.own_parameters: dict[tuple[Place, str], tuple[Any, ...]] = {}
         # What ``network.subnets`` found, and when: by place, and the id and tags that an environment names.
         self.subnets: dict[tuple[Place, str | None, tuple[tuple[str, str], ...]], tuple[float, tuple[Any, ...]]] = {}
+        # Parameters of channels that did not exist when the names of a release were searched.
+        self.missing_parameters: set[tuple[Place, str]] = set()
         # Why the role of the place's account may not encrypt with the key of an ARN; empty if it has done so.
         self.key_uses: dict[tuple[Place, str], str] = {}
         self._answers: Answers | None = None

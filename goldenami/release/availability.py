@@ -178,7 +178,10 @@ def _parameters(
     names_of, others = wanted.parameters(version), wanted.parameters(channel, *CHANNEL_PARAMETERS)
 
     def read(place: Place) -> dict[str, Current]:
-        return parameters.current_of(cloud, place, [*names_of, *others])
+        here = parameters.current_of(cloud, place, [*names_of, *others])
+        cloud.missing_parameters.difference_update((place, name) for name in here)
+        cloud.missing_parameters.update((place, name) for name in others if name not in here)
+        return here
 
     answers = _ask_all(wanted.targets, read, wanted.informed)
     found = [

@@ -198,23 +198,11 @@ class Parameters:
         self._cloud = ledger.cloud
         self._description = f"{manifest.recipe}: {manifest.description}".removesuffix(": ")
 
-    def make(self, wanted: Sequence[Parameter], *, is_new: bool, also: Iterable[str] = ()) -> dict[str, Current]:
-        """Create the parameters of a version in one place, and wait until they are effective. ``is_new``: no release
-        has the version yet, so they do not exist. Returns the current parameters by name, also those of the names
-        ``also`` that exist.
+    def make(self, parameter: Parameter) -> None:
+        """Create the parameter of a version. Call :meth:`wait` afterwards.
 
-        Raises CloudError if a parameter exists with another image that this build did not write.
+        Raises CloudError if it exists with another image that this build did not write.
         """
-        found: dict[str, Current] = {}
-        if not is_new:
-            place, names = wanted[0].place, [parameter.name for parameter in wanted]
-            found = parameters.current_of(self._cloud, place, [*names, *also])
-        missing = [p for p in wanted if p.name not in found or found[p.name].value != p.value]
-        for parameter in missing:
-            self._make(parameter)
-        return found | (self.wait(missing, () if found else also) if missing else {})
-
-    def _make(self, parameter: Parameter) -> None:
         self._settle(parameter)
         made = self._ledger.existing(parameter.key) is not None
         if not made:
@@ -241,7 +229,7 @@ class Parameters:
 
     def move(self, parameter: Parameter, current: Current | None) -> None:
         """Set the parameter of a channel. Creates the parameter if it does not exist. ``current``: what :meth:`read`
-        returned for it.
+        returned for it; None if it does not exist: SSM refuses to create one that does.
 
         Call :meth:`refuse` before, and :meth:`wait` afterwards.
         """
@@ -255,12 +243,16 @@ class Parameters:
         """Return the current parameters of one place that exist, by name. One call for ten of them."""
         return parameters.current_of(self._cloud, wanted[0].place, [p.name for p in wanted]) if wanted else {}
 
-    def wait(self, wanted: Sequence[Parameter], also: Iterable[str] = ()) -> dict[str, Current]:
-        """Wait until the parameters of one place have their values. Returns them by name, and those of ``also`` that
-        exist."""
-        if not wanted:
-            return {}
-        return parameters.await_values(self._cloud, wanted[0].place, {p.name: p.value for p in wanted}, also=also)
+    def are_missing(self, wanted: Iterable[Parameter]) -> bool:
+        """Return whether none of the parameters existed when this process searched the names of the release, and this
+        build has not created any."""
+        known, journal = self._cloud.missing_parameters, self._ledger.journal
+        return all((p.place, p.name) in known and journal.latest(p.key) is None for p in wanted)
+
+    def wait(self, wanted: Sequence[Parameter]) -> None:
+        """Wait until the parameters of one place have their values. One call for ten of them and round."""
+        if wanted:
+            parameters.await_values(self._cloud, wanted[0].place, {p.name: p.value for p in wanted})
 
     def refuse(self, parameter: Parameter, current: Current | None) -> None:
         """Raise CloudError if a parameter must be changed and does not belong to this catalog, or if SSM would refuse

@@ -5,16 +5,17 @@ manifest they are no release: a resume keeps or replaces them, and so does anoth
 the steps, and the effect of a process that is killed after each step:
 
 1. *The version's parameters*, in every target. No consumer reads them yet. If one cannot be created, all are deleted.
+   The channel's parameters are read beside it, for step 3, unless this process knows that they do not exist.
    Killed here: the journal lists the parameters, so a resume continues, and a clean-up deletes them with the images.
    Until there is a release of their version, ``goldenami clean --expired`` may delete them, as the images.
 2. *The manifest in the catalog*. This step makes the release. From now on no clean-up deletes the images and
-   the version's parameters, and the images lose the expiry tag. This step is before the next one, because a channel's
-   parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
-   resume continues.
+   the version's parameters. This step is before the next one, because a channel's parameter must never name an image
+   that a clean-up can delete. Killed here: no channel points to the release; a resume continues.
 3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
-   everywhere, and then the image ids everywhere, with which both are read back. So an account that cannot be written
-   to is found before any image id has moved, and who reacts to a new image id finds the version and manifest of the
-   same release. Between the two, for as long as the move takes, a version can be newer than the image id beside it;
+   everywhere, and then the image ids everywhere, with which all parameters of the place are read back, those of step 1
+   as well: one call. The images lose the expiry tag before an image id moves. So an account that cannot be written to
+   is found before any image id has moved, and who reacts to a new image id finds the version and manifest of the same
+   release. Between the two, for as long as the move takes, a version can be newer than the image id beside it;
    the manifest has both in one value. If one parameter cannot be moved, or the build is interrupted, the moved
    parameters get their earlier values again, in the same order (or are deleted, if they had none). Killed here: some
    are moved; a resume moves the others. No clean-up deletes these parameters, because consumers read them from
@@ -52,6 +53,7 @@ from goldenami.release.templates import Follower, Templates, followers
 
 _P = TypeVar("_P", bound="At | Parameter | Follower")
 
+_AT_ONCE: Final = 32  # threads: a release has several parameters of a place beside each other
 LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
 
 
@@ -97,8 +99,7 @@ def publish(
         publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
         publication.make_version_parameters(prefix, channel)
         catalog.add(manifest)
-        publication.keep(prefix)
-        with publication.channel_parameters_moved(prefix, channel):
+        with publication.channel_parameters_moved(prefix, channel, keep=True):
             moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id, by=by)
         return Published(moved, manifest, publication.failures)
 
@@ -147,7 +148,7 @@ def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
 
 @dataclass(frozen=True, eq=False)
 class At:
-    """The parameters of one place. They are read together, and set one after the other."""
+    """Parameters of one place. They are read together, and set one after the other."""
 
     place: Place
     parameters: tuple[Parameter, ...]
@@ -185,58 +186,92 @@ class Publication:
         self._informed = {account.id: account.name for account in informed}
         self._emit = to
         self._current: dict[Place, dict[str, Current]] = {}  # parameters as they were before they are moved
+        self._pointers: dict[str, Channel | None] = {}
+        self._made: dict[Place, tuple[Parameter, ...]] = {}  # parameters of the version that are not read back yet
         self.failures: dict[str, str] = {}
 
     def make_version_parameters(self, prefix: str, channel: str) -> None:
-        """Create the parameters of the version. The calls that read them back read those of the channel as well, which
-        move next."""
-        released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
+        """Create the parameters of the version, and read those of the channel, which move next and are read back
+        together with them."""
+        recipe = self._manifest.recipe
+        released = self._manifest.version in self._catalog.versions(recipe)
+        exists = self._pointer(channel) is not None
         wanted = self._version_parameters(prefix)
-        names = {at.place: [p.name for p in at.parameters] for at in by_place(self._channel_names(prefix, channel))}
+        moving = by_place(self._channel_names(prefix, channel))
+        of_channel = {at.place: at for at in moving}
 
         def make(at: At) -> None:
-            also = names.get(at.place, ())
-            self._current[at.place] = self._parameters.make(at.parameters, is_new=not released, also=also)
+            missing = at.parameters
+            if released:  # they exist, probably
+                found = self._parameters.read([*at.parameters, *of_channel[at.place].parameters])
+                missing = tuple(p for p in missing if p.name not in found or found[p.name].value != p.value)
+                self._current[at.place] = found
+            for parameter in at.parameters:
+                self._tell(parameter, "publishing")
+            for parameter in missing:
+                self._parameters.make(parameter)
+            self._made[at.place] = missing
 
-        refused = self._each(by_place(wanted), make, "publishing")
+        def read(at: At) -> None:
+            self._current[at.place] = self._parameters.read(at.parameters)
+
+        makes = by_place(wanted)
+        work = dict.fromkeys(makes, make)
+        for at in moving if not released else ():
+            if exists or not self._parameters.are_missing(at.parameters):
+                work[at] = read
+            else:
+                self._current[at.place] = {}
+        refused = self._each(tuple(work), lambda at: work[at](at), None)
         if refused:
             # The parameters of an existing release are kept, because consumers may read them.
             kept = self._undo(wanted, self._parameters.unmake, "removing") if not released else {}
-            raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
+            unmade = {at: reason for at, reason in refused.items() if work[at] is make}
+            what = "the parameters of the version cannot be set" if unmade else f"{recipe}@{channel} cannot be read"
+            raise self._failed(f"nothing was published: {what}", unmade or refused, kept)
 
     def keep(self, prefix: str) -> None:
         """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images are a
         release's now. Before the channel moves, so that nothing that is in use ever looks left over."""
-        refused = self._each(by_place(self._version_parameters(prefix)), self._keep, "publishing")
+        refused = self._each(self._owned(prefix), self._keep, None)
         if refused:
             raise self._failed("the release is still marked as temporary", refused)
 
     @contextmanager
-    def channel_parameters_moved(self, prefix: str, channel: str) -> Iterator[None]:
+    def channel_parameters_moved(self, prefix: str, channel: str, *, keep: bool = False) -> Iterator[None]:
         """Inside, all of them are moved, and the launch templates of the channel; if they cannot be, or the inside
-        fails or is interrupted, all are back."""
+        fails or is interrupted, all are back. ``keep``: does the work of :meth:`keep` before an image id moves, beside
+        the texts."""
         wanted = self._channel_parameters(self._manifest, prefix, channel)
         following = followers(self._declared, self._manifest, channel)
-        pointer = self._catalog.channel(self._manifest.recipe, channel)
+        pointer = self._pointer(channel)
         before = self._before(wanted, pointer, prefix)
         name = f"{self._manifest.recipe}@{channel}"
+        why = "its parameters cannot be set"
         refused = self._each(by_place(wanted), self._refuse, None)
         if refused:
-            raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
+            raise self._failed(f"{name} was not moved: {why}", refused)
         unmoved = self._each(following, self._templates.check, None)
         if unmoved:
             raise self._failed(f"{name} was not moved: its launch templates cannot be changed", unmoved)
         try:
             texts, ids = in_order(wanted)
             every = {at.place: at for at in by_place(wanted)}
-            refused = self._each(by_place(texts), self._move, "publishing")
-            refused = refused or self._each(by_place(ids), lambda at: self._move(at, every[at.place]), "publishing")
+            # Texts are not the pointer, so all of a place are set beside each other.
+            first: dict[At, Callable[[At], None]] = {At(text.place, (text,)): self._move for text in texts}
+            first |= dict.fromkeys(self._owned(prefix) if keep else (), self._keep)
+            refused = self._each(tuple(first), lambda at: first[at](at), None)
+            if refused and all(first[at] == self._keep for at in refused):
+                why = "the release is still marked as temporary"
+            state = None if self._made else "publishing"
+            refused = refused or self._each(by_place(ids), lambda at: self._move(at, every[at.place]), state)
             if refused:
-                raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
+                raise self._failed(f"{name} was not moved: {why}", refused)
             for work in (self._templates.prepare, self._templates.switch):
                 unmoved = unmoved or self._each(following, work, None)
             if unmoved:
-                raise self._failed(f"{name} was not moved: its launch templates cannot be changed", unmoved)
+                why = "its launch templates cannot be changed"
+                raise self._failed(f"{name} was not moved: {why}", unmoved)
             # A best-effort target that failed keeps its earlier values, all of them.
             self._undo_templates([one for one in following if self._label(one) in self.failures])
             behind = [parameter for parameter in wanted if self._label(parameter) in self.failures]
@@ -248,10 +283,9 @@ class Publication:
             left = self._undo_templates(following)
             kept = self._undo(wanted, lambda p: self._parameters.put_back(p, before[p.key]), "putting back")
             if isinstance(error, TargetsFailed):
-                what = "parameters cannot be set" if refused else "launch templates cannot be changed"
                 places = {**self._by_label(refused), **self._by_label(unmoved)}
                 back = {**self._by_label(kept), **self._by_label(left)}
-                raise _not_moved(f"{name} was not moved: its {what}", places, back) from None
+                raise _not_moved(f"{name} was not moved: {why}", places, back) from None
             for label, reason in [*self._named(kept), *self._named(left)]:
                 emit(self._emit, "note", message=f"{label} could not be restored: {reason}", level="warning")
             raise
@@ -275,17 +309,25 @@ class Publication:
         kept = self._undo(moved, lambda p: self._parameters.put_back(p, before[p.key]), "putting back")
         return {**self._by_label(kept), **self._by_label(left)}
 
+    def _pointer(self, channel: str) -> Channel | None:
+        """Return the channel before it is moved. The lock of the channel is held, so it is read once."""
+        if channel not in self._pointers:
+            self._pointers[channel] = self._catalog.channel(self._manifest.recipe, channel)
+        return self._pointers[channel]
+
     def _is_move(self, move: Move) -> bool:
         """Return whether this build or task made a move. The moves of a restored catalog name no build."""
         return move.version == self._manifest.version and move.build_id in (None, self._ledger.journal.build_id)
 
+    def _owned(self, prefix: str) -> list[At]:
+        """Return the version's parameters of the images that their place owns. Only its account sees their tags."""
+        return by_place(p for p in self._version_parameters(prefix) if modes.owns(p.image) and p.place == p.image.place)
+
     def _keep(self, at: At) -> None:
         for image in (parameter.image for parameter in at.parameters):
-            # The row of the owner covers a shared image, and only its account sees the tags.
-            if modes.owns(image) and at.place == image.place:
-                marked = self._marked(at.place, image)
-                if marked:
-                    self._ledger.settle(f"keep/{at.place}/{image.architecture}", at.place, marked)
+            marked = self._marked(at.place, image)
+            if marked:
+                self._ledger.settle(f"keep/{at.place}/{image.architecture}", at.place, marked)
 
     def _marked(self, place: Place, image: ManifestImage) -> list[str]:
         """Return the ids of an image and its snapshots that have the expiry tag. This journal has the tags of the
@@ -345,12 +387,12 @@ class Publication:
             self._parameters.refuse(parameter, self._current_of(parameter))
 
     def _move(self, at: At, read_back: At | None = None) -> None:
-        """Set the parameters of one place. ``read_back``: the parameters to wait for then. A text has its value with
-        SSM's answer; an image id gets it later, so both are read back together at the end."""
+        """Set parameters of one place. ``read_back``: the parameters to wait for then, with those of the version. A
+        text has its value with SSM's answer; an image id gets it later, so all are read back together at the end."""
         for parameter in at.parameters:
             self._parameters.move(parameter, self._current_of(parameter))
         if read_back is not None:
-            self._parameters.wait(read_back.parameters)
+            self._parameters.wait([*self._made.get(at.place, ()), *read_back.parameters])
 
     def _each(self, wanted: Sequence[_P], do: Callable[[_P], None], state: str | None) -> dict[_P, str]:
         """Call ``do`` for all parameters or templates in parallel. Returns the reasons of required targets that failed.
@@ -387,7 +429,7 @@ class Publication:
             for parameter in {one.image.architecture: one for one in _parts(item)}.values():
                 self._tell(parameter, "failed", error.message)
 
-        return each(todo, one, on_failure=failed, undoing=undoing).reasons
+        return each(todo, one, at_once=_AT_ONCE, on_failure=failed, undoing=undoing).reasons
 
     def _failed(
         self, message: str, refused: Mapping[_P, str], kept: Mapping[Parameter, str] | None = None

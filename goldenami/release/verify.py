@@ -6,8 +6,9 @@ and permissions. Each account that will use it then reads it as well, to prove t
 
 The wait for a copy has read the image and its snapshots when it ended. These readings are compared at once
 (``Readings``), and such an image is not described again if it is as ordered: only its permissions are read, since
-anybody may have changed them. If it is deregistered meanwhile, SSM refuses its parameters. But the copies of other
-targets can take hours longer. So what was read more than some minutes ago is read again, all of it.
+anybody may have changed them. If it is deregistered meanwhile, the channel does not move: the expiry tag cannot be
+removed, and SSM refuses its parameters. But the copies of other targets can take hours longer. So what was read more
+than some minutes ago is read again, all of it.
 """
 
 from __future__ import annotations

@@ -425,7 +425,10 @@ def test_a_build_that_was_killed_while_it_moved(world: World, label: Label, then
         assert [len(versions(world, place)) for place in PLACES] == [2] * len(PLACES)
 
 
-def test_a_default_version_that_somebody_set_since_is_kept(build_world: World, two: Two) -> None:
+def test_a_default_version_that_somebody_set_since_is_kept(
+    build_world: World, two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goldenami.release.publish._AT_ONCE", 1)  # one place switches before it dies in another
     world, first, second = build_world, *prepared(build_world, two)
     world.cloud.start_process(Label("ec2", SWITCH, APPS, "eu-west-1", 1), "before")
     with pytest.raises(Death):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -257,14 +258,18 @@ def test_a_target_that_cannot_be_put_back_is_named(world: World) -> None:
     assert values(world, manifest, "stable") == ids(manifest)
 
 
-def test_a_value_that_never_takes_effect_is_a_failure(world: World) -> None:
-    """SSM answers before it validates: an image that the account cannot use never becomes the value."""
+@pytest.mark.parametrize(
+    ("which", "why"), [("1.4.20261124.2", "still marked as temporary"), ("stable", "parameters cannot be set")]
+)
+def test_a_value_that_never_takes_effect_is_a_failure(world: World, which: str, why: str) -> None:
+    """SSM answers before it validates: an image that the account cannot use never becomes the value. The channel stays,
+    whether the image is lost before the release is made or after its mark is removed."""
     from tests.worlds.releases import APPS
 
     first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
     go(world, *first)
-    gone = next(i for i in manifest.images if i.account == APPS.id and i.region == "eu-west-1")
-    world.client("ec2", Place(gone.account, gone.region)).deregister_image(ImageId=gone.image_id)
+    ireland = Place(APPS.id, "eu-west-1")
+    name = parameter_name("/golden-ami", "debian-12-web", "x86_64", which)
     # Its clock does not wait: sixty seconds pass at once.
     passed = [0.0]
 
@@ -272,10 +277,55 @@ def test_a_value_that_never_takes_effect_is_a_failure(world: World) -> None:
         passed[0] += seconds
 
     world.cloud.sleep, world.cloud.clock = sleep, lambda: passed[0]
-    with pytest.raises(TargetsFailed, match="cannot be set in apps/eu-west-1"):
-        go(world, ledger, manifest)
+    with pytest.raises(TargetsFailed, match=f"stable was not moved: .*{why} in apps/eu-west-1"):
+        go(world, Losing(world, ledger, ireland, name), manifest)
     assert values(world, manifest, "stable") == ids(first[1])
-    assert values(world, manifest, "1.4.20261124.2") == dict.fromkeys(ids(manifest))
+    named = values(world, manifest, "1.4.20261124.2")
+    assert named == (ids(manifest) if which == "stable" else {**ids(manifest), ireland: None})
+    pointer = world.catalog.channel("debian-12-web", "stable")
+    assert pointer is not None
+    assert pointer.current == "1.4.20261124.1"
+
+
+@pytest.mark.parametrize("what", ["version", "image-id"])
+def test_a_channel_that_somebody_creates_during_the_build_is_theirs(world: World, what: str) -> None:
+    """The search for the names of the release found no parameters of the channel, so they are not read again. SSM
+    refuses to create what exists."""
+    ledger, manifest = make(world, "1.4.20261124.1")
+    place, path = manifest.images[0].place, CHANNEL.removesuffix("image-id")
+    names = (path + "version", path + "manifest", CHANNEL)
+    world.cloud.missing_parameters |= {(p, name) for p in ids(manifest) for name in names}
+    world.client("ssm", place).put_parameter(Name=path + what, Value="theirs", Type="String")
+    with pytest.raises(TargetsFailed, match="stable was not moved: its parameters cannot be set"):
+        go(world, ledger, manifest)
+    left = {(p, name): world.parameter(p, name) for p in ids(manifest) for name in names}
+    assert {key: value for key, value in left.items() if value} == {(place, path + what): "theirs"}
+    with pytest.raises(TargetsFailed, match="its parameters cannot be set"):
+        go(world, world.reopened(ledger), manifest)
+    assert world.parameter(place, path + what) == "theirs"
+
+
+def test_a_channel_that_another_build_made_meanwhile_is_read(world: World) -> None:
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    path = CHANNEL.removesuffix("image-id")
+    world.cloud.missing_parameters |= {
+        (place, path + what) for place in ids(manifest) for what in ("version", "manifest", "image-id")
+    }
+    go(world, *first)
+    assert go(world, ledger, manifest).channel.current == "1.4.20261124.2"
+    assert values(world, manifest, "stable") == ids(manifest)
+
+
+def test_all_parameters_of_a_place_are_read_back_by_one_call(world: World) -> None:
+    ledger, manifest = make(world, "1.4.20261124.1")
+    path = CHANNEL.removesuffix("image-id")
+    names = {path + "version", path + "manifest", CHANNEL}
+    world.cloud.missing_parameters |= {(place, name) for place in ids(manifest) for name in names}
+    calls = len(world.paper.calls)
+    go(world, ledger, manifest)
+    made = Counter(call["action"] for call in world.paper.calls[calls:])
+    places = len(ids(manifest))
+    assert (made["PutParameter"], made["GetParameters"]) == (4 * places, places)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["moved", "new"])
@@ -456,6 +506,20 @@ class Stopping(Ledger):
             if self._left == 0:
                 self._left = -1
                 raise Interrupted("interrupted")
+        return super()._send(intent)
+
+
+class Losing(Ledger):
+    """A ledger under which somebody deregisters the image of a place before its parameter is first written."""
+
+    def __init__(self, world: World, ledger: Ledger, place: Place, name: str) -> None:
+        super().__init__(ledger.cloud, ledger.journal, ledger.tags, proofs=ledger.proofs)
+        self._world, self._at, self._is_lost = world, (place, name), False
+
+    def _send(self, intent: Any) -> Mapping[str, Any]:
+        if (intent.place, intent.request.get("Name")) == self._at and not self._is_lost:
+            self._is_lost = True
+            self._world.client("ec2", intent.place).deregister_image(ImageId=intent.request["Value"])
         return super()._send(intent)
 
 
