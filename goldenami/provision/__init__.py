@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from goldenami.provision.handlers import implied_handler
     from goldenami.provision.inventory import INVENTORY, inventory_below
     from goldenami.provision.network import BuildNetwork
-    from goldenami.provision.patches import SETUP, PatchSpec, after_boot, closing_stage, patch_stage
+    from goldenami.provision.patches import SETUP, PatchSpec, after_boot, boot_command, closing_stage, patch_stage
     from goldenami.provision.program import Fact, Item, Recheck
     from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
     from goldenami.provision.runner import is_going_down, preload, run_program, run_stage, settle
@@ -69,6 +69,7 @@ __all__ = [
     "Trace",
     "after_boot",
     "all_operations",
+    "boot_command",
     "closing_stage",
     "contents_below",
     "data_volume_stage",
@@ -100,7 +101,7 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             "handlers": ("implied_handler",),
             "inventory": ("INVENTORY", "inventory_below"),
             "network": ("BuildNetwork",),
-            "patches": ("SETUP", "PatchSpec", "after_boot", "closing_stage", "patch_stage"),
+            "patches": ("SETUP", "PatchSpec", "after_boot", "boot_command", "closing_stage", "patch_stage"),
             "program": ("Fact", "Item", "Recheck"),
             "results": ("Drift", "OperationResult", "RunResult", "StageResult"),
             "runner": ("is_going_down", "preload", "run_program", "run_stage", "settle"),

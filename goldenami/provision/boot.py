@@ -36,18 +36,20 @@ class BootEnded(Operation):
     def compile(self, to: Compilation) -> Steps:
         check = sh(
             """command -v systemctl >/dev/null || return 0
-_waited=0 _left=''
+_ticks=0 _left=''
 while :; do
 case $(systemctl is-system-running 2>/dev/null) in initializing | starting) ;; *) break ;; esac
 _left=$(systemctl list-jobs --no-legend --plain 2>/dev/null |
 awk '$3 == "start" && $4 == "running" { printf "%s ", $2 }')
 case " $_left" in
-*' cloud-'*) [ $_waited -lt $((2 * @cloud)) ] || { echo "cloud-init did not end within @cloud s: $_left"; return 2; } ;;
-*) [ $_waited -lt $((2 * @unit)) ] || { detail="after @unit s the boot is not over: ${_left:-unknown jobs}"; break; } ;;
+*' cloud-'*) [ $_ticks -lt $((10 * @cloud)) ] || { echo "cloud-init did not end within @cloud s: $_left"; return 2; } ;;
+*) [ $_ticks -lt $((10 * @unit)) ] || { detail="after @unit s the boot is not over: ${_left:-unknown jobs}"; break; } ;;
 esac
-[ $((_waited % (2 * @sign))) -ne 0 ] || [ $_waited -eq 0 ] || say "$((_waited / 2)) s: the host is booting: $_left"
-_waited=$((_waited + 1))
-sleep 0.5
+[ $((_ticks % (10 * @sign))) -ne 0 ] || [ $_ticks -eq 0 ] || say "$((_ticks / 10)) s: the host is booting: $_left"
+# A boot that is nearly over is noticed at once; of a long one, each look is a process more.
+[ $_ticks -lt 50 ] && _step=1 || _step=5
+_ticks=$((_ticks + _step))
+sleep 0.$_step
 done
 _failed=$(systemctl list-units --failed --no-legend --plain 'cloud-*' 2>/dev/null | awk '{ print $1 }' | tr '\\n' ' ')
 [ -z "$_failed" ] || detail="${detail:+$detail; }cloud-init failed: ${_failed% }"

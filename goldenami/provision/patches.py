@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
@@ -24,8 +24,9 @@ from goldenami.provision import openpgp
 from goldenami.provision.boot import BootEnded, Reboot
 from goldenami.provision.dated import DatedArchive, OwnArchive
 from goldenami.provision.fields import OneLine, Url
-from goldenami.provision.network import Mirrored, Unmirrored
-from goldenami.provision.operation import BoundOperation, Handler, Operation, Stage
+from goldenami.provision.network import BuildNetwork, Mirrored, Unmirrored
+from goldenami.provision.operation import BoundOperation, Handler, Operation, Stage, all_operations
+from goldenami.provision.package import Package
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.unattended import Unattended, UnattendedSpec
 
@@ -183,6 +184,18 @@ def patch_stage(
         operations.append(Reboot(when=spec.reboot))
     place = mark or Mark("", 0, 0)
     return Stage("patches", tuple(BoundOperation(o, place) for o in operations))
+
+
+def boot_command(stages: Iterable[Stage], spec: PatchSpec, *, os: str, network: BuildNetwork) -> str:
+    """Return the shell program with which a builder starts to fetch package lists while it boots. It is empty if the
+    stages need no lists, or if the stage "patches" first changes where they come from.
+    """
+    uses = spec.level != "none" or any(
+        isinstance(bound.operation, Package) for stage in stages for bound in all_operations(stage)
+    )
+    if not uses or spec.source is not None or network.mirrors or network.environment():
+        return ""
+    return SYSTEMS[os].manager.at_boot.text
 
 
 def closing_stage(

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import IO
 
 from goldenami.os import MANAGERS
+from goldenami.provision.boot import BootEnded
 from goldenami.provision.network import BuildNetwork
 from goldenami.provision.operation import BoundOperation, Entry, Payload, Stage, all_operations
 from goldenami.provision.shell import Script, Steps, lines, quote, sh
@@ -140,6 +141,9 @@ def compile_program(items: Sequence[Item], network: BuildNetwork | None = None) 
         calls.append(_calls(item, len(stages), compiled, len(steps)))
         stages.append(item)
         steps += compiled
+    if any(not isinstance(bound.operation, BootEnded) for stage in stages for bound in stage.operations):
+        # What a builder prepared while it booted is used up, also if the program was divided by a reboot.
+        calls.append(Script('[ "$mode" = check ] || [ ! -d "$flags/boot" ] || rm -rf "$flags/boot"'))
     parts = [_prelude(), _network(compiler, network), compiler.packages(), *functions, *calls, Script("end ok\n")]
     return Program(tuple(stages), lines(*parts).text, tuple(steps), compiler.files)
 

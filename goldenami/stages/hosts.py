@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from goldenami import lifetime, ssh
+from goldenami import lifetime, provision, ssh
 from goldenami.aws import autoscaling, instances, keypairs, network, security_groups
 from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
 from goldenami.aws.waiters import Observation
@@ -23,6 +23,7 @@ from goldenami.errors import BuilderError
 from goldenami.events import emit
 from goldenami.model import Architecture, Place, SshEndpoint
 from goldenami.polling import Interval, pauses, poll
+from goldenami.recipe import Recipe
 from goldenami.recipe.secrets import fill
 from goldenami.stages import hostfacts
 from goldenami.stages.build import BuildContext, Host
@@ -295,11 +296,20 @@ def _user_data(
     host_keys: list[ssh.KeyPair],
 ) -> str:
     """Return the user data of an instance. Raises UsageError if it is too large."""
-    return user_data(
-        host_keys,
-        lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime),
-        login_keys=[pair.public_key for pair in logins[1:]],
-        more=_more(build, architecture) if purpose == "builder" else "",
+    more = _more(build, architecture) if purpose == "builder" else ""
+    command = lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime)
+    if purpose == "builder" and not more:  # what a recipe adds may use the package manager at the same time
+        command += f"\n{_fetch_lists(build.recipe, architecture)}"
+    return user_data(host_keys, command, login_keys=[pair.public_key for pair in logins[1:]], more=more)
+
+
+def _fetch_lists(recipe: Recipe, architecture: Architecture) -> str:
+    """Return the shell program with which a builder fetches package lists while it boots, or an empty text."""
+    return provision.boot_command(
+        recipe.provisioning[architecture],
+        recipe.patches[architecture],
+        os=recipe.os,
+        network=recipe.builder[architecture].network,
     )
 
 

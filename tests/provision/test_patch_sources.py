@@ -143,7 +143,7 @@ def boot(folder: Path, answers: str, **limits: int) -> Here:
 
 
 def test_the_first_stage_waits_for_the_boot(tmp_path: Path) -> None:
-    here = boot(tmp_path, "initializing " + "starting " * 32 + "degraded")
+    here = boot(tmp_path, "initializing " + "starting " * 71 + "degraded")
     assert here.statuses == ["ok"]
     assert list(here.output) == ["15 s: the host is booting: cloud-final.service "]
 

@@ -18,6 +18,7 @@ from goldenami.provision import (
     PatchSpec,
     Stage,
     StageResult,
+    boot_command,
     closing_stage,
     patch_stage,
     run_stage,
@@ -59,6 +60,26 @@ def test_the_stages_of_a_plain_recipe_are_no_more_than_before() -> None:
         "reboot if one is needed",
     ]
     assert closing_stage(PatchSpec.model_validate({}), os="debian").operations == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "package", "network", "fetched"),
+    [
+        ({}, False, {}, True),
+        ({"level": "none"}, True, {}, True),
+        ({"level": "none"}, False, {}, False),
+        ({"date": "2026-11-01"}, True, {}, False),
+        ({}, True, {"mirrors": {"https://deb.example": "https://mirror.example"}}, False),
+        ({}, True, {"http": "http://proxy.example:3128"}, False),
+    ],
+)
+def test_lists_are_fetched_during_the_boot_if_they_are_those_of_the_build(
+    spec: dict[str, Any], package: bool, network: dict[str, Any], fetched: bool
+) -> None:
+    bound = bind("package", name="nginx") if package else bind("command", argv=["true"])
+    stages = [Stage("software", (bound,))]
+    program = boot_command(stages, PatchSpec.model_validate(spec), os="debian", network=BuildNetwork(**network))
+    assert bool(program) == fetched
 
 
 # --- apt --------------------------------------------------------------------------------------------------------------

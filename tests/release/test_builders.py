@@ -169,12 +169,26 @@ def test_user_data_goes_to_the_builder_alone(world: World, monkeypatch: pytest.M
     assert read.files[0].content == b"long enough to find"
     assert len(read.host_keys) == 4
     assert ["goldenami-builder-lifetime" in command for command in read.boot_commands] == [True]
+    assert "goldenami-package-lists" not in texts["builder"], "it may use the package manager at the same time"
     assert len(read.authorized_keys) == 1
     kept = b"".join(
         file.read_bytes() for file in world.path.rglob("*") if file.is_file() and "recipes" not in file.parts
     )
     assert b"RunInstances" in kept
     assert b"long enough to find" not in kept, "neither a journal nor a log has it"
+
+
+def test_a_builder_fetches_package_lists_while_it_boots(world: World) -> None:
+    """Not the instance of the image, on which nothing is installed."""
+    file = world.path / "recipes" / "web.yaml"
+    file.write_text(file.read_text().replace("{level: none}", "{level: all}"))
+    world.project = recipes.load_project(world.path)
+    texts = sent(world)
+    assert {purpose: "goldenami-package-lists" in text for purpose, text in texts.items()} == {
+        "builder": True,
+        "proof": False,
+    }
+    assert userdata.parse(texts["builder"].encode()).warnings == []
 
 
 def test_a_script_is_user_data_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,33 @@ from goldenami.shell import Script, lines, sh
 _ASIDE = "/etc/apt/goldenami-aside"
 _DATED_SOURCE = "/etc/apt/sources.list.d/goldenami-dated.sources"
 _DATED_KEY = "/etc/apt/keyrings/goldenami-dated.asc"
+_AT_BOOT = "/run/goldenami/boot"  # apt.sh has it as $flags/boot
 _ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none"
+
+# Prints a digest of all that decides what an update fetches: sources, keys, mirrors, proxies, preferences.
+_CONFIGURATION = "find -L /etc/apt -type f -exec sha256sum {} + 2>/dev/null | sort | sha256sum"
+# gzip is larger than xz, but unpacking xz takes longer than fetching it. Repositories without gzip are used as well.
+_UPDATE = "-o Acquire::CompressionTypes::Order::=gz -o APT::Update::Error-Mode=any"
 
 
 class Apt(PackageManager):
     name = "apt"
     precedence = 0
     detect = Script("[ -s /var/lib/dpkg/status ]")
+    # The lists are fetched in a unit of its own, because cloud-init waits for the commands of its user data. The limits
+    # are for hosts that cannot reach their package sources: the boot does not end before.
+    at_boot = Script(
+        f"""(umask 077 && mkdir -p {_AT_BOOT})
+cat >{_AT_BOOT}/fetch <<'END'
+exec >{_AT_BOOT}/log 2>&1
+{_CONFIGURATION} >{_AT_BOOT}/configuration
+{_ENVIRONMENT} timeout 60 apt-get -q -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10 \\
+{_UPDATE} -o Acquire::Languages=none update && : >{_AT_BOOT}/fetched
+exit 0
+END
+! command -v systemd-run >/dev/null || systemd-run --quiet --no-block --collect --unit=goldenami-package-lists \\
+--property=Type=oneshot /bin/sh {_AT_BOOT}/fetch || :"""
+    )
     inventory = Script(r"dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'")
     package_type = "deb"
     # Licences are in files for people. Some of them have a form for programs, which its first line names:
@@ -123,7 +143,16 @@ dpkg-query -W -f '${{db:Status-Abbrev}} ${{Package}}\\n' | sed -n 's/^hi */ /p'"
 
     @cached_property
     def functions(self) -> str:
-        return Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
+        made = f"""
+apt_configuration() {{
+  {_CONFIGURATION}
+}}
+
+apt_update() {{
+  apt_get {_UPDATE} update
+}}
+"""
+        return Path(__file__).with_suffix(".sh").read_text(encoding="utf-8") + made
 
     # --- repositories -------------------------------------------------------------------------------------------------
 
@@ -229,7 +258,8 @@ xargs apt-mark hold <"$work/to-hold" >/dev/null
 fi
 awk '{ print $1 "=" $3 }' "$work/upgraded" | xargs sh -c 'exec "$@" </dev/null' sh env @environment \\
 apt-get -y -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \\
--o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef install --only-upgrade --
+-o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef $(apt_temporary) \\
+install --only-upgrade --
 dpkg-query -W -f '${Package} ${Version}\\n' | sort -u >"$work/now"
 awk '{ print $1, $3 }' "$work/upgraded" | sort -u | comm -12 - "$work/now" >"$work/done"
 awk '{ print $1 ": " $2 " -> " $3 }' "$work/upgraded"

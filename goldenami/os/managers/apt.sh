@@ -4,22 +4,44 @@
 apt_get() {
   DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none apt-get -y -q \
     -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
-    -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "$@"
+    -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef $(apt_temporary) "$@"
+}
+
+# At least one list of packages has been fetched; with an argument of find: such as that.
+apt_has_lists() {
+  [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_*Packages*' "$@" 2>/dev/null | head -n 1)" ]
+}
+
+# Options for a builder, as words. A builder that loses its power is replaced, and its file systems are synchronized before
+# their capture, so dpkg need not wait for the disk after each file. The descriptions of packages in other languages are
+# removed with the lists.
+apt_temporary() {
+  [ ! -d "$flags/boot" ] || echo '-o Dpkg::Options::=--force-unsafe-io -o Acquire::Languages=none'
+}
+
+# The lists that a builder fetched while it booted are complete, and from the present sources.
+apt_has_fetched() {
+  [ -n "$(find "$flags/boot/fetched" -mmin -60 2>/dev/null)" ] && apt_has_lists || return 1
+  [ ! -e "$flags/stale-lists" ] && [ "$(apt_configuration)" = "$(cat "$flags/boot/configuration")" ]
 }
 
 # Fetch the lists, at most once a stage: if they are missing, older than an hour, or if a repository has changed.
 apt_refresh() {
   [ ! -e "$work/updated" ] || return 0
-  if [ ! -e "$flags/stale-lists" ] && [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_*Packages*' -mmin -60 2>/dev/null | head -n 1)" ]; then
-    return 0
+  if [ -e "$flags/boot/configuration" ]; then
+    ! apt_has_fetched || return 0
+    # From here on, the lists are those that the program fetched.
+    rm -f "$flags/boot/configuration"
+    apt_refresh_now
+    return
   fi
-  apt_refresh_now
+  [ ! -e "$flags/stale-lists" ] && apt_has_lists -mmin -60 || apt_refresh_now
 }
 
 apt_refresh_now() {
   _tries=0
   # DPkg::Lock::Timeout does not cover the lock of the lists, which apt-daily.service holds for a while after boot.
-  until apt_get -o APT::Update::Error-Mode=any update >"$work/update" 2>&1; do
+  until apt_update >"$work/update" 2>&1; do
     _tries=$((_tries + 1))
     if [ $_tries -ge 60 ] || ! grep -q 'lists/lock' "$work/update"; then
       cat "$work/update"

@@ -144,6 +144,15 @@ class PackageManager(Protocol):
         ...
 
     @property
+    def at_boot(self) -> Script:
+        """Shell code that a builder runs early at each boot. It starts to fetch the package lists, as a job of the
+        boot: the boot ends after it. What it fetched counts only if a later fetch would give the same. It fails
+        silently. Its files are in /run/goldenami/boot, which the program that provisions the builder removes at its
+        end. Empty: nothing is fetched before it is needed.
+        """
+        return Script("")
+
+    @property
     def inventory(self) -> Script:
         """Shell code that prints all packages as lines ``status|name|version|architecture``. The second letter of the
         status of an installed package is "i".
