@@ -24,6 +24,7 @@ from goldenami.provision import (
     implied_handler,
     patch_stage,
 )
+from goldenami.provision.boot import BootEnded
 from goldenami.provision.families import FAMILIES
 from goldenami.provision.operation import REGISTERED, Operation
 from goldenami.provision.program import compile_program, compile_stage
@@ -243,3 +244,12 @@ find() {{ command find "$@"; return 1; }}
     done = subprocess.run(["/bin/sh", "-c", f"{broken}{trace.remove.text}\n"], check=False, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert list(home.iterdir()) == []
+
+
+def test_what_a_builder_prepared_at_its_boot_is_there_until_the_last_program_ends() -> None:
+    """The programs that only wait for a boot run before the rest of a program that a reboot divides."""
+    removal = 'rm -rf "$flags/boot"\nend ok'
+    wait = Stage("boot", (BoundOperation(BootEnded(), Mark("", 0, 0)),))
+    assert removal in compile_program([wait, every_stage()[0]]).text
+    assert removal not in compile_program([wait]).text
+    assert removal not in compile_program([]).text
