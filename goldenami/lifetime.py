@@ -51,15 +51,18 @@ def boot_command(purpose: str, now: datetime, lifetime: timedelta) -> str:
     longest = round(with_margin(lifetime).total_seconds())
     deadline = int(now.timestamp()) + longest
     name = service(purpose)
-    # It runs at each boot, so the unit is written only once: a reload of systemd during the boot takes time.
+    # It runs at each boot, so the unit is written only once. A reload of systemd during the boot takes nearly half a
+    # second, so there is one only for a unit of this name that systemd knows from the disk of the image, and where
+    # systemd does not find a new one without.
     return f"""grep -qs {deadline} {_UNITS}/{name} || {{
+if [ -e {_UNITS}/{name} ]; then goldenami_reload='systemctl daemon-reload'; else goldenami_reload=:; fi
 mkdir -p {_UNITS}/{_TARGET}.wants
 cat >{_UNITS}/{name} <<'END'
 {_unit(purpose, deadline, longest)}END
 ln -sf ../{name} {_UNITS}/{_TARGET}.wants/{name}
-systemctl daemon-reload
+$goldenami_reload
 }}
-systemctl start --no-block {name}"""
+systemctl start --no-block {name} || {{ systemctl daemon-reload; systemctl start --no-block {name}; }}"""
 
 
 def _unit(purpose: str, deadline: int, longest: int) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import datetime
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,3 +256,40 @@ def test_a_deprecated_base_is_found_if_the_recipe_says_so(world: World) -> None:
         built(world)
     file.write_text(file.read_text().replace('["222222222222"]}', '["222222222222"], include_deprecated: true}'))
     assert built(world).instances["builder"]["ImageId"] == made
+
+
+@pytest.mark.parametrize(
+    ("old", "unknown", "calls"),
+    [
+        (None, False, ["start"]),
+        ("another deadline", False, ["daemon-reload", "start"]),
+        (None, True, ["start", "daemon-reload", "start"]),
+        ("same", False, ["start"]),
+    ],
+    ids=["new", "of the image", "not found without a reload", "a later boot"],
+)
+def test_systemd_reads_all_its_units_again_only_where_it_must(
+    tmp_path: Path, old: str | None, unknown: bool, calls: list[str]
+) -> None:
+    """That takes nearly half a second, before the SSH server starts."""
+    units, log, tools = tmp_path / "units", tmp_path / "log", tmp_path / "bin"
+    tools.mkdir()
+    refuse = f"[ $1 != start ] || [ -e {tmp_path}/read ] || {{ : >{tmp_path}/read; exit 5; }}" if unknown else ":"
+    (tools / "systemctl").write_text(f"#!/bin/sh\necho $1 >>{log}\n{refuse}\n")
+    (tools / "systemctl").chmod(0o755)
+    now = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
+    command = lifetime.boot_command("builder", now, datetime.timedelta(days=1)).replace(
+        "/etc/systemd/system", str(units)
+    )
+    unit = units / lifetime.service("builder")
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    if old == "same":
+        subprocess.run(["sh", "-c", command], env=environment, check=True)
+        log.unlink()
+    elif old is not None:
+        units.mkdir()
+        unit.write_text(old)
+    subprocess.run(["sh", "-c", command], env=environment, check=True)
+    assert log.read_text().split() == calls
+    assert "systemd-run" in unit.read_text()
+    assert (units / "multi-user.target.wants" / unit.name).resolve() == unit
