@@ -6,7 +6,8 @@ catch an error of one item or place and continue with the next one::
     each(places, query)     runs the function for all items, with a bounded number of threads
     Failures().of(item)     runs a block of code in a loop, for one item after the other
 
-:func:`all_of` uses the same threads, and raises the first failure; :func:`both` is for two functions.
+:func:`all_of` uses the same threads, and raises the first failure; :func:`both` is for two functions, and
+:func:`beside` for two of which one stays in the caller's thread.
 """
 
 from __future__ import annotations
@@ -143,6 +144,48 @@ def both(first: Callable[[], T], second: Callable[[], R]) -> tuple[T, R]:
     return cast(T, one), cast(R, other)
 
 
+def beside(first: Callable[[], T], second: Callable[[], R]) -> tuple[T, R]:
+    """Return what two functions return. Only ``second`` gets a thread: a signal interrupts ``first`` at once, in the
+    caller's thread. Raises as :func:`all_of`, and an interruption after ``second`` has ended."""
+    from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+
+    gate = _Gate()
+
+    def other() -> R:
+        if not gate.enter(1):
+            raise CancelledError
+        try:
+            return second()
+        finally:
+            gate.leave()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="each") as pool:
+        try:
+            future = pool.submit(other)
+            try:
+                one = first()
+            except Exception as error:
+                wait([future])
+                worst = _gravest([error, *filter(None, [future.exception()])])
+                if worst is not error:
+                    raise worst from error
+                raise
+            return one, future.result()
+        except BaseException:
+            gate.close()
+            raise
+
+
+def _gravest(errors: Sequence[BaseException]) -> BaseException:
+    """Return a bug in this program if there is one, else an error that ends everything, else the first failure."""
+    from concurrent.futures import CancelledError
+
+    ending = [e for e in errors if not isinstance(e, (GoldenAmiError, CancelledError))] or [
+        e for e in errors if isinstance(e, GoldenAmiError) and e.ends_everything
+    ]
+    return (ending or [e for e in errors if not isinstance(e, CancelledError)])[0]
+
+
 def _never(_number: int, _error: BaseException) -> bool:
     return False
 
@@ -224,9 +267,4 @@ def _run(
         if keep_on:
             wait(numbers)
         gate.close()
-    raised = [error for future in numbers if (error := future.exception()) is not None]
-    # A bug in this program is raised first, then an error that ends everything, then the failure of an item.
-    ending = [e for e in raised if not isinstance(e, (GoldenAmiError, CancelledError))] or [
-        e for e in raised if isinstance(e, GoldenAmiError) and e.ends_everything
-    ]
-    raise (ending or [e for e in raised if not isinstance(e, CancelledError)])[0]
+    raise _gravest([error for future in numbers if (error := future.exception()) is not None])

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from goldenami import planning, preflight, reconcile, task
+from goldenami import planning, reconcile, task
 from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of, both
-from goldenami.errors import CatalogError, ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed, UsageError
+from goldenami.errors import CatalogError, ConditionsUnmet, NotFound, TargetsFailed, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -47,6 +47,7 @@ from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Readings, Verified, verify
 from goldenami.stages import (
     attesting,
+    before,
     candidate,
     deciding,
     expired,
@@ -56,7 +57,6 @@ from goldenami.stages import (
     proof,
 )
 from goldenami.stages.build import BuildContext, Candidate, HostWork, Prepared
-from goldenami.stages.checks import check_proofs
 from goldenami.stages.ending import to_the_end
 from goldenami.stages.replacing import replacements
 from goldenami.stages.tasks import UNDO
@@ -156,10 +156,12 @@ def build(
                 if tools.catalog.channel(parent.name, parent.distribution.channel) is None:
                     message = f"base recipe {parent.name} of {recipe.name} has no release: it is built first"
                     emit(emit_to, "note", message=message)
-                    planned = deciding.plan_for(parent, environment, tools, builds=True)
-                    start(project, planned, {}, check_before(planned, tools), tools)
+                    planned, looked = before.plan(parent, environment, tools, surely_built=True)
+                    start(project, planned, {}, before.require(planned, looked, tools), tools)
         with tools.journals.exclusive(recipe.name, tools.patience):
-            plan = deciding.plan_for(recipe, environment, tools, builds=True)
+            is_new = tools.catalog.channel(recipe.name, recipe.distribution.channel) is None
+            surely_built = not adopt and (force or is_new)
+            plan, looked = before.plan(recipe, environment, tools, surely_built=surely_built)
             if request.digest not in (None, plan.digest):
                 raise UsageError(
                     f"the plan of {recipe.name} has changed: expected the digest {request.digest}, found {plan.digest}",
@@ -197,7 +199,7 @@ def build(
                 emit(emit_to, "note", message=message, level="warning")
             for text in (*fresh.notes, *fresh.reasons):
                 emit(emit_to, "note", message=text)
-            return start(project, plan, request.variables, check_before(plan, tools), tools)
+            return start(project, plan, request.variables, before.require(plan, looked, tools), tools)
 
 
 def to_adopt(unfinished: Sequence[Summary], unchanged: Unchanged | None) -> Summary | None:
@@ -226,32 +228,6 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
         return Outcome("moved", release, reason, moved.failures, moved.unsent)
     emit(tools.emit, "build.skipped", reason=reason, release=release.version)
     return Outcome("unchanged", release, reason)
-
-
-def check_before(plan: BuildPlan, tools: Tools) -> opening.Names:
-    """Raise PreflightFailed with all reasons for which the build of a plan would fail. Makes only reads.
-
-    The names of the release are read at the same time, and returned. Their error is raised if there is no other."""
-
-    def check() -> None:
-        keys = plan.facts.kms_keys
-        more = [check_proofs]
-        findings = preflight.find(tools.cloud, plan.environment, tools.catalog, [plan.recipe], keys=keys, more=more)
-        preflight.require(findings)
-        for finding in findings:
-            if finding.level == "warning":
-                emit(tools.emit, "note", message=str(finding), level="warning")
-
-    def read() -> opening.Names | GoldenAmiError:
-        try:
-            return opening.read_names(plan, tools)
-        except GoldenAmiError as error:
-            return error
-
-    _, found = both(check, read)
-    if isinstance(found, GoldenAmiError):
-        raise found
-    return found
 
 
 def start(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from goldenami.aws.session import ENABLE_REGION, Cloud
-from goldenami.each import Answers, all_of, each
+from goldenami.each import Answers, all_of, both, each
 from goldenami.errors import AccessError, NotFound, UsageError
 from goldenami.model import Place
 
@@ -39,18 +39,19 @@ def of_accounts(cloud: Cloud, places: Iterable[Place]) -> Answers[str, dict[str,
     wanted: dict[str, set[str]] = {}
     for place in places:
         wanted.setdefault(place.account, set()).add(place.region)
-    home = each([cloud.home.account], lambda _: status(cloud, cloud.home))
+    others = [account for account in sorted(wanted) if account != cloud.home.account]
+    home, roles = both(
+        lambda: each([cloud.home.account], lambda _: status(cloud, cloud.home)),
+        lambda: each(others, cloud.check_account),
+    )
     always = {name: opted for found in home.results.values() for name, opted in found.items() if opted == _ALWAYS}
 
     def ask(account: str) -> dict[str, str]:
-        if account in home.errors:
-            raise home.errors[account]
         if account in home.results:
             return home.results[account]
-        if wanted[account] <= always.keys():
-            cloud.check_account(account)
-            return always
-        return status(cloud, Place(account, cloud.home.region))
+        for error in (*home.errors.values(), *filter(None, [roles.errors.get(account)])):
+            raise error
+        return always if wanted[account] <= always.keys() else status(cloud, Place(account, cloud.home.region))
 
     return each(sorted(wanted), ask)
 

@@ -157,6 +157,7 @@ class Cloud:
         self._caller = caller or _caller_session(connection)
         _Methods.share(self._caller)
         self._mutex = threading.RLock()
+        self._asking = threading.Lock()  # of two threads that need the caller's identity, one asks for it
         self._heard = _Heard()
         self._roles = _Roles(connection, self._caller)
         self._clients: dict[tuple[str, str, bool], Any] = {}  # by service, region, and whether it is the caller's
@@ -272,12 +273,13 @@ class Cloud:
             ).get_frozen_credentials()  # assumes the role now, and AssumeRole tells the identity
             with self._mutex:
                 return self._identities[role]
-        client = self._client("sts", Place("", self.home.region), None)
-        place = Place(self._account_of(None), self.home.region)
-        answer = self._reading(place, client, "sts", "GetCallerIdentity", {}, unreachable=_FIRST_CONTACT)
-        identity = Identity(answer["Account"], answer["Arn"])
-        with self._mutex:
-            return self._identities.setdefault(None, identity)
+        with self._asking:
+            if None not in self._identities:
+                client = self._client("sts", Place("", self.home.region), None)
+                place = Place(self._account_of(None), self.home.region)
+                answer = self._reading(place, client, "sts", "GetCallerIdentity", {}, unreachable=_FIRST_CONTACT)
+                self._identities[None] = Identity(answer["Account"], answer["Arn"])
+            return self._identities[None]
 
     def _account_of(self, role: str | None) -> str:
         return role.split(":")[4] if role and role.count(":") >= 5 else "the caller's account"

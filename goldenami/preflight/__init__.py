@@ -10,10 +10,23 @@ from goldenami.ondemand import load_names
 from goldenami.preflight.finding import SCHEMA, Finding, PreflightFailed, from_error
 
 if TYPE_CHECKING:
-    from goldenami.preflight.checks import CODES, find, require
+    from goldenami.preflight.checks import CODES, find, find_keys, ordered, require
     from goldenami.preflight.context import Context
 
-__all__ = ["CODES", "SCHEMA", "Context", "Finding", "PreflightFailed", "find", "from_error", "require"]
+__all__ = [
+    "CODES",
+    "SCHEMA",
+    "Context",
+    "Finding",
+    "PreflightFailed",
+    "find",
+    "find_keys",
+    "from_error",
+    "ordered",
+    "require",
+]
 
 if not TYPE_CHECKING:  # a type checker reads the imports above
-    __getattr__ = load_names(__name__, {"checks": ("CODES", "find", "require"), "context": ("Context",)})
+    __getattr__ = load_names(
+        __name__, {"checks": ("CODES", "find", "find_keys", "ordered", "require"), "context": ("Context",)}
+    )

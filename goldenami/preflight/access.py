@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from goldenami.aws import regions
-from goldenami.each import Failures
-from goldenami.model import Account
+from goldenami.each import Failures, each
 from goldenami.preflight.context import Context
 from goldenami.preflight.finding import Finding, Level, from_error
 
@@ -20,11 +19,7 @@ def check_accounts(context: Context) -> Iterator[tuple[str, Finding]]:
     needed = {target.account.id for target in context.targets if target.required} | {context.environment.home.id}
     used = {target.account.id for target in context.targets} | {context.environment.home.id}
     accounts = [account for account in context.environment.accounts.values() if account.id in used]
-    failures: Failures[Account] = Failures()
-    for account in accounts:
-        with failures.of(account):
-            context.cloud.check_account(account.id)
-    for account, error in failures.errors.items():
+    for account, error in each(accounts, lambda account: context.cloud.check_account(account.id)).errors.items():
         path = ("home",) if account.id == context.environment.home.id else ("accounts", account.name)
         level: Level = "error" if account.id in needed else "warning"
         yield account.id, from_error("role", error, level=level, mark=context.mark(*path, "role"))

@@ -6,7 +6,7 @@ test demands a case for each code in ``CODES``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -36,8 +36,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_launch_templates,
     check_programs,
 )
-# Checks of what a plan has found already, and of risks that do not stop a build.
-_PLANNED: Final = (access.check_regions, images.check_public_access)
+# Checks of what the plan of a build finds, and of risks that do not stop it. Those of its keys follow: ``find_keys``.
+_PLANNED: Final = (access.check_regions, images.check_public_access, check_keys)
 # What each code checks, for the documentation and for --help.
 CODES: Final = {
     "role": "the credentials of each account work and belong to it",
@@ -66,31 +66,47 @@ def find(
     catalog: Catalog,
     recipes: Sequence[Recipe] = (),
     *,
-    keys: Mapping[str, str] | None = None,
+    builds: bool = False,
     more: Sequence[Check] = (),
 ) -> tuple[Finding, ...]:
     """Run all checks at the same time, and return the findings: errors first, then in the order of ``CODES``.
 
-    ``recipes``: those to build; without recipes, only the environment is checked. ``keys``: the ARN of each target's
-    key by label, if a plan has resolved regions and keys already; then only the rest is checked, and a permission that
-    a role lacks is a warning. ``more``: checks of the caller. Raises only errors that end everything, such as
+    ``recipes``: those to build; without recipes, only the environment is checked. ``builds``: a build of them begins,
+    whose plan finds regions and keys: only the rest is checked, and a permission that a role lacks is a warning. This
+    needs nothing of the plan. ``more``: checks of the caller. Raises only errors that end everything, such as
     credentials of the caller that AWS refuses.
     """
-    context = Context(cloud, environment, catalog, tuple(recipes), keys=keys)
+    checks = [check for check in CHECKS if check not in _PLANNED] if builds else CHECKS
+    return _run(Context(cloud, environment, catalog, tuple(recipes), builds=builds), [*checks, *more])
+
+
+def find_keys(
+    cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe, keys: Mapping[str, str]
+) -> tuple[Finding, ...]:
+    """Check the use of the keys that the plan of a build has found. ``keys``: the ARN of each target's key, by label.
+    Makes no call for a key that was used to find it."""
+    return _run(Context(cloud, environment, catalog, (recipe,), builds=True, keys=keys), [check_keys])
+
+
+def _run(context: Context, checks: Sequence[Check]) -> tuple[Finding, ...]:
     refused = list(access.check_accounts(context))
     context = replace(context, refused=frozenset(account for account, _ in refused))
     found = [finding for _, finding in refused]
-    checks = CHECKS if keys is None else [check for check in CHECKS if check not in _PLANNED]
-    answers = each([*checks, *more], lambda check: list(check(context)))
+    answers = each(checks, lambda check: list(check(context)))
     for results in answers.results.values():
         found += results
     for check, error in answers.errors.items():
         found.append(Finding(check.__name__.removeprefix("check_"), "unknown", error.message, error.hint or ""))
+    return ordered(found)
+
+
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings without repetitions: errors first, then in the order of ``CODES``."""
     order = list(CODES)
     rank = {"error": 0, "warning": 1, "unknown": 2}
     return tuple(
         sorted(
-            dict.fromkeys(found),
+            dict.fromkeys(findings),
             key=lambda f: (rank[f.level], order.index(f.code) if f.code in order else len(order), str(f)),
         )
     )

@@ -16,14 +16,15 @@ from goldenami.release.catalog import Catalog
 @dataclass(frozen=True, slots=True)
 class Context:
     """``recipes``: those that will be built; empty for the checks of an environment alone. ``refused``: the ids of the
-    accounts whose credentials failed; no other check uses them. ``keys``: label of a
-    target -> ARN of its key, from the plan of a build that begins; None: there is no plan."""
+    accounts whose credentials failed; no other check uses them. ``builds``: a build begins, whose plan finds regions
+    and keys itself. ``keys``: label of a target -> ARN of its key, if the plan has found them."""
 
     cloud: Cloud
     environment: Environment
     catalog: Catalog
     recipes: Sequence[Recipe] = ()
     refused: frozenset[str] = frozenset()
+    builds: bool = False
     keys: Mapping[str, str] | None = None
 
     @property

@@ -25,7 +25,7 @@ from goldenami.aws import images, parameters, tags
 from goldenami.aws.ownership import Owner
 from goldenami.aws.parameters import Current
 from goldenami.aws.session import Cloud
-from goldenami.each import each
+from goldenami.each import both, each
 from goldenami.errors import CloudError, NameTaken, TargetsFailed
 from goldenami.model import Architecture, Place, Target
 from goldenami.release import names
@@ -82,10 +82,14 @@ def find_taken(
     required target cannot be searched.
     """
     first = Version.first(wanted.line, day)
-    held = _images_of_day(cloud, wanted, first)
+    number = Version.parse(version or catalog.next_version(wanted.recipe, wanted.line, day)).number
+    expected = str(replace(first, number=number))
+    # It is nearly always free, so its parameters are read at the same time.
+    held, seen = both(
+        lambda: _images_of_day(cloud, wanted, first), lambda: {expected: _parameters(cloud, wanted, expected, channel)}
+    )
     numbers = set(held)
     warnings: list[str] = []
-    number = Version.parse(version or catalog.next_version(wanted.recipe, wanted.line, day)).number
     while True:
         version = str(replace(first, number=number))
         if number in held:
@@ -95,7 +99,7 @@ def find_taken(
             place, image = held[number][0]
             holder = f"{image['Name']} in {place} is {images.describe_holder(image)}"
         else:
-            found, values = _parameters(cloud, wanted, version, channel)
+            found, values = seen.get(version) or _parameters(cloud, wanted, version, channel)
             if not found:
                 return Taken(frozenset(numbers), version, tuple(warnings), values)
             place, name, value = found[0]

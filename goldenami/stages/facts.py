@@ -16,8 +16,8 @@ from typing import TypeVar
 from goldenami.aws import encryption, images, kms, regions, snapshots
 from goldenami.aws.encryption import EbsDefaults
 from goldenami.aws.kms import Key
-from goldenami.aws.session import Cloud
-from goldenami.each import each
+from goldenami.aws.session import Cloud, Identity
+from goldenami.each import beside, both, each
 from goldenami.errors import AccessError, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.git import Repository
 from goldenami.model import Architecture, BaseImage, Environment, Mark, Place, Target
@@ -107,7 +107,7 @@ def gather(
     is_first = not shared.has(recipe.distribution.targets)
     if is_first:
         regions.check_partitions(cloud, [home, *(t.place for t in recipe.distribution.targets)])
-    caller = cloud.check_caller()
+    caller = sign_in(cloud, recipe.distribution.targets) if is_first else cloud.check_caller()
     targets, found, defaults = _at_once(
         lambda: shared.targets(cloud, environment, recipe.distribution.targets, builds=builds),
         lambda: _bases(
@@ -131,6 +131,14 @@ def gather(
         unavailable=targets.unavailable,
         snapshots=sources,
     )
+
+
+def sign_in(cloud: Cloud, targets: Sequence[Target]) -> Identity:
+    """Check the credentials for the home account, and assume the roles of the targets' accounts at the same time.
+    Return the caller. A role that cannot be assumed fails where it is used."""
+    others = sorted({target.account.id for target in targets} - {cloud.home.account})
+    caller, _ = beside(cloud.check_caller, lambda: each(others, cloud.check_account))
+    return caller
 
 
 def source_snapshots(cloud: Cloud, home: Place, recipe: Recipe) -> dict[str, SourceSnapshot]:
@@ -204,29 +212,40 @@ def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Targ
     Raises the error of the required targets. The errors of the others are listed in ``unavailable``.
     """
     by_label = {target.label: target for target in targets}
-    lists = regions.of_accounts(cloud, [target.place for target in targets])
+    known = cloud.known_regions()
+
+    def resolve(label: str) -> Key:
+        target = by_label[label]
+        with _at(environment.mark("targets", label, "kms_key")):
+            return kms.resolve(cloud, target.place, target.kms_key, by_use=builds)
+
+    owning = [target.label for target in targets if modes.get_mode(target).owns_image]
+    # In a region that exists, the key is asked for at the same time.
+    lists, keys = both(
+        lambda: regions.of_accounts(cloud, [target.place for target in targets]),
+        lambda: each([label for label in owning if by_label[label].region in known], resolve),
+    )
 
     def check(label: str) -> Key | None:
         target = by_label[label]
         if target.account.id in lists.errors:
             raise lists.errors[target.account.id].at(environment.mark("accounts", target.account.name, "role"))
         with _at(environment.mark("targets", label)):
-            regions.check_enabled(target.place, lists.results[target.account.id], cloud.known_regions())
-        if not modes.get_mode(target).owns_image:
-            return None
-        with _at(environment.mark("targets", label, "kms_key")):
-            return kms.resolve(cloud, target.place, target.kms_key, by_use=builds)
+            regions.check_enabled(target.place, lists.results[target.account.id], known)
+        if label in keys.errors:
+            raise keys.errors[label]
+        return keys.results[label] if label in keys.results else resolve(label) if label in owning else None
 
     answers = each(by_label, check)
     needed = {target.label for target in targets if target.required}
     # A required target needs the target whose image it uses.
     needed |= {str(modes.get_mode(by_label[label]).source(by_label[label])) for label in needed} & by_label.keys()
     _refuse({label: error for label, error in answers.errors.items() if label in needed}, len(needed))
-    keys = {label: key for label, key in answers.results.items() if key is not None}
+    found = {label: key for label, key in answers.results.items() if key is not None}
     return _Targets(
-        keys,
+        found,
         {label: error.message for label, error in answers.errors.items()},
-        {label: key.arn for label, key in keys.items()},
+        {label: key.arn for label, key in found.items()},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -21,7 +21,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import CatalogError, JournalError, NameTaken, NotFound, UsageError
 from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
-from goldenami.model import Environment, ImageManifest, Place
+from goldenami.model import Environment, ImageManifest, Place, Target
 from goldenami.nextstep import step
 from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Project, Recipe
@@ -46,17 +46,24 @@ class Names:
     taken: availability.Taken
 
 
-def read_names(plan: BuildPlan, tools: Tools) -> Names:
-    """Search the targets for the names of a plan's release. Raises NameTaken or CloudError if they are not free in all
-    targets."""
-    return _read_names(plan, tools, tools.cloud.now().date())
+def read_names(recipe: Recipe, environment: Environment, targets: Sequence[Target], tools: Tools) -> Names:
+    """Search targets for the names of a recipe's next release. Raises NameTaken or CloudError if they are not free in
+    all of them."""
+    return _read_names(recipe, environment, targets, tools, tools.cloud.now().date())
 
 
-def _read_names(plan: BuildPlan, tools: Tools, day: date, version: str | None = None) -> Names:
+def _read_names(
+    recipe: Recipe,
+    environment: Environment,
+    targets: Sequence[Target],
+    tools: Tools,
+    day: date,
+    version: str | None = None,
+) -> Names:
     """Search for the names of the versions of a day, from ``version``, by default the next one of the catalog."""
-    wanted, channel = release_names(plan), plan.recipe.distribution.channel
+    wanted, channel = release_names(recipe, environment, targets), recipe.distribution.channel
     taken = availability.find_taken(tools.cloud, tools.catalog, wanted, day, channel, version)
-    check_channel(plan, wanted, tools, taken.channel)
+    check_channel(recipe, environment, wanted, tools, taken.channel)
     return Names(day, taken)
 
 
@@ -134,7 +141,7 @@ def _reserve(plan: BuildPlan, names: Names, now: datetime, tools: Tools) -> tupl
         if version == names.taken.version:
             return build_id, version
         # If its names are taken, too, this number stays unused: another build id gets a higher one.
-        names = _read_names(plan, tools, names.day, version)
+        names = _read_names(plan.recipe, plan.environment, usable(plan), tools, names.day, version)
         if version == names.taken.version:
             return build_id, version
 
@@ -174,8 +181,8 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
             )
         tools.cloud.check_caller()
         if release_of(tools.catalog, journal) is None:
-            wanted = release_names(plan)
-            check_channel(plan, wanted, tools)
+            wanted = release_names(recipe, environment, usable(plan))
+            check_channel(recipe, environment, wanted, tools)
             try:
                 availability.check_version(tools.cloud, wanted, data["version"], header.build_id)
             except NameTaken as error:
@@ -224,10 +231,13 @@ def _variables(journal: Journal) -> dict[str, str]:
     return dict(json.loads(journal.secret(_VARIABLES, missing))) if given else {}
 
 
-def release_names(plan: BuildPlan) -> availability.ReleaseNames:
-    """Return what determines the names of a plan's release."""
-    recipe, environment = plan.recipe, plan.environment
-    targets = tuple(target for target in plan.targets if target.label not in plan.facts.unavailable)
+def usable(plan: BuildPlan) -> tuple[Target, ...]:
+    """Return the targets of a plan that can be used now."""
+    return tuple(target for target in plan.targets if target.label not in plan.facts.unavailable)
+
+
+def release_names(recipe: Recipe, environment: Environment, targets: Sequence[Target]) -> availability.ReleaseNames:
+    """Return what determines the names of a recipe's releases in these targets."""
     own = {target.place for target in targets}
     shared = {target.region for target in targets if target.account.id == environment.home.id}
     accounts = [a.id for a in environment.informed if a.id in recipe.distribution.share_accounts]
@@ -235,7 +245,7 @@ def release_names(plan: BuildPlan) -> availability.ReleaseNames:
         recipe.name,
         recipe.version,
         recipe.architectures,
-        targets,
+        tuple(targets),
         environment.image_name,
         environment.parameter_prefix,
         tuple(place for place in (Place(a, region) for a in accounts for region in sorted(shared)) if place not in own),
@@ -243,14 +253,15 @@ def release_names(plan: BuildPlan) -> availability.ReleaseNames:
 
 
 def check_channel(
-    plan: BuildPlan,
+    recipe: Recipe,
+    environment: Environment,
     wanted: availability.ReleaseNames,
     tools: Tools,
     values: availability.ChannelValues | None = None,
 ) -> None:
     """Raise CloudError if the parameters that the build will move belong to another catalog or environment.
     ``values``: of these parameters, if they were read."""
-    owner, channel = Owner(tools.catalog.identity(), plan.environment.name), plan.recipe.distribution.channel
+    owner, channel = Owner(tools.catalog.identity(), environment.name), recipe.distribution.channel
     availability.check_channel(tools.cloud, tools.catalog, owner, wanted, channel, values)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from goldenami import errors
-from goldenami.each import AT_ONCE, Failures, all_of, both, each
+from goldenami.each import AT_ONCE, Failures, all_of, beside, both, each
 from goldenami.errors import (
     AccessError,
     Busy,
@@ -198,6 +198,44 @@ def test_both_run_at_the_same_time_and_raise() -> None:
     assert both(lambda: meeting.wait(120) >= 0, lambda: str(meeting.wait(120) >= 0)) == (True, "True")
     with pytest.raises(NotFound, match="no such type"):
         both(lambda: "", refuse)
+
+
+def test_what_runs_beside_another_function() -> None:
+    meeting = threading.Barrier(2)
+
+    def refuse(error: Exception) -> int:
+        meeting.wait(120)
+        raise error
+
+    def here() -> threading.Thread:
+        meeting.wait(120)
+        return threading.current_thread()
+
+    assert beside(here, lambda: meeting.wait(120) >= 0) == (threading.current_thread(), True)
+    with pytest.raises(NotFound, match="beside"):
+        beside(here, lambda: refuse(NotFound("beside")))
+    with pytest.raises(NotFound, match="here"):
+        beside(lambda: refuse(NotFound("here")), lambda: refuse(NotFound("beside")))
+    with pytest.raises(CredentialsRefused):  # it ends everything
+        beside(lambda: refuse(NotFound("here")), lambda: refuse(CredentialsRefused("beside")))
+
+
+def test_a_signal_waits_for_what_runs_beside(signals: None) -> None:
+    started, ended = threading.Event(), []
+
+    def beside_it() -> None:
+        started.set()
+        time.sleep(0.1)
+        ended.append(True)
+
+    def here() -> None:
+        started.wait(120)
+        _thread.interrupt_main()
+        time.sleep(120)
+
+    with pytest.raises(KeyboardInterrupt):
+        beside(here, beside_it)
+    assert ended
 
 
 def test_all_of_raises_the_first_in_order() -> None:

@@ -67,6 +67,7 @@ BLOCKING = {
     "aws/sharing.py:sharing thread.join": "the event is set; the thread looks at it every second",
     "cli/hosts.py:_run subprocess.run": "ssh of the user, at the terminal",
     "each.py:all_of future.result": "the waits inside of each item",
+    "each.py:beside future.result": "the waits inside of the function",
     "each.py:each future.result": "the waits inside of each item",
     "journal/eventlog.py:stop self._thread.join": "the event is set; a write that is under way has S3's time limits",
     "many.py:all future.result": "the builds, whose stages have limits and events",

@@ -136,8 +136,9 @@ def test_a_number_that_is_left_after_another_process_took_one_is_looked_up(build
     world.fresh()
     notes: list[Event] = []
     with open_tools(world.environment, None, world.cloud, "clean", notes.append) as tools:
-        plan = deciding.plan_for(recipes.load(world.project, "web", world.environment), world.environment, tools)
-        names = opening.read_names(plan, tools)
+        recipe = recipes.load(world.project, "web", world.environment)
+        plan = deciding.plan_for(recipe, world.environment, tools)
+        names = opening.read_names(recipe, world.environment, plan.targets, tools)
         now = world.cloud.now()
         first = world.catalog.reserve("web", "1.0", names.day, build_id="another", now=now)
         assert first == names.taken.version

@@ -1,0 +1,61 @@
+"""What a build finds out before it creates anything: its checks run beside the plan if it is surely built."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from goldenami import recipe as recipes
+from goldenami.events import ignore_events
+from goldenami.stages import before
+from goldenami.stages.tools import open_tools
+
+if TYPE_CHECKING:
+    from goldenami_sandbox.http import Response
+    from goldenami_sandbox.protocol import Call
+
+    from tests.worlds.builds import Label, World
+
+OF_THE_PLAN, OF_THE_CHECKS, OF_THE_NAMES = "GenerateDataKeyWithoutPlaintext", "DescribeInstanceTypes", "GetParameters"
+
+
+def test_the_checks_and_the_plan_wait_for_each_other_only_at_the_end(build_world: World) -> None:
+    world = build_world
+    world.fresh()
+    meeting = threading.Barrier(3)
+
+    def meet(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label.action in every and first.setdefault(label.action, label) is label:
+            meeting.wait(120)
+        return serve()
+
+    every = {OF_THE_PLAN, OF_THE_CHECKS, OF_THE_NAMES}
+    first: dict[str, Label] = {}
+    recipe = recipes.load(world.project, "web", world.environment)
+    with open_tools(world.environment, None, world.cloud, "clean", ignore_events) as tools:
+        world.gate.start(meet)
+        plan, looked = before.plan(recipe, world.environment, tools, surely_built=True)
+        assert first.keys() == every
+        assert looked is not None
+        asked = record(world, lambda: before.require(plan, looked, tools))
+    assert asked == set(), "what was read is not read again, also of the keys"
+
+
+def test_a_recipe_that_may_be_unchanged_is_planned_alone(build_world: World) -> None:
+    world = build_world
+    world.fresh()
+    recipe = recipes.load(world.project, "web", world.environment)
+    with open_tools(world.environment, None, world.cloud, "clean", ignore_events) as tools:
+        asked = record(world, lambda: before.plan(recipe, world.environment, tools, surely_built=False))
+    assert OF_THE_PLAN in asked
+    assert not asked & {OF_THE_CHECKS, OF_THE_NAMES}
+
+
+def record(world: World, do: Callable[[], object]) -> set[str]:
+    """Return the actions that a function calls."""
+    world.gate.start(record=True)
+    do()
+    recorded = {label.action for label in world.gate.recording or ()}
+    world.gate.stop()
+    return recorded
