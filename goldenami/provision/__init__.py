@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from goldenami.provision.datavolumes import DATA_VOLUMES, DataVolume, data_volume_stage
     from goldenami.provision.facts import PACKAGES, SET_ID, SOURCES, package_changes, packages, parse_packages
     from goldenami.provision.handlers import implied_handler
-    from goldenami.provision.inventory import INVENTORY, inventory_below
+    from goldenami.provision.inventory import INVENTORY, PACKAGES_AHEAD, inventory_below
     from goldenami.provision.network import BuildNetwork
     from goldenami.provision.patches import SETUP, PatchSpec, after_boot, boot_command, closing_stage, patch_stage
     from goldenami.provision.program import Fact, Item, Recheck
     from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
     from goldenami.provision.runner import is_going_down, preload, run_program, run_stage, settle
     from goldenami.provision.sealing import SHORTEST, TRACES, SealReport, Trace, seal, traces_of, unsearched
-    from goldenami.provision.state import READ_AHEAD, STATE, read_ahead_below, state_below
+    from goldenami.provision.state import READ_AHEAD, STATE, UNITS_AHEAD, read_ahead_below, state_below
 
 __all__ = [
     "CONTENTS",
@@ -43,6 +43,7 @@ __all__ = [
     "INVENTORY",
     "OPERATIONS",
     "PACKAGES",
+    "PACKAGES_AHEAD",
     "READ_AHEAD",
     "SETUP",
     "SET_ID",
@@ -50,6 +51,7 @@ __all__ = [
     "SOURCES",
     "STATE",
     "TRACES",
+    "UNITS_AHEAD",
     "BoundOperation",
     "BuildNetwork",
     "DataVolume",
@@ -99,13 +101,13 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             "datavolumes": ("DATA_VOLUMES", "DataVolume", "data_volume_stage"),
             "facts": ("PACKAGES", "SET_ID", "SOURCES", "package_changes", "packages", "parse_packages"),
             "handlers": ("implied_handler",),
-            "inventory": ("INVENTORY", "inventory_below"),
+            "inventory": ("INVENTORY", "PACKAGES_AHEAD", "inventory_below"),
             "network": ("BuildNetwork",),
             "patches": ("SETUP", "PatchSpec", "after_boot", "boot_command", "closing_stage", "patch_stage"),
             "program": ("Fact", "Item", "Recheck"),
             "results": ("Drift", "OperationResult", "RunResult", "StageResult"),
             "runner": ("is_going_down", "preload", "run_program", "run_stage", "settle"),
             "sealing": ("SHORTEST", "TRACES", "SealReport", "Trace", "seal", "traces_of", "unsearched"),
-            "state": ("READ_AHEAD", "STATE", "read_ahead_below", "state_below"),
+            "state": ("READ_AHEAD", "STATE", "UNITS_AHEAD", "read_ahead_below", "state_below"),
         },
     )

@@ -183,7 +183,7 @@ whole=$$
 trap 'exit {AGAIN}' USR1
 (
 trap 'kill $printer; exit' TERM
-tail -n +1 -f -s 0.1 --pid=$program <&7 &
+tail -n +1 -f -s 0.02 --pid=$program <&7 &
 printer=$!
 wait $printer || {{ kill -s USR1 $whole; exit; }}
 tries=0

@@ -21,7 +21,7 @@ from typing import Final
 from goldenami.filesystems import ELSEWHERE, LISTED
 from goldenami.lifetime import FROZEN_MARK
 from goldenami.provision.operation import Operation
-from goldenami.provision.program import Fact
+from goldenami.provision.program import COLLECT, Fact
 from goldenami.provision.shell import Compilation, Script, Steps, sh
 
 _PATIENCE: Final = 120  # seconds for services to stop: systemd kills them after 90 unless their units say otherwise
@@ -99,7 +99,8 @@ class Freeze(Operation):
         return "freeze the file systems"
 
     def compile(self, to: Compilation) -> Steps:
-        check = Script("""[ -d /run/systemd/system ] || echo 'this host has no systemd' >"$work/cannot"
+        # What still reads could need to write: the database of a package manager, or a large sort.
+        check = COLLECT + Script("""[ -d /run/systemd/system ] || echo 'this host has no systemd' >"$work/cannot"
 [ -e "$work/cannot" ] || return 1
 skip "not possible: $(cat "$work/cannot")\"""")
         verify = Script("""[ ! -e "$work/cannot" ] || given_up="not possible: $(cat "$work/cannot")\"""")
@@ -112,6 +113,7 @@ def _functions() -> Script:
     return sh(f"set +e\n{text}", mark=FROZEN_MARK, listed=LISTED, elsewhere=ELSEWHERE, patience=_PATIENCE, limit=_LIMIT)
 
 
-def steps(sealed_again: Sequence[Operation]) -> tuple[Operation, ...]:
-    """Return the operations in their order. ``sealed_again``: what services may write as they end."""
-    return (StopServices(), *(Again(trace=trace) for trace in sealed_again), Freeze())
+def steps(sealed_again: Sequence[Operation], at_last: Sequence[Operation] = ()) -> tuple[Operation, ...]:
+    """Return the operations in their order. ``sealed_again``: what services may write as they end. ``at_last``: what
+    else comes before the freezing."""
+    return (StopServices(), *(Again(trace=trace) for trace in sealed_again), *at_last, Freeze())

@@ -1,7 +1,8 @@
 """What is installed on a host: packages, programs of other languages, and files that no package owns.
 
 The text is parsed by ``evidence.packages``. It is read in the same program that seals a builder, after the sealing, so
-it costs no round trip and tells what is captured.
+it costs no round trip and tells what is captured. Only what the package manager knows, which the sealing does not
+touch, can be read before (``PACKAGES_AHEAD``).
 """
 
 from __future__ import annotations
@@ -47,8 +48,32 @@ def inventory_below(top: str) -> Script:
     paths = "|".join(re.escape(path).replace(r"\*", ".*") for path in LEFT_OUT)
     left_out = Script(f"^{re.escape(top)}({paths})(/|$)".replace("\\", "\\\\"))
     text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
-    return walk_below(top) + sh(text, left_out=left_out, top=top)
+    return _ahead_below(top) + walk_below(top) + sh(text, left_out=left_out, top=top)
+
+
+def _ahead_below(top: str) -> Script:
+    """Return a function that writes what the package manager knows to ``$work/packages`` and, at last, the files that
+    belong to packages to ``$work/owned``."""
+    # A database names /bin/sh where the file is /usr/bin/sh, if /bin is a link to /usr/bin.
+    return sh(
+        """inventory_ahead() {
+inventory_packages >"$work/packages"
+set --
+for _name in bin sbin lib lib32 lib64 libx32; do
+[ ! -L @top"/$_name" ] || set -- "$@" -e "s|^/$_name/|/usr/$_name/|"
+done
+set -- "$@" -e '/^\\//!d'
+inventory_owned | sed "$@" -e 's|^|'@top'|' | sort -u >"$work/owning" && mv "$work/owning" "$work/owned"
+}
+""",
+        top=top,
+    )
 
 
 INVENTORY: Final = Fact("inventory", lines(_functions(), inventory_below("")))
 """What is installed, as text for ``evidence.packages.parse``."""
+PACKAGES_AHEAD: Final = Fact(
+    "packages-ahead",
+    lines(Script("exec >/dev/null 2>&1"), _functions(), _ahead_below(""), Script("inventory_ahead || :")),
+)
+"""Reads ahead, in the same program, what ``INVENTORY`` needs of the package manager; its text is empty."""

@@ -9,19 +9,13 @@ mkdir -p "$_here"
 _most() { awk -v most="$1" -v cut="$_here/cut" 'NR > most { print >cut; exit } { print }'; }
 
 (. @top/etc/os-release; printf '%s\t%s\t%s\n' "$ID" "${VERSION_ID:-}" "${VERSION_CODENAME:-}") | _section system
-inventory_packages | _section packages
+[ -e "$work/owned" ] || inventory_ahead
+_section packages <"$work/packages"
 
-# The files of the disk that the package database does not have. A database names /bin/sh where the file is
-# /usr/bin/sh, if /bin is a link to /usr/bin.
-set --
-for _name in bin sbin lib lib32 lib64 libx32; do
-[ ! -L @top"/$_name" ] || set -- "$@" -e "s|^/$_name/|/usr/$_name/|"
-done
-set -- "$@" -e '/^\//!d'
-inventory_owned | sed "$@" -e 's|^|'@top'|' | sort -u >"$_here/owned"
+# The files of the disk that the package database does not have.
 awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
 NF == 6 && $1 == "f" && $6 !~ left && $6 !~ skip { print $6, $4, $2 }' "$work/walk" | sort -u >"$_here/files"
-join -t "$_tab" -v 2 "$_here/owned" "$_here/files" >"$_here/unowned"
+join -t "$_tab" -v 2 "$work/owned" "$_here/files" >"$_here/unowned"
 cut -f 1 "$_here/unowned" >"$_here/paths"
 
 # Python: the metadata of distributions, and the files that their RECORD names.
@@ -84,5 +78,5 @@ head -n 1000 "$_here/rest" | awk -F '\t' '{ total += $2; if (total <= 536870912)
 xargs -d '\n' -r sha256sum -- 2>/dev/null | _section digests
 head -n 1000 "$_here/rest" | _section files
 [ -e "$_here/cut" ] || echo '=end'
-rm -rf "$_here"
+rm -rf "$_here" "$work/packages" "$work/owned"
 exit 0

@@ -13,7 +13,7 @@ cd /
 exec </dev/null 3>&1
 
 flags=/run/goldenami # flags of due handlers: outside the working directory, so that they survive an interrupted run
-packages_known='' together=' ' detail='' state=''
+packages_known='' besides='' together=' ' detail='' state=''
 [ -d "$flags" ] || mkdir -m 0700 "$flags"
 : >"$flags/.${work##*/}" # exists while this program runs, so that the end of another program does not remove the directory
 : >"$work/detail"
@@ -231,6 +231,31 @@ is_due() {
 done_with() {
   eval "due_$1="
   rm -f "$flags/$1"
+}
+
+# --- facts that are read beside the operations -----------------------------------------------------------------------------
+
+# reads NAME...: the last job in the background reads these facts.
+reads() {
+  for _name in "$@"; do
+    besides="$besides $!:$_name"
+  done
+}
+
+# collect [NAME...]: waits for these facts, or for all, and prints them.
+collect() {
+  _later=''
+  for _one in $besides; do
+    _name=${_one#*:}
+    case " $* " in *" $_name "* | '  ') ;; *) _later="$_later $_one" && continue ;; esac
+    event fact "$_name"
+    wait "${_one%%:*}"
+    cat "$work/fact.$_name"
+    _status=1
+    [ ! -s "$work/read.$_name" ] || read -r _status <"$work/read.$_name"
+    event read "$_name" "$_status"
+  done
+  besides=$_later
 }
 
 # --- packages ---------------------------------------------------------------------------------------------------------

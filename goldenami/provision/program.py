@@ -39,14 +39,36 @@ from goldenami.reading import Source
 MEMORY_BYTES = 8 << 20  # archives larger than this are kept in a temporary file
 _WORTH_A_LOOK = 256 << 10
 _MUCH = 4 << 20
+_NOTHING = Script("")
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A text that the program reads from the host. ``script`` runs as root, in a subshell, and prints it."""
+    """A text that the program reads from the host. ``script`` runs as root, in a subshell, and prints it. ``first``:
+    code that runs before, and never beside other work."""
 
     name: str
     script: Script
+    first: Script = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Begins to read facts, one after the other, beside what follows. Their texts come with the next ``Collect``, at
+    the end of the program, or where an operation collects them (``COLLECT``)."""
+
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Waits for facts that are read beside the program, and takes their texts. ``names``: none means all of them."""
+
+    names: tuple[str, ...] = ()
+
+
+COLLECT = Script("collect >&3\n")
+"""Code for the check of an operation: does what ``Collect`` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +82,7 @@ class Recheck:
     stages: frozenset[str]
 
 
-Item = Stage | Fact | Recheck
+Item = Stage | Fact | Beside | Collect | Recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +149,12 @@ def compile_program(items: Sequence[Item], network: BuildNetwork | None = None) 
         if isinstance(item, Fact):
             calls.append(_fact(item, len(steps)))
             continue
+        if isinstance(item, Beside):
+            calls.append(_beside(item, len(steps)))
+            continue
+        if isinstance(item, Collect):
+            calls.append(sh("collect @names", names=item.names))
+            continue
         if isinstance(item, Recheck):
             calls.append(_recheck(item, stages, steps))
             continue
@@ -144,7 +172,14 @@ def compile_program(items: Sequence[Item], network: BuildNetwork | None = None) 
     if any(not isinstance(bound.operation, BootEnded) for stage in stages for bound in stage.operations):
         # What a builder prepared while it booted is used up, also if the program was divided by a reboot.
         calls.append(Script('[ "$mode" = check ] || [ ! -d "$flags/boot" ] || rm -rf "$flags/boot"'))
-    parts = [_prelude(), _network(compiler, network), compiler.packages(), *functions, *calls, Script("end ok\n")]
+    parts = [
+        _prelude(),
+        _network(compiler, network),
+        compiler.packages(),
+        *functions,
+        *calls,
+        Script("collect\nend ok\n"),
+    ]
     return Program(tuple(stages), lines(*parts).text, tuple(steps), compiler.files)
 
 
@@ -220,10 +255,39 @@ def _fact(fact: Fact, at: int) -> Script:
     it.
     """
     return sh(
-        '[ "$first" -gt @at ] || {\nevent fact @name\n(\n@script\n) 2>&1\nevent read @name $?\n}',
+        """[ "$first" -gt @at ] || {
+@before
+event fact @name
+(
+@script
+) 2>&1
+event read @name $?
+}""",
         at=at,
         name=fact.name,
+        before=fact.first,
         script=fact.script,
+    )
+
+
+def _beside(item: Beside, at: int) -> Script:
+    """Returns code that begins to read facts in the background, unless a reboot divided the program after it."""
+    if not item.facts:
+        return Script("")
+    reading = [
+        sh(
+            '(\n@script\n) >"$work/fact."@name 2>&1\nprintf \'%s\\n\' $? >"$work/read."@name',
+            script=fact.script,
+            name=fact.name,
+        )
+        for fact in item.facts
+    ]
+    return sh(
+        '[ "$first" -gt @at ] || {\n@before\n(\n@reading\n) >/dev/null 2>&1 3>&- &\nreads @names\n}',
+        at=at,
+        before=lines(*(fact.first for fact in item.facts)),
+        reading=lines(*reading),
+        names=[fact.name for fact in item.facts],
     )
 
 

@@ -21,6 +21,7 @@ from goldenami.provision.results import Drift, OperationResult, StageResult
 from goldenami.provision.stream import (
     Begun,
     Drifted,
+    FactBegun,
     FactRead,
     Finished,
     GoingDown,
@@ -36,6 +37,7 @@ _OUTPUT_LINES = 20
 _SHOWN_LINES = 100_000  # of one operation: after these its output is counted only
 
 Within = Callable[[str], AbstractContextManager[object]]
+OnFact = Callable[[str, str], None]
 
 
 @dataclass(slots=True)
@@ -51,7 +53,8 @@ class _StageSoFar:
 
 
 class Progress:
-    """The state of one run. ``within`` is entered while a stage runs; ``on_stage`` is called after a stage has begun.
+    """The state of one run. ``within`` is entered while a stage runs. ``on_limit`` is called when a stage has begun,
+    and when the reading of a fact begins (True) or ends. ``on_fact`` gets the name and the text of each fact.
 
     ``boot``: the boot id of the host when the program started. ``reboot_after``: the operation after which the host
     must reboot. ``here``: the operation that is due on this machine. ``going_down``: the host goes down, by an
@@ -66,7 +69,8 @@ class Progress:
         mask: Callable[[str], str],
         host: str,
         within: Within,
-        on_stage: Callable[[], None],
+        on_limit: Callable[[bool], None],
+        on_fact: OnFact | None = None,
     ) -> None:
         self.facts: dict[str, str] = {}
         self.ended: dict[int, Status] = {}
@@ -82,7 +86,8 @@ class Progress:
         self._emit = to
         self._host = host
         self._within = within
-        self._on_stage = on_stage
+        self._on_limit = on_limit
+        self._take_fact = on_fact
         self._stages = [_StageSoFar(stage) for stage in program.stages]
         self._current: int | None = None  # the stage that runs; ``_entered`` is its context
         self._entered: AbstractContextManager[object] | None = None
@@ -157,7 +162,7 @@ class Progress:
         self._stages[index].started = time.monotonic()
         self._entered = self._within(self._stages[index].stage.name)
         self._entered.__enter__()
-        self._on_stage()
+        self._on_limit(False)
 
     # --- messages of the program --------------------------------------------------------------------------------------
 
@@ -167,7 +172,10 @@ class Progress:
                 self.boot = message.boot
             case StageStarted():
                 self._enter(message.index)
+            case FactBegun():
+                self._on_limit(True)
             case FactRead():
+                self._on_limit(False)
                 self._on_fact(message)
             case Started():
                 self.running = message
@@ -205,6 +213,8 @@ class Progress:
             self.failure = BuilderError(
                 f"the fact {fact.name} could not be read from the host: " + "; ".join(last_lines)
             )
+        elif fact.name not in self.facts and self._take_fact is not None:
+            self._take_fact(fact.name, fact.text)
         self.facts.setdefault(fact.name, fact.text)
 
     def _on_finished(self, message: Finished) -> None:

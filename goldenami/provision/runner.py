@@ -38,7 +38,7 @@ from goldenami.provision.masking import masker
 from goldenami.provision.network import BuildNetwork
 from goldenami.provision.operation import BoundOperation, Stage, WorkHere
 from goldenami.provision.program import Item, Program, compile_program
-from goldenami.provision.progress import Progress, Within
+from goldenami.provision.progress import OnFact, Progress, Within
 from goldenami.provision.results import RunResult, StageResult
 from goldenami.provision.stream import Ended, Finished, Started
 
@@ -94,6 +94,7 @@ def run_program(
     log_on_disk: bool = True,
     network: BuildNetwork | None = None,
     limits: Mapping[str, float] | None = None,
+    on_fact: OnFact | None = None,
 ) -> RunResult:
     """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
 
@@ -105,9 +106,9 @@ def run_program(
     ``timeout``: seconds for each stage. ``limits``: other seconds for stages, by name. ``reboot_timeout``: seconds for
     each reboot. ``within(name)`` is entered while a stage runs. ``log_on_disk``: False keeps the log in memory, for a
     program whose host is captured next.
-    ``network``: its proxy and mirrors. Raises
-    OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and
-    ConnectionLost; ssh.NotBack if the host does not return from a reboot.
+    ``network``: its proxy and mirrors. ``on_fact`` gets the name and the text of each fact as soon as it is read.
+    Raises OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and ConnectionLost;
+    ssh.NotBack if the host does not return from a reboot.
     """
     run = _Run(
         connection,
@@ -120,6 +121,7 @@ def run_program(
         within,
         log_on_disk,
         limits or {},
+        on_fact,
     )
     return run.carry_out()
 
@@ -137,6 +139,7 @@ class _Run:
         within: Within,
         log_on_disk: bool,
         limits: Mapping[str, float] = MappingProxyType({}),
+        on_fact: OnFact | None = None,
     ) -> None:
         self._limits = limits
         self._log_on_disk = log_on_disk
@@ -146,7 +149,7 @@ class _Run:
         self._timeout = timeout
         self._reboot_timeout = reboot_timeout
         self._deadline: Deadline | None = None
-        self._progress = Progress(program, to, mask, connection.endpoint.address, within, self._on_stage)
+        self._progress = Progress(program, to, mask, connection.endpoint.address, within, self._limit, on_fact)
 
     def await_reboot(self, boot: str) -> None:
         """Wait until a host that goes down is back. ``boot``: its boot id now."""
@@ -220,10 +223,12 @@ class _Run:
         if progress.failure is not None:
             raise progress.failure
 
-    def _on_stage(self) -> None:
-        """Restarts the deadline, since a limit applies to each stage."""
+    def _limit(self, reads_fact: bool) -> None:
+        """Restarts the deadline: a limit applies to each stage. The limit of a single stage is not for the facts that
+        it waits for."""
         if self._deadline is not None:
-            self._deadline.seconds = self._seconds()
+            general = math.inf if self._timeout is None else self._timeout
+            self._deadline.seconds = general if reads_fact else self._seconds()
             self._deadline.restart()
 
     def _seconds(self) -> float:

@@ -29,8 +29,8 @@ from goldenami.os.homes import HOMES
 from goldenami.os.sshd import KEY_FILES
 from goldenami.provision import freeze as freezing
 from goldenami.provision.operation import BoundOperation, Operation, Stage
-from goldenami.provision.program import Fact, Item
-from goldenami.provision.progress import Within
+from goldenami.provision.program import Beside, Collect, Fact, Item
+from goldenami.provision.progress import OnFact, Within
 from goldenami.provision.results import OperationResult
 from goldenami.provision.runner import run_program
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -43,7 +43,7 @@ class Trace(Operation):
     """Data of one machine that must not be in an image.
 
     ``find``: shell code that prints the places of the trace, and nothing if there is none. ``remove``: code that
-    removes it, and succeeds if there is none. Both run as root.
+    removes it, and succeeds if there is none. Both run as root. ``first``: code that sets variables for both.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -52,15 +52,23 @@ class Trace(Operation):
     what: str
     find: Script
     remove: Script
+    first: Script = Script("")
 
     def title(self) -> str:
         return f"remove {self.what}"
 
     def compile(self, to: Compilation) -> Steps:
+        # Nearly always there is nothing, and then this starts no program of its own.
         check = sh(
-            """_found=$({ @find
-} 2>/dev/null | head -n 3 | tr '\\n' ' ')
-[ -z "$_found" ] || { detail="in ${_found% }"; return 1; }""",
+            """@first
+_found=$({ @find
+} 2>/dev/null)
+[ -z "$_found" ] || {
+_found=$(printf '%s\\n' "$_found" | head -n 3 | tr '\\n' ' ')
+detail="in ${_found% }"
+return 1
+}""",
+            first=self.first,
             find=self.find,
         )
         return Steps(check, self.remove)
@@ -87,31 +95,42 @@ def seal(
     masked: Iterable[str] = (),
     emit: Emit = ignore_events,
     facts: Iterable[Fact] = (),
+    facts_meanwhile: Iterable[Fact] = (),
     facts_after: Iterable[Fact] = (),
     freeze: bool = False,
     within: Within = nullcontext,
+    on_fact: OnFact | None = None,
 ) -> SealReport:
-    """Remove every trace of the builder, then trim free space.
+    """Remove every trace of the builder, and trim free space.
 
     ``login_key``: the public halves of goldenami's temporary SSH keys, one in a line. ``secrets``: values that must not
     be on the disk, by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are
-    read before the removal, ``facts_after`` after it. ``freeze``: at last, stop the services and freeze the file
-    systems of the host, within ``freezing.DEADLINE``; nobody can use it afterwards.
-    A second call removes nothing. Raises OperationFailed, also if a
-    secret is found, and the other errors of ``run_program``.
+    read before the removal, all at the same time; ``facts_meanwhile`` beside it; ``facts_after`` after it, beside what
+    comes before the freezing. ``on_fact``: as in ``run_program``. ``freeze``: at last, stop the services and freeze the
+    file systems of the host, within ``freezing.DEADLINE``; nobody can use it afterwards. A second call removes nothing.
+    Raises OperationFailed, also if a secret is found, and the other errors of ``run_program``.
     """
-    operations: list[Operation] = [*traces_of(login_key), _Trim()]
+    operations: list[Operation] = [*traces_of(login_key)]
     if secrets:  # after the files that sealing removes, and while the host has its machine-id
         at = next(i for i, one in enumerate(operations) if isinstance(one, Trace) and one.name == "machine-id")
         operations.insert(at, SecretSearch(values=dict(secrets)))
+    if not freeze:
+        operations.append(_Trim())
     place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
-    items: list[Item] = [*facts, stage, *facts_after]
+    meanwhile = [*facts_meanwhile]
+    before = [*facts, _KEY_PLACES]
+    items: list[Item] = [Beside((fact,)) for fact in (*meanwhile, *before)]
+    # These end before the first removal: a package manager that is asked may write a cache or a log.
+    items += [Collect(tuple(fact.name for fact in before)), stage, Beside(tuple(facts_after))]
     if freeze:
-        last = freezing.steps([trace for trace in (*TRACES, _PRIVATE) if trace.name in _WRITTEN_AT_THE_END])
+        again = [trace for trace in (*TRACES, _PRIVATE) if trace.name in _WRITTEN_AT_THE_END]
+        last = freezing.steps(again, [_Trim()])
         items += [Stage(freezing.STAGE, tuple(BoundOperation(o, place) for o in last)), freezing.FROZEN]
     limits = {freezing.STAGE: freezing.DEADLINE}
-    run = run_program(connection, items, emit, secrets=masked, within=within, log_on_disk=False, limits=limits)
+    run = run_program(
+        connection, items, emit, secrets=masked, within=within, log_on_disk=False, limits=limits, on_fact=on_fact
+    )
     done = run.stages[0].operations
     changed = (operations[o.index] for o in done if o.status == "changed")
     removed = tuple(one.name for one in changed if isinstance(one, Trace))
@@ -193,6 +212,11 @@ def traces_of(login_key: str) -> tuple[Trace, ...]:
     return (_login_key("\n".join(line.split()[1] for line in login_key.splitlines())), *TRACES)
 
 
+# Where sshd looks for keys does not change while they are removed, and it takes sshd a while to tell.
+_KEY_PLACES = Fact("key-files", Script(KEY_FILES))
+_KEY_FILES = "printf '%s\\n' \"$_key_files\""
+
+
 def _login_key(material: str) -> Trace:
     """Returns the trace of the login keys. Their base64 fields identify them: cloud-init adds options and a comment.
 
@@ -202,12 +226,18 @@ def _login_key(material: str) -> Trace:
         """@files | while read -r _keys; do
 [ ! -f "$_keys" ] || ! grep -qF -e @material -- "$_keys" || printf '%s\\n' "$_keys"
 done""",
-        files=Script(KEY_FILES),
+        files=Script(_KEY_FILES),
         material=material,
     )
     return Trace(
         name="login-key",
         what="the temporary login key",
+        first=sh(
+            """[ -n "${_key_files-}" ] || _key_files=$(cat "$work/fact."@read 2>/dev/null)
+[ -n "$_key_files" ] || _key_files=$(@find)""",
+            read=_KEY_PLACES.name,
+            find=_KEY_PLACES.script,
+        ),
         find=files,
         remove=_without_lines(files, sh("-F -e @material", material=material)),
     )
@@ -227,6 +257,11 @@ done""",
         files=files,
         pattern=pattern,
     )
+
+
+# The home directories are the same for all traces: one search serves them.
+_HOMES_KEPT = Script(f"""[ -n "${{_homes-}}" ] || _homes=$({HOMES}
+)""")
 
 
 def _in_homes(expression: str, *more: str) -> str:
@@ -296,7 +331,7 @@ def _listed(name: str, what: str, find: Script) -> Trace:
     """Returns a trace of the files that code prints."""
     # set +e: a directory that is missing must not end the search.
     remove = sh('{ set +e\n@find\n} 2>/dev/null | while read -r _path; do rm -f -- "$_path"; done', find=find)
-    return Trace(name=name, what=what, find=find, remove=remove)
+    return Trace(name=name, what=what, find=find, remove=remove, first=_HOMES_KEPT)
 
 
 _HISTORY = "\\( -name '.*history' -o -name .viminfo -o -name .lesshst -o -name .wget-hsts \\)"
@@ -359,6 +394,7 @@ _snap=snap.amazon-ssm-agent.amazon-ssm-agent.service
     Trace(
         name="shell-history",
         what="shell history",
+        first=_HOMES_KEPT,
         find=Script(_in_homes(_HISTORY)),
         # A home that cannot be searched, as over NFS, or a file that vanishes is no error: what is left is found again.
         remove=Script(_in_homes(f"{_HISTORY} -delete || :")),
@@ -367,6 +403,7 @@ _snap=snap.amazon-ssm-agent.amazon-ssm-agent.service
     Trace(
         name="npm-logins",
         what="logins of npm and yarn",
+        first=_HOMES_KEPT,
         find=_NPM_FILES,
         remove=_without_lines(_NPM_FILES, _LOGIN_LINES),
     ),
@@ -388,8 +425,8 @@ find /var/log/journal -mindepth 1 -maxdepth 1"""),
         remove=Script("""! systemctl is-active --quiet rsyslog || systemctl stop syslog.socket rsyslog
 [ ! -d /run/systemd/system ] || journalctl --relinquish-var
 [ ! -d /var/log/journal ] || find /var/log/journal -mindepth 1 -delete
-find /var/log -xdev -type f \\( -name '*.gz' -o -name '*.xz' -o -name '*.old' -o -name '*.[0-9]' \\) -delete
-find /var/log -xdev -type f -size +0 -exec truncate -s 0 -- {} +"""),
+find /var/log -xdev -type f \\( -name '*.gz' -o -name '*.xz' -o -name '*.old' -o -name '*.[0-9]' \\) -delete -o \\
+-type f -size +0 -exec truncate -s 0 -- {} +"""),
     ),
     Trace(
         name="machine-id",

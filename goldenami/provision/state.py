@@ -1,11 +1,12 @@
 """The state of a host: files, services, users, listening ports, kernel settings, and the size of its disk.
 
 The text is parsed by ``evidence.state``. It is read in the program that seals a builder, after the sealing, so it costs
-no round trip and tells what is captured. Most of that time would be the digests of files that the sealing does not
-touch. So they are read before it, while gate 1 tests the host (``READ_AHEAD``). A digest that was read ahead counts
-only for a file that is the same since: its inode, and the time of its last change. No program can set that time, but on
-vfat, which has none and shows the time of the last write instead. The partition of EFI, the only one that is usual, is
-mounted so that others cannot read its files, and these have no digest.
+no round trip and tells what is captured. systemd takes a while to list its units, of which the sealing removes one: it
+does so beside the sealing (``UNITS_AHEAD``). Most of the time would be the digests of files that the sealing does not
+touch. So they are read before it, while the recipe's stages run and gate 1 tests the host (``READ_AHEAD``). A digest
+that was read ahead counts only for a file that is the same since: its inode, and the time of its last change. No
+program can set that time, but on vfat, which has none and shows the time of the last write instead. The partition of
+EFI, the only one that is usual, is mounted so that others cannot read its files, and these have no digest.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from goldenami.shell import Script, sh
 # In memory, so it is in no image. The sealing uses and removes it: the suite base does not take it for something that
 # was left behind, which it finds by the name of the program.
 _AHEAD: Final = "/run/digests-ahead"
+_READ_UNITS: Final = Script(
+    """read_units() {
+systemctl list-unit-files --no-legend --no-pager --plain >"$work/units-list" 2>/dev/null
+mv "$work/units-list" "$work/units"
+}
+"""
+)
 # The walk's lines of files that get a digest, for awk: others may read them, and they are smaller than 64 MiB.
 _DIGESTED: Final = Script("""NF == 6 && $1 == "f" && $2 ~ /[4567]$/ && $4 < 67107840 { print $6 }""")
 
@@ -33,12 +41,13 @@ def state_below(top: str, ahead: str = "") -> Script:
 _ahead=@ahead stamps=$work/stamps
 [ -z "$_ahead" ] || [ ! -s "$_ahead/pid" ] || kill -s KILL -- "-$(cat "$_ahead/pid")" 2>/dev/null || :
 """
-    return sh(first, ahead=ahead) + walk_below(top) + sh(text, top=Script(top), digested=_DIGESTED)
+    return sh(first, ahead=ahead) + _READ_UNITS + walk_below(top) + sh(text, top=Script(top), digested=_DIGESTED)
 
 
 def read_ahead_below(top: str, ahead: str) -> Script:
     """Return code that reads the digests of files below a folder into a folder of its own, in the background and with
-    the lowest priority, and ends at once. Without ``setsid`` it reads nothing."""
+    the lowest priority, and ends at once. Without ``setsid`` it reads nothing. A second call begins again only if what
+    the first one read is lost, as by a reboot. Other disks are left out: a stage can unmount them."""
     # First everything is written to the disk: a change of a page that is not yet written would set no time. A page that
     # is changed while that goes on has a time after the beginning.
     # The sealing needs several times as much of this memory, and other programs need some. So each list may take a
@@ -58,15 +67,15 @@ ulimit -f "$most" && {
 for list in walk stamps; do
 [ "$(wc -c <$list)" -lt $((most * 512)) ] || { rm -f began walk stamps; exit; }
 done
-awk -F '\\t' '@digested' walk | xargs -d '\\n' -r -P 8 -n 100 sh -c '
+awk -F '\\t' '@digested' walk | xargs -d '\\n' -r -P 8 -n 300 sh -c '
 sums=$(sha256sum -- "$@" 2>/dev/null)
 [ $? -gt 1 ] || { printf "%s\\n" "$sums" >part.$$ && mv part.$$ of.$$; } || rm -f part.$$' sh
 """,
-        walk=walk_below(top),
+        walk=walk_below(top, mounts=False),
         digested=_DIGESTED,
     )
     return sh(
-        """if command -v setsid >/dev/null && rm -rf @ahead && mkdir -m 0700 @ahead; then
+        """if command -v setsid >/dev/null && [ ! -d @ahead ] && mkdir -m 0700 @ahead; then
 (cd @ahead && exec setsid nice -n 19 sh -c @reader) </dev/null >/dev/null 2>&1 3>&- &
 fi
 exit 0
@@ -76,7 +85,12 @@ exit 0
     )
 
 
-STATE: Final = Fact("state", state_below("", _AHEAD))
+# What is done beside it stops the services that listen.
+_PORTS: Final = Script("""ss -H -l -n -t -u >"$work/ports" 2>/dev/null""")
+
+STATE: Final = Fact("state", state_below("", _AHEAD), _PORTS)
 """The state of a host, as text for ``evidence.state.parse``."""
+UNITS_AHEAD: Final = Fact("units-ahead", _READ_UNITS + Script("read_units"), Script(': >"$work/units-begun"'))
+"""Reads ahead, in the same program, the list of systemd's units for ``STATE``; its text is empty."""
 READ_AHEAD: Final = Fact("read-ahead", read_ahead_below("", _AHEAD))
-"""Reads ahead what ``STATE`` needs; its text is empty. It goes on after the program."""
+"""Reads ahead the digests that ``STATE`` needs; its text is empty. It goes on after the program."""

@@ -4,11 +4,15 @@ _section() { echo "=$1"; sed 's/^/ /'; }
 _tab=$(printf '\t')
 
 # systemd takes a while for its list.
-systemctl list-unit-files --no-legend --no-pager --plain >"$work/units" 2>/dev/null &
+_units=''
+[ -e "$work/units-begun" ] || {
+read_units &
 _units=$!
+}
 awk -F: -v OFS='\t' 'NF >= 7 { print $1, $3, $4, $6, $7 }' @top/etc/passwd | sort | _section users
 awk -F: -v OFS='\t' 'NF >= 4 { print $1, $3, $4 }' @top/etc/group | sort | _section groups
-ss -H -l -n -t -u 2>/dev/null | awk '{ print $1 " " $5 }' | sort -u | _section ports
+{ if [ -e "$work/ports" ]; then cat "$work/ports"; else ss -H -l -n -t -u 2>/dev/null; fi; } |
+awk '{ print $1 " " $5 }' | sort -u | _section ports
 # The kernel's values of the keys that a file sets. All keys would have counters, times and random numbers.
 cat @top/usr/lib/sysctl.d/*.conf @top/etc/sysctl.d/*.conf @top/etc/sysctl.conf 2>/dev/null |
 sed -n 's|^[ '"$_tab"'-]*\([a-z][A-Za-z0-9_./-]*\)[ '"$_tab"']*=.*|\1|p' | tr / . | sort -u | head -n 1000 |
@@ -47,8 +51,14 @@ fi
 cat "$_digests"/of.* 2>/dev/null | awk '/^[0-9a-f]/ { print substr($0, 1, 16) "\t" substr($0, 67) }' |
 _section digests >&4
 } 5>&1); } 4>&1
-wait "$_units" || :
-awk -v OFS='\t' '$2 ~ /^(enabled|masked|linked)/ { print $1, $2 }' "$work/units" | sort | _section services
-rm -rf "$_digests" "$work/units" "$stamps" ${_ahead:+"$_ahead"}
+_tries=0
+if [ -n "$_units" ]; then wait "$_units" || :; else
+until [ -e "$work/units" ] || [ "$_tries" -ge 1000 ]; do sleep 0.01; _tries=$((_tries + 1)); done
+[ -e "$work/units" ] || read_units
+fi
+# The service that ends a builder after its lifetime may have been there when they were listed.
+awk -v OFS='\t' '$2 ~ /^(enabled|masked|linked)/ && $1 !~ /^goldenami-.*-lifetime\.service$/ { print $1, $2 }' \
+"$work/units" | sort | _section services
+rm -rf "$_digests" "$work/units" "$work/units-begun" "$work/ports" "$stamps" ${_ahead:+"$_ahead"}
 [ -n "$_cut" ] || echo '=end'
 exit 0

@@ -5,7 +5,7 @@ An event is a line that begins with the run's mark, a random word::
     MARK begin BOOT                      the program runs; the id of the host's boot
     MARK stage 0 1234.50                 stage 0 begins; seconds since the host's boot
     MARK fact NAME                       lines of a fact follow, until
-    MARK read NAME STATUS                its end, with the exit status of its script
+    MARK read NAME STATUS                its end, with the exit status of its script; both may be within a stage
     MARK start 3 1234.56                 operation 3 begins
     MARK ok|changed|skipped 3 1234.60 0 DETAIL
     MARK failed 3 1234.60 STATUS DETAIL
@@ -41,6 +41,13 @@ class Begun:
 class StageStarted:
     index: int
     uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class FactBegun:
+    """The program reads a fact now, or waits for one that it reads beside its operations."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,9 @@ class Ended:
     size: int = 0
 
 
-Message = Begun | StageStarted | FactRead | Started | Finished | Drifted | RebootDue | HereDue | GoingDown | Ended
+Message = (
+    Begun | StageStarted | FactBegun | FactRead | Started | Finished | Drifted | RebootDue | HereDue | GoingDown | Ended
+)
 
 
 class Reader:
@@ -143,6 +152,7 @@ class Reader:
         kind, _, rest = text.partition(" ")
         if kind == "fact":
             self._fact = []
+            self._on_message(FactBegun(rest))
         elif kind == "read":
             name, status = rest.split(" ")
             lines, self._fact = self._fact or [], None

@@ -11,16 +11,19 @@ from __future__ import annotations
 from goldenami.shell import Script, sh
 
 
-def walk_below(top: str) -> Script:
-    """Return code that makes the list of what is below a folder; empty for the root folder."""
+def walk_below(top: str, *, mounts: bool = True) -> Script:
+    """Return code that makes the list of what is below a folder; empty for the root folder. ``mounts``: also on the
+    disks that are mounted there."""
     return sh(
         """[ -e "$work/walk" ] || {
-_mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $1 !~ "^/dev/loop" && $2 != "/" && index($2, top) == 1 { print $2 }' \\
-/proc/mounts)
+_mounts=''
+[ @mounts = 0 ] || _mounts=$(awk -v top=@top/ \\
+'$1 ~ "^/dev/" && $1 !~ "^/dev/loop" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
 find @top/ $_mounts -xdev \\( -path @top/proc -o -path @top/sys -o -path @top/dev -o -path @top/run -o -path @top/tmp \\
 -o -path @top/var/tmp \\) -prune -o -printf '%y\\t%m\\t%U:%G\\t%s\\t%l\\t%p\\n' \\
 ${stamps:+-fprintf "$stamps" '%C@\\t%i\\t%p\\n'} 2>/dev/null >"$work/walk"
 } || :
 """,
         top=Script(top),
+        mounts=int(mounts),
     )

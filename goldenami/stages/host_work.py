@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from goldenami import planning, provision, ssh, validate
 from goldenami.aws import instances
@@ -62,11 +62,16 @@ class SshHostWork:
 
         Two programs run on the host, with three round trips each. The first runs before the tests: it lists the
         packages of the base and runs all stages. The second runs after the tests: it lists the final packages, seals
-        the host and freezes it.
+        the host and freezes it. What is read on the host is parsed while the second goes on.
         """
         contents_fact = (provision.CONTENTS,) if build.recipe.refresh.skip_same else ()
         freeze = may_freeze(build, architecture)
         begun: list[str] = []
+        described: dict[str, Any] = {}
+
+        def read(name: str, text: str) -> None:
+            if name in _PARSERS:
+                described[name] = _PARSERS[name](build, mask(text, tuple(build.secrets.values())))
 
         def within(name: str) -> AbstractContextManager[object]:
             begun.append(name)
@@ -83,19 +88,20 @@ class SshHostWork:
                 masked=build.secrets.values(),
                 emit=build.emit,
                 facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
+                facts_meanwhile=(provision.UNITS_AHEAD, provision.PACKAGES_AHEAD),
                 facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
                 freeze=freeze,
                 within=within,
+                on_fact=read,
             )
         # Now, and not beside the sealing: it takes a processor for a while, and the image takes longer.
         prepare_gate(build, architecture, gate="image", sealed=True)
-        after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
+        after = described[provision.PACKAGES.name]
         traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
         changes = provision.package_changes(base.packages, after)
-        sources = package_sources.read(mask(sealed.facts[provision.SOURCES.name], tuple(build.secrets.values())))
+        sources = described[provision.SOURCES.name]
         contents = sealed.facts.get(provision.CONTENTS.name, "").strip()
-        inventory = _inventory(build, mask(sealed.facts[provision.INVENTORY.name], tuple(build.secrets.values())))
-        host_state = _state(build, mask(sealed.facts[provision.STATE.name], tuple(build.secrets.values())))
+        inventory, host_state = described[provision.INVENTORY.name], described[provision.STATE.name]
         found = (report, after, changes, traces, outputs, sources, contents, base.set_id, inventory, host_state)
         frozen = freeze and not sealed.not_frozen
         if sealed.not_frozen:
@@ -161,11 +167,20 @@ def _state(build: BuildContext, text: str) -> bytes:
     return state.dumps(found) if found is not None else b""
 
 
+# What is made of a fact of a builder, with secrets masked.
+_PARSERS: Final[Mapping[str, Callable[[BuildContext, str], object]]] = {
+    provision.PACKAGES.name: lambda _, text: provision.parse_packages(text),
+    provision.SOURCES.name: lambda _, text: package_sources.read(text),
+    provision.INVENTORY.name: _inventory,
+    provision.STATE.name: _state,
+}
+
+
 def _provision(
     build: BuildContext, architecture: Architecture, host: Host, connection: ssh.Connection
 ) -> tuple[_Base, dict[str, str], tuple[Drift, ...]]:
-    """Run every stage of the recipe in one program. Only a reboot divides it. The host goes on to read ahead what the
-    sealing needs, while it is tested.
+    """Run every stage of the recipe in one program. Only a reboot divides it. The host reads ahead what the sealing
+    needs, beside the stages and while it is tested.
 
     Returns what the host had before the stages, the outputs of the recipe's scripts, and the operations that the
     hardening undid.
@@ -176,7 +191,14 @@ def _provision(
     before = (provision.SET_ID,) if recipe.has_suite("hygiene") else ()
     result = provision.run_program(
         connection,
-        [provision.PACKAGES, *before, *rechecked(full), *script_outputs.output_facts(full), provision.READ_AHEAD],
+        [
+            provision.PACKAGES,
+            *before,
+            provision.READ_AHEAD,
+            *rechecked(full),
+            *script_outputs.output_facts(full),
+            provision.READ_AHEAD,
+        ],
         build.emit,
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,26 @@ def test_the_files_of_a_host_are_listed_once(top: Path) -> None:
     named = {file.path.removeprefix(str(top)) for file in inventory_of(done.stdout).files}
     assert "/opt/tool" in named
     assert "/etc/later.conf" not in named
+
+
+def test_what_the_package_manager_knows_may_be_read_before(top: Path) -> None:
+    """The lists are made once, and the inventory is the same."""
+    work = top.parent / "work"
+    work.mkdir()
+    program = provision.inventory_below(str(top)).text
+    managers = f"""work={work}
+inventory_packages() {{ echo x >>{top.parent}/asked; printf 'package\\tii \\tapp\\t1\\tall\\tapp\\t1\\tme\\t\\t\\n'; }}
+inventory_owned() {{ printf '/etc/owned.conf\\n/etc/app.conf\\n'; }}
+"""
+    ahead = f"{program[: program.index('[ -e')]}\ninventory_ahead\n"
+    run = partial(subprocess.run, capture_output=True, text=True, check=True)
+    assert run(["sh", "-u", "-c", managers + ahead]).stdout == ""
+    program = f"echo =manager; echo ' apt'\n{program}"
+    before = inventory_of(run(["sh", "-u", "-c", managers + program]).stdout)
+    assert (top.parent / "asked").read_text() == "x\n"
+    assert before == inventory_of(run(["sh", "-u", "-c", managers + program]).stdout)
+    assert [component.name for component in before.components if component.type == "deb"] == ["app"]
+    assert "/etc/app.conf" not in {file.path.removeprefix(str(top)) for file in before.files}
 
 
 def test_packages_of_languages_and_files_without_owner(top: Path) -> None:

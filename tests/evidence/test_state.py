@@ -128,6 +128,40 @@ def test_a_file_that_changes_during_the_first_sync_is_not_older_than_the_beginni
     assert (ahead / "seen").read_text() == (ahead / "began").read_text()
 
 
+def test_a_second_reading_ahead_leaves_the_first_one_alone(tmp_path: Path) -> None:
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    (host / "one").write_text("one\n")
+    reading = provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait")
+    read(host, reading, left=[])
+    (ahead / "of.first").write_text("")
+    read(host, reading, left=[])
+    assert (ahead / "of.first").exists()
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_units_may_be_listed_before_the_sealing(tmp_path: Path, ahead: bool) -> None:
+    """The service that ends the builder was not removed yet then. Only one list is made."""
+    host = tmp_path / "host"
+    host.mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/systemctl").write_text(
+        f"""#!/bin/sh
+echo x >>{tmp_path}/listed
+echo 'goldenami-builder-lifetime.service enabled enabled'
+echo 'nginx.service enabled enabled'
+"""
+    )
+    (tmp_path / "bin/systemctl").chmod(0o755)
+    units = provision.UNITS_AHEAD
+    first = f"{units.first.text}\n({units.script.text}\n) &\n" if ahead else ""
+    code = f"PATH={tmp_path}/bin:$PATH\n{first}{provision.state_below(str(host)).text}"
+    found = state.parse(read(host, code), top=str(host))
+    assert found is not None
+    assert found.services == {"nginx.service": "enabled"}
+    assert (tmp_path / "listed").read_text() == "x\n"
+
+
 @pytest.mark.parametrize("free", [0, 80])
 def test_nothing_is_read_ahead_if_there_is_little_room_for_it(tmp_path: Path, free: int) -> None:
     """``free``: KiB. A list may take a sixteenth of it."""

@@ -30,7 +30,7 @@ def stages(folder: Path) -> list[Stage]:
 
 def result(items: Sequence[Item], drift: list[Drifted]) -> RunResult:
     progress = Progress(
-        compile_program(items), lambda event: None, lambda text: text, "host", nullcontext, lambda: None
+        compile_program(items), lambda event: None, lambda text: text, "host", nullcontext, lambda _: None
     )
     for message in drift:
         progress.on_message(message)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,14 @@ from goldenami.provision import (
 from goldenami.provision.boot import BootEnded
 from goldenami.provision.families import FAMILIES
 from goldenami.provision.operation import REGISTERED, Operation
-from goldenami.provision.program import compile_program, compile_stage
+from goldenami.provision.program import COLLECT, Beside, Collect, Fact, compile_program, compile_stage
+from goldenami.provision.progress import Progress
 from goldenami.provision.sealing import TRACES, traces_of
+from goldenami.provision.shell import Compilation, Script, Steps
+from goldenami.provision.stream import FactBegun, FactRead, StageStarted
 from goldenami.reading import ANYWHERE
 from tests.provision.examples import bind, elsewhere, examples, further
-from tests.provision.local import run_here
+from tests.provision.local import run_here, run_items_here
 
 # A public key that belongs to nobody: an ed25519 one, as its packet.
 KEY = (
@@ -220,6 +224,57 @@ def test_an_operation_is_tried_again(tmp_path: Path) -> None:
     never = run_here(bind("command", argv=["false"], retries=5), path=str(tmp_path))
     assert never.statuses == ["failed"]
     assert (tmp_path / "pauses").read_text().split() == ["5", "10", "20", "40", "60"]
+
+
+class _Collects(Operation):
+    """Collects the facts that are read beside it."""
+
+    def title(self) -> str:
+        return "collect"
+
+    def compile(self, to: Compilation) -> Steps:
+        return Steps(COLLECT + Script("return 1"), Script(":"), Script(":"))
+
+
+def test_facts_are_read_beside_operations_and_come_where_they_are_collected(tmp_path: Path) -> None:
+    """One waits for what an operation makes, which it could not before it, and tries for ten seconds."""
+    waits = Script(
+        f"n=0; until [ -e {tmp_path}/made ] || [ $n -gt 999 ]; do sleep 0.01; n=$((n + 1)); done; echo waited"
+    )
+    first = Fact("first", Script("echo $before"), Script("before=before"))
+    here = run_items_here(
+        [
+            Beside((Fact("waits", waits), Fact("fails", Script("echo no; exit 3")))),
+            Beside((first,)),
+            Collect(("first",)),
+            Stage(
+                "one",
+                (bind("file", dest=str(tmp_path / "made"), content=""), BoundOperation(_Collects(), Mark("", 0, 0))),
+            ),
+            Beside((Fact("last", Script(f"test -e {tmp_path}/made; echo $?")),)),
+        ]
+    )
+    assert here.facts == {
+        "first": (0, "before", 0),
+        "waits": (0, "waited", 1),
+        "fails": (3, "no", 1),
+        "last": (0, "0", 2),
+    }
+    assert here.statuses == ["changed", "changed"]
+
+
+def test_the_limit_of_a_stage_is_not_for_the_facts_that_it_waits_for() -> None:
+    limits: list[bool] = []
+    facts: list[tuple[str, str]] = []
+    program = compile_stage(Stage("one", (bind("command", argv=["true"]),)))
+    progress = Progress(
+        program, lambda _: None, str, "host", nullcontext, limits.append, lambda name, text: facts.append((name, text))
+    )
+    for message in (StageStarted(0, 1.0), FactBegun("a"), FactRead("a", 0, "x"), FactBegun("b"), FactRead("b", 1, "y")):
+        progress.on_message(message)
+    assert limits == [False, True, False, True, False]
+    assert facts == [("a", "x")]
+    assert "the fact b could not be read" in str(progress.failure)
 
 
 def test_a_failure_says_if_the_kernel_ended_processes_for_memory() -> None:

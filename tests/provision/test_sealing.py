@@ -12,6 +12,8 @@ import pytest
 from goldenami import provision, ssh
 from goldenami.errors import OperationFailed
 from goldenami.events import Event
+from goldenami.provision.program import Fact
+from goldenami.provision.shell import Script
 from tests.provision.container import as_root, container
 
 pytestmark = pytest.mark.root
@@ -97,7 +99,17 @@ echo x | tee /var/crash/a.crash /var/spool/postfix/deferred/A/1 /var/spool/exim4
 echo x >/var/lib/systemd/coredump/core.app.zst
 head -c 4 /bin/sh >/root/core; head -c 4 /bin/sh >/core.123; echo 'a text' >/home/admin/core""",
     )
-    report, _ = seal(connection)
+    look = Script("ls /root/mbox 2>/dev/null || echo gone")
+    read: dict[str, str] = {}
+    key = ssh.KeyPair.from_private(connection.endpoint.private_keys[0]).public_key
+    report = provision.seal(
+        connection,
+        login_key=key,
+        facts=[Fact("before", look)],
+        facts_after=[Fact("after", look)],
+        on_fact=read.__setitem__,
+    )
+    assert (read["before"], read["after"]) == ("/root/mbox", "gone"), "facts are read where they are true"
     assert {"memory-dumps", "mail"} <= set(report.removed)
     places = "/var/crash /var/lib/systemd/coredump /var/spool /var/mail /root /home/admin/core /core.123"
     found = as_root(connection, f"find {places} -type f ! -name '.*' ! -path '*/.ssh/*' 2>/dev/null || :")

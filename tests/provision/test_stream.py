@@ -10,6 +10,7 @@ from goldenami.provision.facts import package_changes, parse_packages
 from goldenami.provision.stream import (
     Begun,
     Ended,
+    FactBegun,
     FactRead,
     Finished,
     Message,
@@ -49,7 +50,14 @@ def test_facts_are_no_output() -> None:
         "\nMARK begin 7f-3\n\nMARK fact packages\na\n\nb\nMARK read packages 0\n"
         "\nMARK stage 1 2.5\nsaid\n\nMARK fact none\n\nMARK read none 3"
     )
-    assert messages == [Begun("7f-3"), FactRead("packages", 0, "a\n\nb"), StageStarted(1, 2.5), FactRead("none", 3, "")]
+    assert messages == [
+        Begun("7f-3"),
+        FactBegun("packages"),
+        FactRead("packages", 0, "a\n\nb"),
+        StageStarted(1, 2.5),
+        FactBegun("none"),
+        FactRead("none", 3, ""),
+    ]
     assert output == ["said"]
 
 
