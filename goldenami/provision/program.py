@@ -169,17 +169,12 @@ def compile_program(items: Sequence[Item], network: BuildNetwork | None = None) 
         calls.append(_calls(item, len(stages), compiled, len(steps)))
         stages.append(item)
         steps += compiled
+    if any(isinstance(item, Beside) for item in items):
+        calls.append(Script("collect"))
     if any(not isinstance(bound.operation, BootEnded) for stage in stages for bound in stage.operations):
         # What a builder prepared while it booted is used up, also if the program was divided by a reboot.
         calls.append(Script('[ "$mode" = check ] || [ ! -d "$flags/boot" ] || rm -rf "$flags/boot"'))
-    parts = [
-        _prelude(),
-        _network(compiler, network),
-        compiler.packages(),
-        *functions,
-        *calls,
-        Script("collect\nend ok\n"),
-    ]
+    parts = [_prelude(), _network(compiler, network), compiler.packages(), *functions, *calls, Script("end ok\n")]
     return Program(tuple(stages), lines(*parts).text, tuple(steps), compiler.files)
 
 
