@@ -125,6 +125,7 @@ def again(
         )
     job = _task(environment, journal, cloud, interrupts, emit_to)
     emit(emit_to, "task.started", task=job.kind, id=job.id, caller=cloud.check_caller().arn)
+    reconcile.finish_deletions(job.ledger)
     with _ending(job, "clean", undo):
         yield job
 

@@ -15,9 +15,10 @@ from goldenami.aws.ledger import Call
 from goldenami.cli.main import main
 from goldenami.errors import CloudError, GoldenAmiError, Interrupted, JournalError, UnjournaledMutation, UsageError
 from goldenami.events import Event
+from goldenami.interrupts import Interrupts
 from goldenami.journal import Journals
 from goldenami.work import Attempts
-from tests.worlds.builds import Death, World
+from tests.worlds.builds import Death, Label, World
 
 HOME_CALL = {"AvailabilityZone": "eu-central-1a", "Size": 1}
 
@@ -147,6 +148,29 @@ def test_killed_while_its_temporary_things_are_deleted(world: World) -> None:
     world.clean(journal(world).build_id)
     assert [tags["goldenami:key"] for tags in volumes(world).values()] == ["kept"]
     assert journal(world).ending == "done"
+
+
+def test_what_a_killed_undo_deleted_is_made_again(world: World) -> None:
+    """The process was killed after it had sent the deletion, and before the answer."""
+
+    def work(job: task.Task) -> None:
+        made = make(job, "kept")
+        assert list(volumes(world)) == [made]  # and it is ready, so that EC2 does not refuse to delete it
+        job.ledger.delete_key("kept")
+
+    place = world.environment.home_place
+    world.cloud.start_process(Label("ec2", "DeleteVolume", place.account, place.region, 1), "after")
+    with pytest.raises(Death), task.run(world.environment, "volume make", {}, cloud=world.cloud) as job:
+        work(job)
+    assert volumes(world) == {}
+    world.cloud.start_process()
+    with (
+        Journals(Path(world.environment.builds)).open(journal(world).build_id) as opened,
+        Interrupts() as interrupts,
+        task.again(world.environment, opened, world.cloud, interrupts) as job,
+    ):
+        made = make(job, "kept")
+    assert list(volumes(world)) == [made]
 
 
 def test_a_volume_that_is_still_creating_is_deleted_when_it_can_be(world: World) -> None:
