@@ -57,10 +57,16 @@ __all__ = [
     "open_process",
     "plain_key",
     "preload",
+    "preload_keys",
     "read_identity",
     "relay",
     "with_terminal",
 ]
+
+
+def preload_keys() -> None:
+    """Load the modules of key pairs."""
+    import goldenami.ssh.keys  # noqa: F401
 
 
 def preload() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from goldenami import preflight
+from goldenami import preflight, ssh
 from goldenami.aws import regions
 from goldenami.each import beside, both
 from goldenami.errors import GoldenAmiError
@@ -74,7 +74,12 @@ def _look(recipe: Recipe, environment: Environment, targets: Sequence[Target], t
     def check() -> tuple[Finding, ...]:
         return preflight.find(tools.cloud, environment, tools.catalog, [recipe], builds=True, more=[check_proofs])
 
-    return Looked(*both(check, lambda: _names(recipe, environment, targets, tools)))
+    def names() -> opening.Names | GoldenAmiError:
+        found = _names(recipe, environment, targets, tools)
+        ssh.preload_keys()  # a launch begins with them, and the checks take longer than the names
+        return found
+
+    return Looked(*both(check, names))
 
 
 def _names(

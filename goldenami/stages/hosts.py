@@ -65,7 +65,7 @@ def launch(
     ``spot``: False launches an on-demand instance even if the recipe requests a spot instance. ``place``: where;
     None: the home account and region. The transport of the build must be for the same place. ``in_group``: an Auto
     Scaling group launches it, with its service-linked role. ``access``: what :func:`prepare` returned for it.
-    ``meanwhile``: is called while the instance boots; it loads what a login needs, at least.
+    ``meanwhile``: is called while EC2 launches the instance, maybe again; it loads what a login needs, at least.
     """
     ledger, there = build.ledger, place or build.home
     name = _named(build, purpose, there)
@@ -114,11 +114,15 @@ def launch(
     # The work on an instance with data volumes needs their description, which is complete when EC2 reports it running.
     knock = _Knock(build, endpoint, logs_in=not build.recipe.image.volumes)
 
-    def start() -> instances.Instance:
-        if in_group:
-            access.let_in()
-            return autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
-        return instances.launch_running(
+    def beside() -> None:
+        access.let_in()  # first: a call that waits leaves the processor to the launch
+        meanwhile()
+
+    if in_group:
+        beside()
+        instance = autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
+    else:
+        instance = instances.launch_running(
             ledger,
             key,
             there,
@@ -126,10 +130,8 @@ def launch(
             tags=wanted.tags,
             warn=lambda text: build.note(text, "warning"),
             pause=knock.pause,
-            beside=access.let_in,
+            beside=beside,
         )
-
-    instance, _ = both(start, meanwhile)
     emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance.id)
     login_key = "\n".join(pair.public_key for pair in logins)
     connection = knock.connection
