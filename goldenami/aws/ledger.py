@@ -407,6 +407,7 @@ class Ledger:
                     response = {}
                     self._absent.add((intent.place, id))
                 elif code in definition.busy_codes and next(busy, None) is not None:
+                    proof.found()
                     continue
                 else:
                     self._wait_or_raise(intent, error, retry)
@@ -578,7 +579,7 @@ class _Pauses:
 
 class _Absence:
     """The proof that a resource does not exist: the deleting call does not find it while it may be too new to be found,
-    and then neither its id nor its token is found."""
+    and then neither its id nor its token is found. A resource that the deleting call has found is not too new."""
 
     def __init__(self, ledger: Ledger, kind: Kind, place: Place, id: str, parent: str | None) -> None:
         self._ledger = ledger
@@ -586,9 +587,16 @@ class _Absence:
         self._place = place
         self._id = id
         self._parent = parent
+        self._was_found = False
         self._until: float | None = None
         self._listed_until: float | None = None
         self._pauses: _Pauses | None = None
+
+    def found(self) -> None:
+        """Record that the deleting call has found the resource, which was busy. EC2 may delete it next: a volume, with
+        its instance."""
+        self._was_found = True
+        self._until = None
 
     def is_given(self, intent: Intent, error: GoldenAmiError | None) -> bool:
         """Return whether "not found" proves that the resource does not exist. False after a pause: the call must be
@@ -598,7 +606,8 @@ class _Absence:
         ledger = self._ledger
         now = ledger.cloud.clock()
         if self._until is None or self._pauses is None:
-            self._until = now + ledger._proof_takes(self._kind, self._place, self._id)
+            takes = 0.0 if self._was_found else ledger._proof_takes(self._kind, self._place, self._id)
+            self._until = now + takes
             self._pauses = _Pauses(ledger, intent)
         if now >= self._until:
             if not self._is_listed():
