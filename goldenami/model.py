@@ -362,6 +362,14 @@ class Environment:
         return tuple(account for account in self.accounts.values() if account.parameters)
 
     @property
+    def informed_places(self) -> tuple[Place, ...]:
+        """The places without a target that get parameters of images that the home account shares with them, sorted.
+        The role there may have no more permissions than those for parameters."""
+        regions = {target.region for target in self.targets if target.account.id == self.home.id}
+        every = {Place(account.id, region) for account in self.informed for region in regions}
+        return tuple(sorted(every.difference(self.places)))
+
+    @property
     def storage_owner(self) -> str:
         """The id of the account that owns the buckets of catalog and builds."""
         return self.bucket_owner or self.home.id

@@ -23,6 +23,9 @@ from typing import Final
 from goldenami.aws.errors import QUEUE_CODES
 from goldenami.errors import PlaceUnreachable, Throttled, Unreachable
 
+# EC2: "The maximum number of filter values specified on a single call is 200" (FilterLimitExceeded).
+FILTER_VALUES: Final = 200
+
 Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
 

@@ -110,8 +110,13 @@ def find(
     ``identity``: the id of the lost catalog, needed if the resources of several catalogs are there. Raises UsageError
     if it is needed, or if the catalog has another id; NotFound if there is nothing to restore.
     """
-    places = environment.places
-    answers = each(places, lambda place: _search(cloud, environment, place))
+    informed = environment.informed_places
+
+    def search(place: Place) -> _Found:
+        found = () if place in informed else _images(cloud, environment, place)
+        return _Found(found, _parameters(cloud, environment, place))
+
+    answers = each((*environment.places, *informed), search)
     every = [image for found in answers.results.values() for image in found.images]
     identity = _identity(environment, catalog, every, identity, answers.reasons)
     owner = Owner(identity, environment.name)
@@ -156,16 +161,19 @@ def restore(catalog: Catalog, rebuild: Rebuild) -> None:
 # --- reading the cloud ------------------------------------------------------------------------------------------------
 
 
-def _search(cloud: Cloud, environment: Environment, place: Place) -> _Found:
+def _images(cloud: Cloud, environment: Environment, place: Place) -> tuple[_Image, ...]:
     query = {f"tag:{tags.ENVIRONMENT}": [environment.name], "tag-key": [tags.CATALOG]}
-    found = [_Image(place, item, tags.from_list(item.get("Tags"))) for item in images.own(cloud, place, query)]
+    return tuple(_Image(place, item, tags.from_list(item.get("Tags"))) for item in images.own(cloud, place, query))
+
+
+def _parameters(cloud: Cloud, environment: Environment, place: Place) -> tuple[_Parameter, ...]:
     pattern = re.compile(rf"{re.escape(environment.parameter_prefix)}/([^/]+)/(x86_64|arm64)/([^/]+)/image-id")
     named = []
     for name, value in parameters.below(cloud, place, environment.parameter_prefix).items():
         match = pattern.fullmatch(name)
         if match is not None and not is_version(match[3]):
             named.append(_Parameter(place, name, value, match[1], match[2], match[3]))
-    return _Found(tuple(found), tuple(named))
+    return tuple(named)
 
 
 def _identity(

@@ -34,6 +34,7 @@ from typing import Any, Final
 
 from goldenami.aws import errors, images, parameters, tags
 from goldenami.aws.kinds import Tagged, in_order, kind_of, parameter_tags
+from goldenami.aws.limits import FILTER_VALUES
 from goldenami.aws.ownership import Answer, Owner, Proofs
 from goldenami.aws.session import Cloud
 from goldenami.each import each, parts
@@ -52,7 +53,6 @@ _RESERVED: Final = ("grant", "parameter")  # kinds whose build must have reserve
 _ARCHITECTURES: Final = ("x86_64", "arm64")
 _ATTEMPTS: Final = range(1, 20)
 _GRANTS: Final = range(4)  # grants of one candidate to one account: one for each key of its snapshots
-_AT_ONCE: Final = 150  # builds; EC2 takes up to 200 values in one filter
 
 
 @dataclass
@@ -90,12 +90,12 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     """
     cloud.check_caller()
     refuse_empty(cloud, environment, catalog)
-    informed = _informed(environment)
+    informed = environment.informed_places
     owner = Owner(catalog.identity(), environment.name, proofs)
     versions = frozenset((name, version) for name in catalog.names() for version in catalog.versions(name))
 
     def search(place: Place) -> list[_Expired]:
-        if place in informed:  # its role may have no more permissions than those for parameters
+        if place in informed:
             return list(_parameters(cloud, environment, place, owner, versions))
         return _search(cloud, environment, place, owner, versions)
 
@@ -135,13 +135,6 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
         else:
             left.orphans += sorted(resources)
     return left
-
-
-def _informed(environment: Environment) -> tuple[Place, ...]:
-    """Return the places without a target that get parameters of images that the home account shares with them."""
-    regions = {target.region for target in environment.targets if target.account.id == environment.home.id}
-    every = {Place(account.id, region) for account in environment.informed for region in regions}
-    return tuple(sorted(every.difference(environment.places)))
 
 
 def _search(
@@ -251,7 +244,7 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
     builds = sorted({one.build_id for one in expired})
     lasting = {
         tags.from_list(image["Tags"])[tags.BUILD_ID]: str(image["ImageId"])
-        for part in parts(builds, _AT_ONCE)
+        for part in parts(builds, FILTER_VALUES)
         for image in images.own(cloud, place, {f"tag:{tags.BUILD_ID}": part})
         if not _is_temporary(image)
     }

@@ -118,6 +118,30 @@ def test_a_channel_whose_parameters_differ_is_left_out(build_world: World) -> No
     assert found.left_out == {"web@stable": f"its parameters name several versions: {first.version}, {second.version}"}
 
 
+def test_the_parameters_of_an_account_without_a_target_count(build_world: World) -> None:
+    from tests.worlds.builds import PLACES
+    from tests.worlds.distributing import declare
+
+    world, informed = build_world, PLACES[-1]
+    world.fresh()
+    settings = world.path / "goldenami.yaml"
+    text = settings.read_text().replace('goldenami-publisher"}', 'goldenami-publisher", parameters: true}')
+    settings.write_text(text.replace("      - {account: apps, regions: [eu-west-1], mode: share}\n", ""))
+    declare(world, "share: {accounts: [apps]}")
+    assert informed not in world.environment.places
+    world.built()
+    world.other_machine()
+    world.cloud.start_process()
+    assert find(world).left_out == {}
+
+    theirs = world.client("ec2", informed).describe_images(Owners=["136693071363"])["Images"][0]["ImageId"]
+    name = "/golden-ami/web/x86_64/stable/image-id"
+    world.client("ssm", informed).put_parameter(Name=name, Value=theirs, Overwrite=True)
+    found = find(world)
+    assert found.channels == ()
+    assert list(found.left_out) == ["web@stable"]
+
+
 def test_nothing_is_written_if_a_place_did_not_answer(build_world: World) -> None:
     from goldenami.release import rebuild
 
