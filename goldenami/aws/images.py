@@ -47,7 +47,7 @@ VISIBLE: Final = replace(waiters.IMAGES, classify=lambda _: ("ready", ""), kind=
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Item]:
-    """Return the images of ``ids`` that are visible, as DescribeImages returns them. One call for up to 150 ids."""
+    """Return the images of ``ids`` that are visible, as DescribeImages returns them. One call for up to 200 ids."""
     return waiters.describe(cloud, place, waiters.IMAGES, ids) if ids else {}
 
 
@@ -292,7 +292,7 @@ def wait(
     is_new: bool = False,
 ) -> dict[str, Observation]:
     """Wait until every image is available or has failed. Return the last observation of each. Each round makes one
-    describe call for up to 150 images.
+    describe call for up to 200 images.
 
     A failed image is marked as spoiled in the journal: the next ``create`` or ``copy`` of its key tries again, and the
     clean-up deletes the failed image. ``on_progress`` gets percentages from the images' snapshots. ``timeout``,

@@ -439,7 +439,7 @@ def wait_running(
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Instance]:
-    """Return the instances of ``ids`` that are visible. One call for up to 150 ids. Terminated instances stay visible
+    """Return the instances of ``ids`` that are visible. One call for up to 200 ids. Terminated instances stay visible
     for about an hour."""
     found = waiters.describe(cloud, place, waiters.RUNNING, ids) if ids else {}
     return {id: of_item(item) for id, item in found.items()}

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from goldenami.aws import tags, waiters
 from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.limits import FILTER_VALUES
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.each import parts
@@ -21,7 +22,7 @@ from goldenami.model import LONGEST_DESCRIPTION, Place, timestamp
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Item]:
-    """Return the snapshots of ``ids`` that are visible, as DescribeSnapshots returns them. One call for up to 150
+    """Return the snapshots of ``ids`` that are visible, as DescribeSnapshots returns them. One call for up to 200
     ids."""
     return waiters.describe(cloud, place, waiters.SNAPSHOTS, ids) if ids else {}
 
@@ -33,7 +34,6 @@ def of_image(image: Item) -> tuple[str, ...]:
 
 
 COPIED: Final = "vol-ffffffff"  # what EC2 shows as the volume of a copy
-_VALUES: Final = 150  # of one filter; EC2 takes up to 200 values in all filters of a call
 
 # The descriptions that EC2 gives to the snapshots of CreateImage and CopyImage.
 _OF_IMAGE = re.compile(r"(?:Created by CreateImage\(\S+\) for|Copied for DestinationAmi) (ami-[0-9a-f]+)(?:\s|$)")
@@ -53,7 +53,7 @@ def of_pending(cloud: Cloud, place: Place, image_ids: Sequence[str]) -> dict[str
     """
     wanted = [text for id in image_ids for text in (f"Created by CreateImage(*) for {id}*", f"*DestinationAmi {id} *")]
     behind: dict[str, list[Item]] = {}
-    for part in parts(wanted, _VALUES):
+    for part in parts(wanted, FILTER_VALUES):
         for snapshot in find(cloud, place, {"description": part}):
             made_for = _OF_IMAGE.match(snapshot.get("Description") or "")
             if made_for is not None:
@@ -77,10 +77,9 @@ def of_volumes(
     cloud: Cloud, place: Place, ids: Collection[str], filters: Mapping[str, Sequence[str]] | None = None
 ) -> list[Item]:
     """Return the caller's snapshots of volumes, which may be deleted, the oldest first. ``filters``: as of ``find``."""
+    most = max(1, FILTER_VALUES - sum(len(values) for values in (filters or {}).values()))
     found = [
-        item
-        for part in parts(sorted(ids), _VALUES)
-        for item in find(cloud, place, {**(filters or {}), "volume-id": part})
+        item for part in parts(sorted(ids), most) for item in find(cloud, place, {**(filters or {}), "volume-id": part})
     ]
     return sorted(found, key=lambda s: (s["StartTime"], s["SnapshotId"]))
 
@@ -89,7 +88,7 @@ def images_using(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> d
     """Return the ids of the caller's images that use these snapshots, by snapshot; deprecated and disabled ones too."""
     using: dict[str, list[str]] = {}
     ids = sorted(snapshot_ids)
-    for part in parts(ids, _VALUES):
+    for part in parts(ids, FILTER_VALUES):
         names = {"Name": "block-device-mapping.snapshot-id", "Values": part}
         request = {"Owners": ["self"], "Filters": [names], "IncludeDeprecated": True, "IncludeDisabled": True}
         for image in cloud.pages(place, "ec2", "DescribeImages", "Images", request):
@@ -102,7 +101,7 @@ def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str
     """Return the locks of these snapshots of the caller, also past ones, as DescribeLockedSnapshots returns them."""
     return {
         s["SnapshotId"]: s
-        for ids in parts(sorted(snapshot_ids), _VALUES)
+        for ids in parts(sorted(snapshot_ids), FILTER_VALUES)
         for s in cloud.pages(place, "ec2", "DescribeLockedSnapshots", "Snapshots", {"SnapshotIds": ids})
     }
 
@@ -110,7 +109,7 @@ def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str
 def tiering(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
     """Return the progress of moves to the archive tier and back, as DescribeSnapshotTierStatus returns it."""
     found: dict[str, Item] = {}
-    for ids in parts(sorted(snapshot_ids), _VALUES):
+    for ids in parts(sorted(snapshot_ids), FILTER_VALUES):
         request = {"Filters": [{"Name": "snapshot-id", "Values": ids}]}
         for one in cloud.pages(place, "ec2", "DescribeSnapshotTierStatus", "SnapshotTierStatuses", request):
             found[one["SnapshotId"]] = one
@@ -332,7 +331,7 @@ def fast_restores(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> 
     """Return where fast snapshot restore is enabled or being enabled: an entry for each snapshot and Availability
     Zone."""
     found: list[Item] = []
-    for ids in parts(sorted(snapshot_ids), _VALUES):
+    for ids in parts(sorted(snapshot_ids), FILTER_VALUES):
         request = {"Filters": [{"Name": "snapshot-id", "Values": ids}]}
         found += cloud.pages(place, "ec2", "DescribeFastSnapshotRestores", "FastSnapshotRestores", request)
     return [one for one in found if one.get("State") not in ("disabling", "disabled")]

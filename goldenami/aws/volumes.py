@@ -62,7 +62,7 @@ def find(cloud: Cloud, place: Place, filters: Mapping[str, Collection[str]]) -> 
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Volume]:
-    """Return the volumes of ``ids`` that are visible. One call for up to 150 ids."""
+    """Return the volumes of ``ids`` that are visible. One call for up to 200 ids."""
     found = waiters.describe(cloud, place, waiters.AVAILABLE, ids) if ids else {}
     return {id: read(item) for id, item in found.items()}
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from goldenami import polling
+from goldenami.aws.limits import FILTER_VALUES
 from goldenami.aws.reservations import flatten
 from goldenami.aws.session import Cloud
 from goldenami.each import parts
@@ -26,7 +27,6 @@ from goldenami.model import Place
 
 Item = Mapping[str, Any]
 Readiness = Literal["pending", "ready", "failed"]
-_AT_ONCE: Final = 150  # EC2 takes up to 200 values in one filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,10 +488,10 @@ class Watch:
 
 
 def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) -> dict[str, Item]:
-    """Return the resources of these ids that are visible, by id. One call for up to 150 ids."""
+    """Return the resources of these ids that are visible, by id. One call for up to 200 ids."""
     every = sorted(ids)
     found: dict[str, Item] = {}
-    for part in parts(every, _AT_ONCE):
+    for part in parts(every, FILTER_VALUES):
         request = {**what.request, "Filters": [{"Name": what.id_filter, "Values": part}]}
         for item in what.flatten(cloud.pages(place, "ec2", what.operation, what.result, request)):
             found[str(item[what.id_field])] = item

@@ -25,6 +25,7 @@ from typing import Any, Final
 from goldenami import task
 from goldenami.aws import catalogs, images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import Tagged, kind_of, parameter_tags
+from goldenami.aws.limits import FILTER_VALUES
 from goldenami.aws.ownership import UNPROVEN, Answer, Owner, Whose
 from goldenami.aws.reservations import instances_in
 from goldenami.aws.session import Cloud
@@ -44,7 +45,6 @@ from goldenami.work import Attempts
 TASK: Final = "orphans"
 MINIMUM_AGE: Final = timedelta(days=1)  # a younger resource may belong to a build on another machine
 UNUSED_FOR: Final = Rules().unused_for  # an image that was launched more recently is in use
-_VALUES: Final = 150  # ids in one filter; EC2 takes up to 200 values
 _KINDS: Final = ("instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter")
 _SCHEDULE_TAG: Final = "goldenami:schedule"
 _NO_EVIDENCE: Final = Evidence(None, "")  # only the names of the parameters matter here
@@ -319,7 +319,7 @@ def _resource(
 def users_of_groups(cloud: Cloud, place: Place, ids: Sequence[str]) -> dict[str, str]:
     """Return the instance or interface that uses a security group, by the group's id."""
     users: dict[str, str] = {}
-    for part in parts(ids, _VALUES):
+    for part in parts(ids, FILTER_VALUES):
         request = {"Filters": [{"Name": "group-id", "Values": list(part)}]}
         for one in cloud.pages(place, "ec2", "DescribeNetworkInterfaces", "NetworkInterfaces", request):
             instance = (one.get("Attachment") or {}).get("InstanceId") or one["NetworkInterfaceId"]

@@ -99,7 +99,7 @@ def _refuse_revoked(catalog: Catalog, name: str, releases: Iterable[ImageManifes
 
 
 def look_at(cloud: Cloud, releases: Iterable[ImageManifest]) -> Seen:
-    """Read the images of releases, with one call for each account and region (and each 150 images)."""
+    """Read the images of releases, with one call for each account and region (and each 200 images)."""
     by_place: dict[Place, list[str]] = {}
     for row in (row for release in releases for row in release.images):
         by_place.setdefault(row.place, []).append(row.image_id)

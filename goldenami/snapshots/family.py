@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from goldenami.aws import blocks, images, snapshots
 from goldenami.aws.blocks import NotComparable
+from goldenami.aws.limits import FILTER_VALUES
 from goldenami.aws.session import Cloud
 from goldenami.each import all_of, parts
 from goldenami.errors import NotFound
@@ -20,7 +21,6 @@ from goldenami.model import Place, timestamp
 from goldenami.snapshots.lineage import Described, Lineage, Reading, weigh
 
 _AT_ONCE: Final = 8  # snapshots whose blocks are listed in parallel
-_FILTER: Final = 200  # values that EC2 accepts in one filter
 
 
 def of_volume(cloud: Cloud, place: Place, volume_id: str) -> Lineage:
@@ -125,7 +125,7 @@ def _filtered(
 ) -> list[dict[str, Any]]:
     wanted = sorted(values)
     found: list[dict[str, Any]] = []
-    for part in parts(wanted, _FILTER):
+    for part in parts(wanted, FILTER_VALUES):
         filters = [{"Name": by, "Values": part}]
         found.extend(cloud.pages(place, "ec2", operation, result, {**request, "Filters": filters}))
     return found

@@ -290,6 +290,18 @@ def test_many_ids_cost_one_describe_a_round(world: World) -> None:
     assert snapshots.describe_many(world.cloud, HOME_PLACE, ids).keys() == set(ids)
 
 
+def test_a_call_has_no_more_filter_values_than_ec2_takes(world: World) -> None:
+    """The values of all its filters count."""
+    volumes = [f"vol-{n:017x}" for n in range(201)]
+    names = {"tag:Name": [f"n{n}" for n in range(60)]}
+    world.cloud.check_identity()
+    before = world.mark()
+    assert snapshots.of_volumes(world.cloud, HOME_PLACE, volumes, names) == []
+    assert waiters.describe(world.cloud, HOME_PLACE, waiters.AVAILABLE, volumes) == {}
+    results = [(c["action"], c["result"]) for c in world.paper.calls[before:]]
+    assert results == [("DescribeSnapshots", "ok")] * 2 + [("DescribeVolumes", "ok")] * 2
+
+
 def test_what_is_not_visible_yet_is_waited_for_but_not_for_ever(world: World) -> None:
     world.paper.set(visibility_delay=0.5)
     image = foreign_instance_image(world)
