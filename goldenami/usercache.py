@@ -7,6 +7,7 @@ in a git work tree is not used either, as $XDG_CACHE_HOME of a pipeline may be: 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,16 @@ def folder(name: str) -> Path | None:
 
 def _in_checkout(path: Path) -> bool:
     return any(os.path.lexists(parent / name) for parent in path.parents for name in _CHECKOUTS)
+
+
+def states(files: Iterable[Path]) -> list[tuple[str, int, int]] | None:
+    """Return what changes with files of this program: their paths, sizes and times. An editable installation changes
+    them without a new version. None if one cannot be read, such as one in an archive: then nothing can be kept."""
+    try:
+        found = [(str(file), file.stat()) for file in sorted(files)]
+    except OSError:
+        return None
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in found]
 
 
 def read(path: Path) -> bytes | None:

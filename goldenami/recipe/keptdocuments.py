@@ -114,12 +114,14 @@ def _entry(project: Project, what: str = "") -> Path | None:
     folder = usercache.folder("recipes")
     if folder is None:
         return None
-    state = Path(parsing.__file__).stat()
+    code = usercache.states([Path(parsing.__file__)])
+    if code is None:
+        return None
     decides = [
         _FORM,
         str(project.root),
         goldenami.__version__,
-        (state.st_size, state.st_mtime_ns),  # an editable installation changes it without a new version
+        code,
         (yaml.__version__, yaml.__with_libyaml__),  # the two parsers may differ
         sys.version,
         what,

@@ -153,6 +153,9 @@ def _entry(project: Project, written: bytes | None = None) -> Path | None:
         transports = [[one.name, one.origin] for one in extensions.installed(extensions.TRANSPORTS).values()]
     except (OSError, UsageError):  # the checks report it
         return None
+    code = _code()
+    if code is None:
+        return None
     decides = [
         _FORM,
         hashlib.sha256(written).hexdigest(),
@@ -160,19 +163,18 @@ def _entry(project: Project, written: bytes | None = None) -> Path | None:
         project.shown(project.file),
         goldenami.__version__,
         sys.version,
-        _code(),
+        code,
         transports,
         str(Path("~").expanduser()),
     ]
     return folder / f"{hashlib.sha256(json.dumps(decides).encode()).hexdigest()}.json"
 
 
-def _code() -> list[list[str | int]]:
-    """Return the names and the states of the files that decide what an environment is."""
+def _code() -> list[tuple[str, int, int]] | None:
+    """Return the states of the files that decide what an environment is, or None: see ``usercache.states``."""
     root = Path(goldenami.__file__).parent
     files = [file for name in _CODE for file in ((root / name).glob("*.py") if "." not in name else [root / name])]
-    states = [(str(file), file.stat()) for file in sorted(files)]
-    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+    return usercache.states(files)
 
 
 def _encoded(value: Any) -> Any:

@@ -12,7 +12,6 @@ import hashlib
 import marshal
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,7 +26,7 @@ _FILES: Final = 4  # in the cache: one for each version
 _LONGEST: Final = 16 << 10  # characters of a source
 _MOST: Final = 8192  # results in the file
 _LARGEST: Final = 8 << 20  # bytes of it
-_CODE: Final = ("rendering", "secret_text", "secrets")  # modules that decide what is made
+_CODE: Final = ("rendering.py", "secret_text.py", "secrets.py")  # decide what is made
 T = TypeVar("T")
 
 
@@ -62,9 +61,8 @@ def _entry() -> Path | None:
     folder = usercache.folder("templates")
     if folder is None:
         return None
-    decides: list[Any] = [_FORM, goldenami.__version__, jinja2.__version__, sys.version]
-    for name in _CODE:  # an editable installation changes it without a new version
-        spec = find_spec(f"goldenami.recipe.{name}")
-        state = Path(spec.origin).stat() if spec is not None and spec.origin is not None else None
-        decides.append(state and (state.st_size, state.st_mtime_ns))
+    code = usercache.states(Path(goldenami.__file__).with_name("recipe") / name for name in _CODE)
+    if code is None:
+        return None
+    decides = [_FORM, goldenami.__version__, jinja2.__version__, sys.version, code]
     return folder / hashlib.sha256(repr(decides).encode()).hexdigest()

@@ -11,8 +11,9 @@ from typing import Any
 import jinja2
 import pytest
 
+import goldenami
 from goldenami import onecommand
-from goldenami.recipe import kepttemplates, rendering
+from goldenami.recipe import document, keptdocuments, keptenvironments, kepttemplates, load_project, rendering
 from goldenami.recipe.rendering import Namespace, Renderer
 from tests.worlds.damage import WAYS, damage
 
@@ -91,6 +92,21 @@ def test_a_file_that_cannot_be_trusted_is_not_used(monkeypatch: pytest.MonkeyPat
     process = Process(monkeypatch)
     assert process.render() == [*SOURCES.values()]
     assert process.compiled
+
+
+def test_nothing_is_kept_of_code_that_is_in_an_archive(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Its modules are no files. Neither templates nor documents nor environments are kept then."""
+    archive = cache.parent.with_name("archive.zip")
+    archive.write_bytes(b"")
+    monkeypatch.setattr(goldenami, "__file__", str(archive / "goldenami/__init__.pyc"))
+    monkeypatch.setattr(document, "__file__", str(archive / "goldenami/recipe/document.pyc"))
+    assert Process(monkeypatch).render() == [*SOURCES.values()]
+    assert [*cache.iterdir()] == []
+    (cache.parents[1] / "goldenami.yaml").write_text("environments: {}\n")
+    project = load_project(cache.parents[1])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1].with_name("cache")))  # no folder of a project
+    assert keptdocuments._entry(project) is None
+    assert keptenvironments._entry(project, b"") is None
 
 
 def test_other_code_makes_other_programs(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
