@@ -7,7 +7,7 @@ catch an error of one item or place and continue with the next one::
     Failures().of(item)     runs a block of code in a loop, for one item after the other
 
 :func:`all_of` uses the same threads, and raises the first failure; :func:`both` is for two functions, and
-:func:`beside` for two of which one stays in the caller's thread.
+:func:`beside` for two of which one stays in the caller's thread. :class:`Asides` are functions that nothing waits for.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 from goldenami.errors import GoldenAmiError, Interrupted
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -184,6 +185,78 @@ def _gravest(errors: Sequence[BaseException]) -> BaseException:
         e for e in errors if isinstance(e, GoldenAmiError) and e.ends_everything
     ]
     return (ending or [e for e in errors if not isinstance(e, CancelledError)])[0]
+
+
+class Asides:
+    """Runs functions beside a block (``with``), which waits for them at its end only. Thread-safe::
+
+        with asides:
+            asides.start(lambda: terminate(instance))
+            publish()
+
+    It can be entered again after its end. Outside of a block, a function runs at once, in the caller's own thread.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._gate = _Gate()
+        self._pool: ThreadPoolExecutor | None = None
+        self._started: list[Future[object]] = []
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        self._gate, self._started, self._is_open = _Gate(), [], True
+        return self
+
+    def start(self, do: Callable[[], object], *, in_turn: bool = False) -> None:
+        """Run a function beside the block. Its error does not reach the caller. ``in_turn``: only after all functions
+        that were started before have ended."""
+        from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+
+        if not self._is_open:
+            do()
+            return
+        with self._mutex:
+            number, gate, before = len(self._started), self._gate, list(self._started) if in_turn else []
+
+            def one() -> object:
+                wait(before)
+                if not gate.enter(number):
+                    raise CancelledError
+                try:
+                    return do()
+                finally:
+                    gate.leave()
+
+            self._pool = self._pool or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="each")
+            self._started.append(self._pool.submit(one))
+
+    def wait(self) -> None:
+        """Wait for all functions that were started. Raises their first error that ends everything, or that is of
+        another class than GoldenAmiError. Others are lost: a function collects the failures that matter itself."""
+        from concurrent.futures import wait
+
+        with self._mutex:
+            started = list(self._started)
+        wait(started)
+        for future in started:
+            error = future.exception()
+            if error is not None and not (isinstance(error, GoldenAmiError) and not error.ends_everything):
+                raise error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for what runs, and raise as :meth:`wait`. After an error of the block, the rest is left out."""
+        try:
+            if error is None:
+                self.wait()
+        finally:
+            self._is_open = False
+            self._gate.close()
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
 
 
 def _never(_number: int, _error: BaseException) -> bool:

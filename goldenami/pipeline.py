@@ -260,6 +260,8 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
         with build.stage("consumers"):
             refused = consumers.allow(build.ledger, build.environment, catalog.ensure_identity(), manifest)
             failures = {**failures, **refused}
+    leftovers, restores = reconcile.Leftovers(build.ledger, manifest), FastRestores(build, catalog, manifest)
+    build.asides.start(restores.look)
     with build.stage("publish"):
         published = publish(
             build.ledger,
@@ -273,6 +275,9 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             now=build.cloud.now(),
             by=build.plan.facts.caller_arn or None,
             attest=attesting.attester(build, catalog),
+            # Beside the move of the channel: a resume does not need it, because it continues with the manifest. After
+            # the instances of the tests.
+            released=lambda: build.asides.start(partial(leftovers.delete, build.emit), in_turn=True),
             emit=build.emit,
         )
     if build.recipe.distribution.protection is not None:
@@ -285,7 +290,8 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             declared = build.recipe.distribution.share_tags
             refused = shared_tags.bring(build.ledger, published.manifest, declared, accounts)
             failures = {**failures, **refused}
-    failures = {**failures, **restore_fast(build, catalog, published.manifest)}
+    build.asides.wait()
+    failures = {**failures, **restores.bring(published.manifest)}
     notices.released(build, catalog, published.manifest)
     with build.stage("clean up"):
         keep = reconcile.released(build.journal, published.manifest)
@@ -295,7 +301,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             build.ledger.proofs,
             keep=keep,
             emit=build.emit,
-            search=reconcile.doubtful(build.ledger),
+            search=leftovers.search(),
         )
     notify.deliver(build)
     if done.complete:
@@ -326,18 +332,34 @@ def end_without_release(build: BuildContext, catalog: Catalog, last: ImageManife
     return Outcome("unchanged", last, reason, unsent=unsent, left={**done.left, **done.unreachable})
 
 
-def restore_fast(build: BuildContext, catalog: Catalog, manifest: ImageManifest) -> Mapping[str, str]:
-    """Enable fast snapshot restore of a release that a channel points to, and end that of its predecessors. Returns
-    place -> reason of failures: the release stays."""
-    zones = build.recipe.distribution.fast_restore
-    if not zones and len(catalog.versions(manifest.recipe)) == 1:
-        return {}  # it has no predecessor
-    owner = Owner(catalog.identity(), build.environment.name)
-    work = fast_restore.look(build.cloud, catalog, owner, manifest, zones)
-    if not zones and not work.old:
-        return {}  # also if a place could not be read: most recipes do not have it
-    with build.stage("fast restore"):
-        return {**work.failures, **fast_restore.bring(build.ledger, catalog, manifest, zones, work)}
+class FastRestores:
+    """Fast snapshot restore of a release that a channel points to, and of its predecessors. What there is can be read
+    beside the publication."""
+
+    def __init__(self, build: BuildContext, catalog: Catalog, manifest: ImageManifest) -> None:
+        self._build = build
+        self._catalog = catalog
+        self._manifest = manifest
+        self._zones = build.recipe.distribution.fast_restore
+        self._seen: fast_restore.Seen | None = None
+
+    def look(self) -> None:
+        """Read what there is. Without declared zones and predecessors there is nothing."""
+        if self._zones or set(self._catalog.versions(self._manifest.recipe)) - {self._manifest.version}:
+            self._seen = fast_restore.look(self._build.cloud, self._manifest, self._zones)
+
+    def bring(self, manifest: ImageManifest) -> Mapping[str, str]:
+        """Enable that of the published release, and end that of its predecessors. Returns place -> reason of failures:
+        the release stays."""
+        if self._seen is None:
+            return {}
+        build, catalog = self._build, self._catalog
+        owner = Owner(catalog.identity(), build.environment.name)
+        work = fast_restore.decide(self._seen, catalog, owner, manifest)
+        if not self._zones and not work.old:
+            return {}  # also if a place could not be read: most recipes do not have it
+        with build.stage("fast restore"):
+            return {**work.failures, **fast_restore.bring(build.ledger, catalog, manifest, self._zones, work)}
 
 
 def find_earlier_release(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:

@@ -10,8 +10,9 @@ First the creating calls of unknown outcome are looked up. Then the kinds are de
 
 The chains under each other run at the same time: no resource of one uses a resource of another. All of it is done
 twice, since new resources may be invisible in the first round. A release searches only where and for what the journal
-may not have all: see ``doubtful``. The caller names the resources of a release (``keep``). A resource that is not in
-the journal is deleted only if its tags prove that the build created it (``aws.ownership.Proofs``).
+may not have all: see ``doubtful``. What it does not need any more is deleted beside its publication: see
+``Leftovers``. The caller names the resources of a release (``keep``). A resource that is not in the journal is deleted
+only if its tags prove that the build created it (``aws.ownership.Proofs``).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _SNAPSHOT: Final = "snapshot"
 _IMAGES: Final = frozenset({_IMAGE, _SNAPSHOT})
 _KEYS: Final = frozenset({"key-pair"})
 _VOLUME: Final = "volume"
+_LEFTOVERS: Final = frozenset({"instance", _VOLUME, "security-group", "key-pair", *_IMAGES})
 _EVERY: Final = frozenset(kind.name for kind in in_order())
 
 Search = Mapping[Place, Collection[str]]
@@ -97,11 +99,46 @@ def doubtful(ledger: Ledger) -> Search:
     Of all kinds in the places of creating calls whose outcome was unknown for a while, and everywhere if an earlier
     process began the build. Where instances ran, they may leave volumes; where an image failed, it may leave snapshots
     that it does not list."""
+    everywhere = ledger.journal.places() if ledger.is_continued else ledger.doubtful
+    return _left_behind(ledger) | dict.fromkeys(everywhere, _EVERY)
+
+
+def _left_behind(ledger: Ledger) -> dict[Place, Collection[str]]:
     journal = ledger.journal
     search: dict[Place, Collection[str]] = {intent.place: {_VOLUME} for intent in journal.calls("instance")}
-    search |= {place: {_SNAPSHOT, *search.get(place, ())} for place in journal.spoiled_in(_IMAGE)}
-    everywhere = journal.places() if ledger.is_continued else ledger.doubtful
-    return search | dict.fromkeys(everywhere, _EVERY)
+    return search | {place: {_SNAPSHOT, *search.get(place, ())} for place in journal.spoiled_in(_IMAGE)}
+
+
+class Leftovers:
+    """What the release of a build does not need any more: builders, test instances, their volumes, groups and key
+    pairs, and candidates. It can be deleted while the release is published, but not before its manifest is in the
+    catalog: without it, a resume needs the candidates.
+
+    The publication makes nothing of these kinds, so its calls cannot be taken for left-overs. :func:`delete_all`
+    follows, which deletes the rest, and what could not be deleted.
+    """
+
+    def __init__(self, ledger: Ledger, manifest: ImageManifest) -> None:
+        self._ledger = ledger
+        self._manifest = manifest
+        self._searched: dict[Place, Collection[str]] = {}
+
+    def delete(self, emit: Emit = ignore_events) -> None:
+        """Delete it, and search once for what instances and failed images leave. No error of a single resource is
+        raised or told: the clean-up tries again."""
+        ledger, journal = self._ledger, self._ledger.journal
+        search = _left_behind(ledger) if not ledger.is_continued else {}
+        own = Ledger(ledger.cloud, journal, proofs=ledger.proofs, emit=emit)
+        keep = released(journal, self._manifest)
+        work = _Deletion(own, keep, ignore_events, search=search, kinds=_LEFTOVERS, with_snapshots=False)
+        failed = each(journal.places(), work.clean).errors
+        if not work.left:
+            self._searched = {place: kinds for place, kinds in search.items() if place not in failed}
+
+    def search(self) -> Search:
+        """Return where and for what the clean-up after :meth:`delete` must still search. See :func:`doubtful`."""
+        every = {place: {*kinds} - {*self._searched.get(place, ())} for place, kinds in doubtful(self._ledger).items()}
+        return {place: kinds for place, kinds in every.items() if kinds}
 
 
 def finish_deletions(ledger: Ledger) -> None:
@@ -170,7 +207,8 @@ def delete_these(ledger: Ledger, to_delete: Collection[Found], *, emit: Emit = i
 class _Deletion:
     """A running clean-up. The threads of all places add to ``left`` and ``deleted``; adding is atomic.
     ``check_owner``: check before each deletion that the build created the resource. ``search``: see
-    :func:`delete_all`."""
+    :func:`delete_all`. ``kinds``: the names of those to delete. ``with_snapshots``: read which snapshots the kept
+    images have, and keep them; a manifest names them."""
 
     def __init__(
         self,
@@ -180,12 +218,16 @@ class _Deletion:
         *,
         check_owner: bool = True,
         search: Search | None = None,
+        kinds: Collection[str] = _EVERY,
+        with_snapshots: bool = True,
     ) -> None:
         self.ledger = ledger
         self.keep = keep
         self.emit = emit
         self.check_owner = check_owner
         self.search = search
+        self.kinds = kinds
+        self.with_snapshots = with_snapshots
         self.deleted: list[Found] = []
         self.others: dict[str, str] = {}
         self.failures = Failures[str](self.warn)
@@ -196,13 +238,16 @@ class _Deletion:
         does not answer any more."""
         cloud, journal = self.ledger.cloud, self.ledger.journal
         search = _EVERY if self.search is None else self.search.get(place, ())
-        if not search and all(one.id in self.keep for one in journal.resources(place=place)):
+        mine = [one for one in journal.resources(place=place) if one.kind in self.kinds]
+        if not search and all(one.id in self.keep for one in mine):
             return
         # If this fails, nothing is deleted here: the snapshots of a release would not be known.
-        behind = {one.id for one in _behind_kept(cloud, place, self.keep)}
+        behind = {one.id for one in _behind_kept(cloud, place, self.keep)} if self.with_snapshots else set()
 
         def delete(kinds: Sequence[Kind]) -> None:
             for kind in kinds:
+                if kind.name not in self.kinds:
+                    continue
                 self._clean_kind(place, kind, behind, search=kind.name in search)
 
         first, *chains = _chains()

@@ -21,7 +21,7 @@ from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.aws.tagcalls import tag, untag
 from goldenami.aws.waiters import Item
-from goldenami.each import each
+from goldenami.each import Answers, each
 from goldenami.model import ImageManifest, Place
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
@@ -122,6 +122,9 @@ def end(ledger: Ledger, old: Old) -> None:
     change(ledger, old.place, old.snapshot_id, disable=old.zones, before=old.tag, after=None)
 
 
+Seen = Answers[Place, Found]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a build has to change after it released: ``found`` by place, and ``old`` snapshots to disable."""
@@ -131,22 +134,24 @@ class Work:
     failures: Mapping[str, str]
 
 
-def look(
-    cloud: Cloud, catalog: Catalog, owner: Owner, manifest: ImageManifest, zones: Mapping[Place, Collection[str]]
-) -> Work:
-    """Read what a build has to change. ``zones``: the declared ones. A place that does not answer is a failure."""
+def look(cloud: Cloud, manifest: ImageManifest, zones: Mapping[Place, Collection[str]]) -> Seen:
+    """Read where fast restore is enabled for a release, and for all others. ``zones``: the declared ones."""
     behind: dict[Place, list[str]] = defaultdict(list)
     for row in manifest.images:
         if modes.owns(row):
             behind[row.place] += [snapshot.snapshot_id for snapshot in row.snapshots if zones.get(row.place)]
-    answers = each(sorted(behind), lambda place: read(cloud, place, behind[place]))
+    return each(sorted(behind), lambda place: read(cloud, place, behind[place]))
+
+
+def decide(seen: Seen, catalog: Catalog, owner: Owner, manifest: ImageManifest) -> Work:
+    """Return what a build has to change after its channel moved. A place that did not answer is a failure."""
     old = [
         one
-        for place, found in answers.results.items()
+        for place, found in seen.results.items()
         for one in find_old(found, place, catalog, owner, [manifest.recipe])
     ]
-    failures = {str(place): f"fast restore is not known: {reason}" for place, reason in answers.reasons.items()}
-    return Work(answers.results, tuple(old), failures)
+    failures = {str(place): f"fast restore is not known: {reason}" for place, reason in seen.reasons.items()}
+    return Work(seen.results, tuple(old), failures)
 
 
 def bring(

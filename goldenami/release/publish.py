@@ -82,6 +82,7 @@ def publish(
     now: datetime,
     by: str | None = None,
     attest: Callable[[ImageManifest], None] = lambda _: None,
+    released: Callable[[], None] = lambda: None,
     emit: Emit = ignore_events,
 ) -> Published:
     """Make a release of a verified manifest and point the channel to it. The module describes the steps.
@@ -90,8 +91,9 @@ def publish(
     "/golden-ami". ``targets``: the targets of the order. ``informed``: accounts that also get parameters of images
     that are only shared with them. ``templates``: the launch templates of the environment. ``attest``: keeps the
     documents about the release in the catalog; called before any change of a parameter, with the manifest that is
-    added. A parameter that cannot be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a
-    parameter cannot be set in a required target; every parameter of the channel has its earlier value then.
+    added. ``released``: called when the manifest is in the catalog, before the channel moves. A parameter that cannot
+    be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a parameter cannot be set in a
+    required target; every parameter of the channel has its earlier value then.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
@@ -99,6 +101,7 @@ def publish(
         publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
         publication.make_version_parameters(prefix, channel)
         catalog.add(manifest)
+        released()
         with publication.channel_parameters_moved(prefix, channel, keep=True):
             moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id, by=by)
         return Published(moved, manifest, publication.failures)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
+from goldenami.each import Asides
 from goldenami.errors import Interrupted
 from goldenami.events import emit
 from goldenami.model import (
@@ -81,7 +82,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildContext(JournaledWork):
-    """One build: its plan, version, journal, reports and secrets."""
+    """One build: its plan, version, journal, reports and secrets. ``asides``: deletes what nothing waits for."""
 
     plan: BuildPlan
     version: str  # MAJOR.MINOR.YYYYMMDD.N
@@ -90,6 +91,7 @@ class BuildContext(JournaledWork):
     host_work: HostWork
     transport: HostTransport  # opens the connections to temporary instances
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name of the variable -> value
+    asides: Asides = field(default_factory=Asides, repr=False)
 
     @property
     def home(self) -> Place:

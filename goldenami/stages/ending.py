@@ -60,7 +60,8 @@ def to_the_end(
 
     while True:
         try:
-            result = work()
+            with build.asides:  # also after an error: it must not delete the same as the clean-up
+                result = work()
         except (KeyboardInterrupt, Interrupted) as interrupt:
             tools.interrupts.clean_up()
             build.note("interrupted: deleting the resources of this build", "warning")

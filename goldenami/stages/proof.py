@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from goldenami.each import all_of
@@ -63,7 +64,8 @@ def boot_and_test(
         reports = [build.host_work.prove(build, made, host)]
         if build.recipe.has_suite("reboot"):
             reports.append(build.host_work.prove_reboot(build, made, host, reports[0]))
-        hosts.dispose(build, host)
+        # Nothing waits for it. The clean-up tries again, and tells what is left.
+        build.asides.start(partial(hosts.dispose, build, host))
         return tuple(reports)
 
     reports = on_a_host(build, architecture, "proof", once)

@@ -7,11 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
 from goldenami import errors
-from goldenami.each import AT_ONCE, Failures, all_of, beside, both, each
+from goldenami.each import AT_ONCE, Asides, Failures, all_of, beside, both, each
 from goldenami.errors import (
     AccessError,
     Busy,
@@ -295,3 +296,63 @@ def test_a_signal_does_not_stop_what_puts_back(signals: None) -> None:
     with pytest.raises(KeyboardInterrupt):
         each(range(12), put_back, at_once=2, undoing=True)
     assert sorted(done) == list(range(12))
+
+
+def test_what_nothing_waits_for_has_ended_at_the_end_of_the_block() -> None:
+    asides, began, go = Asides(), threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def slow() -> None:
+        began.set()
+        assert go.wait(120)
+        done.append("slow")
+
+    with asides:
+        asides.start(slow)
+        asides.start(lambda: done.append("in turn"), in_turn=True)
+        assert began.wait(120)
+        assert done == [], "the block did not wait"
+        go.set()
+    assert done == ["slow", "in turn"]
+    asides.start(lambda: done.append("at once"))
+    assert done[-1] == "at once", "outside of a block, nobody would wait for it"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(CloudError("one's"), None), (JournalError("all's"), JournalError), (ValueError(), ValueError)],
+)
+def test_an_error_beside_the_block_is_raised_if_it_ends_everything(
+    error: Exception, raised: type[Exception] | None
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(raised) if raised is not None else nullcontext(), Asides() as asides:
+        asides.start(fail)
+
+
+def test_after_an_error_of_the_block_only_what_runs_ends() -> None:
+    began, go = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def slow() -> None:
+        began.set()
+        assert go.wait(120)
+        done.append("slow")
+        raise JournalError("the block's error counts")
+
+    def block() -> None:
+        with Asides() as asides:
+            asides.start(slow)
+            assert began.wait(120)
+            asides.start(lambda: done.append("in turn"), in_turn=True)
+            threading.Timer(0.05, go.set).start()
+            raise NotFound("of the block")
+
+    with pytest.raises(NotFound, match="of the block"):
+        block()
+    assert done[0] == "slow", "nothing of it runs when the clean-up begins"
+    count = len(done)
+    time.sleep(0.02)
+    assert len(done) == count
