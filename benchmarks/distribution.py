@@ -239,6 +239,7 @@ class Meter:
         self._used = clock.used
         self._stage = self._timed = "plan"
         self._verifying: WeakSet[threading.Thread] = WeakSet()
+        self._copying: WeakSet[threading.Thread] = WeakSet()
         self._began = time.process_time()
         self._mutex = threading.Lock()
 
@@ -272,8 +273,11 @@ class Meter:
 
         def follow(thread: threading.Thread) -> None:
             with self._mutex:
-                if threading.current_thread() in self._verifying:
+                current = threading.current_thread()
+                if current in self._verifying:
                     self._verifying.add(thread)
+                elif current in self._copying or current.name.startswith("distribute"):
+                    self._copying.add(thread)
             start(thread)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -281,8 +285,8 @@ class Meter:
             yield
 
     def call(self, _: Label, call: Call, serve: Callable[[], Response]) -> Response:
-        """Count a call of the gate. The copies are a stage beside others, whose threads have its name; the verification
-        is another one, whose threads are known."""
+        """Count a call of the gate. The copies are a stage beside others, whose threads have its name or are started by
+        those; the verification is another one, whose threads are known."""
         began = time.thread_time()
         answer = serve()
         code = result_code(answer)
@@ -290,7 +294,7 @@ class Meter:
         with self._mutex:
             figures = self.figures
             stage = "verify" if thread in self._verifying else self._stage
-            stage = "copy" if thread.name.startswith("distribute") else stage
+            stage = "copy" if thread in self._copying or thread.name.startswith("distribute") else stage
             figures.calls[stage, f"{call.service}:{call.action}"] += 1
             every = threading.enumerate()
             names = [one.name for one in every if one not in self._earlier]

@@ -383,7 +383,9 @@ def make_images(
     candidates = [replace(c, earlier=earlier.get(c.architecture, {})) for c in make_candidates(build, order, prepared)]
     readings = Readings(build.ledger, order)
     images = {c.architecture: c.image_id for c in candidates}
-    with distribute(build.ledger, order, images, emit=build.emit, take=readings.take) as copies:
+    with distribute(
+        build.ledger, order, images, emit=build.emit, take=readings.take, arrived=readings.read_back
+    ) as copies:
 
         def prove() -> list[TestReport]:
             try:

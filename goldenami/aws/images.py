@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from goldenami.aws import parameters, snapshots, waiters
@@ -19,6 +20,7 @@ from goldenami.aws.kinds import kind_of
 from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
+from goldenami.each import all_of
 from goldenami.errors import CloudError, NameTaken, NotFound, UsageError
 from goldenami.model import LONGEST_DESCRIPTION, Architecture, BaseDevice, BaseImage, Place, timestamp
 
@@ -390,11 +392,13 @@ def share(
     image = image or _look(ledger, place, image_id)
     if image is None:
         raise NotFound(f"image {image_id} does not exist in {place}")
+    works: list[Callable[[], None]] = []
     if accounts or organizations:
-        change_launchers(ledger, f"{key}/launch", place, image_id, add=(*accounts, *organizations))
-    if accounts:
-        for snapshot_id in snapshots.of_image(image):
-            snapshots.share(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
+        launchers = (*accounts, *organizations)
+        works.append(partial(change_launchers, ledger, f"{key}/launch", place, image_id, add=launchers))
+    for snapshot_id in snapshots.of_image(image) if accounts else ():
+        works.append(partial(snapshots.share, ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts))
+    all_of(works, lambda work: work())
 
 
 def change_launchers(

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from goldenami.aws import images, kms, snapshots
 from goldenami.aws.errors import QUEUE_CODES
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.waiters import Forecast, Item, Observation, Watch, failure
-from goldenami.each import Failures
+from goldenami.each import Failures, both
 from goldenami.errors import (
     CloudError,
     GoldenAmiError,
@@ -59,6 +60,9 @@ _Slot = tuple[str, Architecture]  # the target's label, and the architecture
 _FindSource = Callable[[Architecture], Source]
 Take = Callable[["Placed", Item, Mapping[str, Item]], None]
 """Takes an image that has arrived: its description, and those of its snapshots by id, as far as they were read."""
+Arrived = Callable[[Sequence["Placed"], Collection[str]], None]
+"""Takes the images of a target and of all that use them, when all of these targets have ended, and the labels of those
+that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class Distribution:
         tries: Tries,
         there: Mapping[Place, Mapping[Architecture, str]],
         take: Take,
+        arrived: Arrived,
     ) -> None:
         self._ledger = ledger
         self._order = order
@@ -134,6 +139,7 @@ class Distribution:
         self._emit = to
         self._tries = tries
         self._take = take
+        self._arrived = arrived
         self._stopped = threading.Event()
         self._given_up = False
         self._mutex = threading.Lock()
@@ -155,6 +161,10 @@ class Distribution:
                     self._available[target.label, architecture].set_result(there[target.place][architecture])
                 self._ended[target.label].set_result(None)
         self._todo = [target for target in order.targets if target.place not in there]
+        self._together: dict[str, list[Target]] = {}  # the targets that use the image of an owner
+        for target in order.targets:
+            self._together.setdefault(order.owner(target).label, []).append(target)
+        self._missing = Counter(order.owner(target).label for target in self._todo)  # how many have not ended, by owner
         self._agenda = Agenda(ledger.cloud.clock, ledger.cloud.sleep, self._broken, name="distribute")
         self._timed: set[Place] = set()  # full places that are tried again after a pause
         self._began = time.monotonic()
@@ -317,6 +327,14 @@ class Distribution:
                 return
             self._ended[target.label].set_running_or_notify_cancel()  # so that only one thread ends it
             copies = self._copies.pop(target.label, None)
+            owner = self._order.owner(target)
+            self._missing[owner.label] -= 1
+            is_last = not self._missing[owner.label]
+        if is_last and not self._stopped.is_set():
+            try:
+                self._read_back(owner, target, error)
+            except BaseException as failure:  # the target must end, also then
+                error = error or failure
         if copies is not None and copies.held:
             self._ledger.cloud.crowds.end(target.place, copies.held)
         failed_now: list[Architecture] = []
@@ -340,6 +358,16 @@ class Distribution:
         seconds = round(time.monotonic() - self._began, 3)
         detail = f"{len(failed)} of {len(self._order.targets)} targets failed" if failed else None
         emit(self._emit, "stage.finished", stage=_STAGE, status=status, seconds=seconds, detail=detail)
+
+    def _read_back(self, owner: Target, last: Target, error: BaseException | None) -> None:
+        """Give away the images of an owner when the last target that uses them has ended. ``error``: of that target,
+        which nobody knows yet."""
+        group = self._together[owner.label]
+        there = [t for t in group if (error is None if t is last else self._has_images(t))]
+        failed = {target.label for target in group} - {target.label for target in there}
+        placed = [Placed(t, a, self._available[t.label, a].result()) for t in there for a in self._candidates]
+        if owner in there:
+            self._arrived(placed, failed)
 
     def _has_images(self, target: Target) -> bool:
         ended = self._ended[target.label]
@@ -551,11 +579,12 @@ class Distribution:
         image = dict(seen.item)
         if self._order.imds_v2 and image.get("ImdsSupport") != "v2.0":
             images.require_imds_v2(ledger, f"imds/{architecture}/{target.label}", place, seen.id)
+            image["ImdsSupport"] = "v2.0"  # EC2 has confirmed it
         if self._order.deprecate_at is not None:
             images.deprecate(
                 ledger, f"deprecate/{architecture}/{target.label}", place, seen.id, self._order.deprecate_at
             )
-            image["DeprecationTime"] = timestamp(self._order.deprecate_at)  # EC2 has confirmed it
+            image["DeprecationTime"] = timestamp(self._order.deprecate_at)
         if self._order.users(target):  # otherwise nobody needs it, and there can be thousands
             with self._mutex:
                 self._items[seen.id] = seen.item
@@ -641,15 +670,17 @@ class Distribution:
         """Let accounts launch an image: permissions on the image and its snapshots, and a grant on their key."""
         key, arn = f"share/{architecture}/{owner.label}", self._order.keys[owner.label]
         for account in accounts:
-            self._share(key, owner.place, image_id, account, self._sharers.get(owner.label, ()) or accounts)
+            others = self._sharers.get(owner.label, ()) or accounts
             # One grant on the key is enough for all architectures; the ledger creates it once.
-            kms.create_grant(
+            grant = partial(
+                kms.create_grant,
                 self._ledger,
                 f"grant/{owner.label}/{account}",
                 owner.place,
                 kms_key_arn=arn,
                 grantee=account_root(arn, account),
             )
+            both(partial(self._share, key, owner.place, image_id, account, others), grant)
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
@@ -731,6 +762,7 @@ def distribute(
     tries: Tries = Tries(),
     there: Mapping[Place, Mapping[Architecture, str]] = MappingProxyType({}),
     take: Take = lambda *_: None,
+    arrived: Arrived = lambda *_: None,
 ) -> Distribution:
     """Distribute the candidates (ids of available images in the home region) to every target of the order::
 
@@ -739,7 +771,8 @@ def distribute(
             distributed = distribution.finish()
 
     A second call with the same journal does only what is missing. ``there``: the images of targets that have them
-    already; nothing is done for these targets. ``take``: called with each image when its copy has ended. Raises
+    already; nothing is done for these targets. ``take``: called with each image when its copy has ended. ``arrived``:
+    called with the images of each target and of all that use them, before the last of these targets ends. Raises
     UsageError for an invalid order before it changes anything.
     """
     for target in order.targets:
@@ -751,7 +784,7 @@ def distribute(
                 f"target {target.label} has no KMS key, expected the key that encrypts the copy",
                 hint="Set kms_key of the target in goldenami.yaml.",
             )
-    return Distribution(ledger, order, candidates, emit, tries, there, take)
+    return Distribution(ledger, order, candidates, emit, tries, there, take, arrived)
 
 
 def account_root(arn: str, account: str) -> str:

@@ -7,22 +7,24 @@ and permissions. Each account that will use it then reads it as well, to prove t
 The wait for a copy has read the image and its snapshots when it ended. These readings are compared at once
 (``Readings``), and such an image is not described again if it is as ordered: only its permissions are read, since
 anybody may have changed them. If it is deregistered meanwhile, the channel does not move: the expiry tag cannot be
-removed, and SSM refuses its parameters. But the copies of other targets can take hours longer. So what was read more
-than some minutes ago is read again, all of it.
+removed, and SSM refuses its parameters. The permissions are read as soon as all targets that use an image have ended,
+while other copies are under way. But those can take hours longer. So what was read more than some minutes ago is read
+again, all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
 from goldenami.aws import images, kms, snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.each import each
+from goldenami.each import Failures, each
 from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Protection, Target, timestamp
@@ -37,6 +39,7 @@ _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minu
 _ROW: Final = ("ImageId", "Name", "Architecture", "BlockDeviceMappings")  # of an image, for ``manifest_row``
 _SNAPSHOT_ROW: Final = ("VolumeSize", "Encrypted", "KmsKeyId")
 _RECENT: Final = 300.0  # seconds for which a description and the grants in the journal are taken for what is there
+_READS: Final = 4  # of one target at a time: many targets are read back at the same time
 _MISSING, _NOT_VISIBLE = "missing", "not visible"  # a new resource may cause these values of a mismatch for a while
 
 
@@ -300,6 +303,7 @@ class Readings:
         self._ledger = ledger
         self._order = order
         self._known: dict[str, tuple[float, Actual]] = {}  # by the image's id, with the time of the reading
+        self._right: dict[str, tuple[float, list[ManifestImage]]] = {}  # by the target's label
 
     def take(self, placed: Placed, image: Item, behind: Mapping[str, Item]) -> None:
         """Take the description of an available image, and those of its snapshots, by id. The latter are from the time
@@ -307,11 +311,67 @@ class Readings:
         if self._ledger.is_continued:
             return
         expected = expect(self._order, placed, self._ledger.tags)
-        read = {id: {**behind[id], "State": "completed"} for id in snapshots.of_image(image) if id in behind}
+        ids = snapshots.of_image(image)
+        read: dict[str, Item] = {id: {**behind[id], "State": "completed"} for id in ids if id in behind}
+        with Failures[str]().of(placed.image_id):  # an error comes again when all of it is read
+            read |= snapshots.describe_many(self._ledger.cloud, expected.owner, [id for id in ids if id not in read])
         actual = Actual(image, read)
         differences = [*_image_differences(expected, image), *_snapshot_differences(expected, actual, image)]
         if not differences:
             self._known[placed.image_id] = (self._ledger.cloud.clock(), _for_the_row(actual))
+
+    def read_back(self, group: Sequence[Placed], failed: Collection[str]) -> None:
+        """Read the permissions of the images of one owner, when all targets that use them have ended, and look at them
+        as each user. What is not right, and what cannot be read, is left to :func:`verify`.
+
+        ``failed``: the labels of best-effort targets without these images.
+        """
+        if not all(placed.image_id in self._known for placed in group):
+            return
+        cloud, expected = self._ledger.cloud, [expect(self._order, one, self._ledger.tags, failed) for one in group]
+        owner, since = expected[0].owner, cloud.clock()
+        known = {one.image_id: self._known[one.image_id][1] for one in expected}
+        users = sorted({one.user for one in expected if one.user.account != owner.account})
+        reads: dict[Place | str, Callable[[], Any]] = {}
+        for id, actual in known.items():
+            reads[id] = partial(images.launch_permissions, cloud, owner, id)
+            for snapshot_id in actual.snapshots:
+                reads[snapshot_id] = partial(snapshots.volume_permissions, cloud, owner, snapshot_id)
+        for user in users:
+            reads[user] = partial(images.describe_many, cloud, user, list(known))
+        answers = each(reads, lambda what: reads[what](), at_once=_READS)
+        if answers.errors:
+            return
+        found = answers.results
+        rows: dict[str, list[ManifestImage]] = {}
+        grantees = self._grantees(owner, expected)
+        for one in expected:
+            actual = replace(
+                known[one.image_id],
+                launch_permissions=found[one.image_id],
+                volume_permissions={id: found[id] for id in known[one.image_id].snapshots},
+                grantees=grantees.get(one.kms_key, frozenset()),
+                seen_by_user=one.image_id in found.get(one.user, ()),
+            )
+            assert actual.image is not None
+            if any(_access_differences(one, actual, actual.image)) or any(_user_differences(one, actual)):
+                return
+            rows.setdefault(one.label, []).append(_row(one, actual))
+        since = min(since, *(self._known.pop(id)[0] for id in known))
+        self._right |= {label: (since, every) for label, every in rows.items()}
+
+    def right(self, label: str, ended: Collection[str]) -> list[ManifestImage] | None:
+        """Return the rows of a target that was read back a short time ago, all of it right; None: it must be read.
+        ``ended``: images that accounts lost since."""
+        since, rows = self._right.get(label, (0.0, []))
+        is_recent = since >= self._ledger.cloud.clock() - _RECENT
+        return rows if rows and is_recent and not any(row.image_id in ended for row in rows) else None
+
+    def _grantees(self, owner: Place, expected: Iterable[Expected]) -> dict[str, frozenset[str]]:
+        """Return to whom this build granted what a launch takes, by key."""
+        keys = {e.kms_key for e in expected if e.users}
+        made = self._ledger.journal.resources("grant", owner) if keys else ()
+        return {key: grantees_of(one.request for one in made if one.request["KeyId"] == key) for key in keys}
 
     def find(self, owner: Place, expected: Collection[Expected]) -> dict[str, Actual]:
         """Return the images of one place that were read a short time ago, with their permissions, which are read, and
@@ -320,9 +380,7 @@ class Readings:
         since = cloud.clock() - _RECENT
         read = {e.image_id: self._known.get(e.image_id) for e in expected}
         known = {id: one[1] for id, one in read.items() if one is not None and one[0] >= since}
-        keys = {e.kms_key for e in expected if e.users}
-        made = self._ledger.journal.resources("grant", owner) if keys else ()
-        grantees = {key: grantees_of(one.request for one in made if one.request["KeyId"] == key) for key in keys}
+        grantees = self._grantees(owner, expected)
         return {
             e.image_id: replace(with_permissions(cloud, owner, actual), grantees=grantees.get(e.kms_key, frozenset()))
             for e in expected
@@ -357,6 +415,11 @@ def verify(
         label: [expect(order, placed, ledger.tags, distributed.failures) for placed in group]
         for label, group in by_target.items()
     }
+    for label in list(groups):
+        right = readings.right(label, ended) if readings is not None else None
+        if right is not None:
+            rows += right
+            del groups[label]
     by_owner: dict[Place, list[Expected]] = {}
     for expected in groups.values():
         by_owner.setdefault(expected[0].owner, []).extend(expected)

@@ -79,6 +79,7 @@ BLOCKING = {
     "release/distribute.py:source_image self._distribution._available[self._source().label, architecture].result": (
         "a delivery begins when its source has ended, so the result is set already"
     ),
+    "release/distribute.py:_read_back self._available[t.label, a].result": "it is there: the target has ended",
     "release/distribute.py:finish self._available[target.label, architecture].result": "the looks at copies",
     "release/distribute.py:finish self._ended[target.label].result": "the looks at copies",
     "release/distribute.py:home_image self._available[target.label, architecture].result": "the looks at copies",
