@@ -479,22 +479,22 @@ def _look_at(connection: Connection, *, lost_counts: bool) -> tuple[bool, str]:
 
 def settle(
     connection: Connection, emit: Emit = ignore_events, *, since: str = "", reboot_timeout: float = REBOOT_SECONDS
-) -> bool:
+) -> str:
     """Wait for the end of a reboot that the host began itself, so that the next work has a host that stays up.
 
-    Returns whether there was one: the host goes down, or its boot id is not ``since`` any more. Does nothing for
-    another host. Raises NotBack, and ConnectionLost without ``since``.
+    It began one if it goes down, or if its boot id is not ``since`` any more. Does nothing for another host. Returns
+    the boot id of the host now. Raises NotBack, and ConnectionLost without ``since``.
     """
     going, now = _look_at(connection, lost_counts=bool(since))
     boot = since or now
     if not going and now == boot:
-        return False
+        return now
     nothing = compile_program([])
     run = _Run(
         connection, nothing, emit, masker(()), "apply", None, reboot_timeout, contextlib.nullcontext, log_on_disk=False
     )
     run.await_reboot(boot)
-    return True
+    return connection.boot_id()
 
 
 def _reason(end: Ended) -> tuple[str, str | None]:

@@ -79,7 +79,6 @@ class SshHostWork:
 
         with freezing(host.instance_id, begun), hosts.connected(build, host, architecture) as connection:
             base, outputs, undone = _provision(build, architecture, host, connection)
-            provision.settle(connection, build.emit)
             report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
             sealed = provision.seal(
                 connection,
@@ -222,8 +221,9 @@ def _builder_gate(
     undone: Sequence[Drift],
     set_id: tuple[str, ...] | None,
 ) -> TestReport:
-    """Run gate 1. If the host rebooted meanwhile, the tests prove nothing: they run again, once, after the boot."""
-    boot = connection.boot_id()
+    """Run gate 1, after a reboot that the recipe left behind. If the host rebooted meanwhile, the tests prove nothing:
+    they run again, once, after the boot."""
+    boot = provision.settle(connection, build.emit)
     for _ in range(2):
         report, failure = None, None
         try:
@@ -231,7 +231,8 @@ def _builder_gate(
             report = run_gate(build, architecture, host, gate="builder", outputs=outputs, undone=undone, known=known)
         except (TestsFailed, BuilderError) as error:
             failure = error
-        if not _rebooted(build, connection, boot, failure):
+        before, boot = boot, _settled(build, connection, boot, failure)
+        if boot == before:
             if failure is not None:
                 raise failure
             assert report is not None
@@ -239,7 +240,6 @@ def _builder_gate(
         build.note(
             f"{host.instance_id} rebooted by itself during gate 1; what its tests found does not count", "warning"
         )
-        boot = connection.boot_id()
     raise BuilderError(
         f"{host.instance_id} rebooted by itself during gate 1, twice",
         hint="Find what reboots the host after the recipe, such as an installer that schedules a reboot. Put the "
@@ -247,9 +247,9 @@ def _builder_gate(
     )
 
 
-def _rebooted(build: BuildContext, connection: ssh.Connection, boot: str, failure: GoldenAmiError | None) -> bool:
-    """Wait for the end of a reboot since this boot id, and return whether there was one. Raises ``failure``, if given,
-    for a host that does not come back."""
+def _settled(build: BuildContext, connection: ssh.Connection, boot: str, failure: GoldenAmiError | None) -> str:
+    """Wait for the end of a reboot since this boot id, and return the boot id now. Raises ``failure``, if given, for a
+    host that does not come back."""
     try:
         return provision.settle(connection, build.emit, since=boot)
     except BuilderError:

@@ -194,13 +194,13 @@ def test_packages_can_be_installed(host: Host, proofs: Proofs) -> None:
     """The package manager can plan an installation, and the scripts of packages can run in the folder to which they are
     unpacked."""
     with host.sudo():
+        plan = host.run(proofs.plan)  # first: it takes longest
         script = host.run(
             # mktemp would take no name for its own folder, which may be another one.
             f'd=$({proofs.unpack_folder}) && [ -n "$d" ] || exit; echo "$d"; '
             'f=$(mktemp -p "$d") && printf "#!/bin/sh\\nexit 0\\n" >"$f" && chmod 700 "$f" && "$f"; '
             's=$?; rm -f "$f"; exit $s'
         )
-        plan = host.run(proofs.plan)
     assert plan.rc == 0, plan.stderr
     folder = script.stdout.strip()
     assert folder, f"the package manager does not tell where it unpacks scripts of packages: {script.stderr}"
