@@ -108,9 +108,10 @@ def start_script(work: str, mark: str, arguments: str, size: int, *, on_disk: bo
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
 head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 1; }}
 if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
-free=$(df -Pk {DISK} 2>/dev/null | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)
+free=0
+[ {int(on_disk)} = 0 ] || free=$(df -Pk {DISK} 2>/dev/null | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)
 most={LOG_BYTES >> 10}
-if [ {int(on_disk)} = 1 ] && [ "${{free:-0}}" -ge {_LEAST_KIB} ] && : >{log}; then
+if [ "${{free:-0}}" -ge {_LEAST_KIB} ] && : >{log}; then
 ln -s {log} {work}/log
 [ $most -le $((free / 2)) ] || most=$((free / 2))
 else : >{work}/log || {{ rm -rf {work}; exit {NO_DIRECTORY}; }}

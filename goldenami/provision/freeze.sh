@@ -118,7 +118,8 @@ freeze() {
   command -v fsfreeze >/dev/null || { cannot "the host has no fsfreeze (util-linux)"; return; }
   # Whatever shuts a frozen host down, such as EC2, waits for nothing: this unit stops first, and powers it off.
   systemd-run --quiet --unit=goldenami-frozen --property=Type=oneshot --property=RemainAfterExit=yes \
-    "--property=ExecStop=/bin/sh -c '[ ! -e $frozen_mark ] || echo o >/proc/sysrq-trigger'" true 2>/dev/null || :
+    "--property=ExecStop=/bin/sh -c '[ ! -e $frozen_mark ] || echo o >/proc/sysrq-trigger'" true 2>/dev/null &
+  unit=$!
   awk '@listed' /proc/self/mountinfo >"$work/mounts"
   timeout @patience swapoff -a 2>/dev/null || : # it has nothing that is read at the next boot
   while read -r what mount; do
@@ -138,6 +139,7 @@ freeze() {
   timeout @limit sync || cannot "its unwritten data was not on the disks within @limit s"
   mounts=$(awk '$1 == "freeze" { print $2 }' "$work/mounts")
   [ -n "$mounts" ] || cannot "no file system here can be frozen"
+  wait "$unit" || :
   possible || return 0
   # Freezing can wait for a file system that is frozen already, such as that of a loop device. This ends it, whatever happens.
   # shellcheck disable=SC2086 # mountinfo escapes spaces

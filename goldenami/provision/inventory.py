@@ -52,18 +52,19 @@ def inventory_below(top: str) -> Script:
 
 
 def _ahead_below(top: str) -> Script:
-    """Return a function that writes what the package manager knows to ``$work/packages`` and, at last, the files that
-    belong to packages to ``$work/owned``."""
+    """Return the function ``inventory_ahead SUFFIX``. It writes what the package manager knows to
+    ``$work/packagesSUFFIX`` and, at last, the files that belong to packages to ``$work/ownedSUFFIX``."""
     # A database names /bin/sh where the file is /usr/bin/sh, if /bin is a link to /usr/bin.
     return sh(
         """inventory_ahead() {
-inventory_packages >"$work/packages"
+_to=$work/packages$1 _owned=$work/owned$1
+inventory_packages >"$_to"
 set --
 for _name in bin sbin lib lib32 lib64 libx32; do
 [ ! -L @top"/$_name" ] || set -- "$@" -e "s|^/$_name/|/usr/$_name/|"
 done
 set -- "$@" -e '/^\\//!d'
-inventory_owned | sed "$@" -e 's|^|'@top'|' | sort -u >"$work/owning" && mv "$work/owning" "$work/owned"
+inventory_owned | sed "$@" -e 's|^|'@top'|' | sort -u >"$_owned-part" && mv "$_owned-part" "$_owned"
 }
 """,
         top=top,
@@ -74,6 +75,6 @@ INVENTORY: Final = Fact("inventory", lines(_functions(), inventory_below("")))
 """What is installed, as text for ``evidence.packages.parse``."""
 PACKAGES_AHEAD: Final = Fact(
     "packages-ahead",
-    lines(Script("exec >/dev/null 2>&1"), _functions(), _ahead_below(""), Script("inventory_ahead || :")),
+    lines(Script("exec >/dev/null 2>&1"), _functions(), _ahead_below(""), Script("inventory_ahead -ahead || :")),
 )
 """Reads ahead, in the same program, what ``INVENTORY`` needs of the package manager; its text is empty."""

@@ -9,13 +9,15 @@ mkdir -p "$_here"
 _most() { awk -v most="$1" -v cut="$_here/cut" 'NR > most { print >cut; exit } { print }'; }
 
 (. @top/etc/os-release; printf '%s\t%s\t%s\n' "$ID" "${VERSION_ID:-}" "${VERSION_CODENAME:-}") | _section system
-[ -e "$work/owned" ] || inventory_ahead
-_section packages <"$work/packages"
+# Before the sealing or now.
+_suffix=-ahead
+[ -e "$work/owned-ahead" ] || { _suffix=''; inventory_ahead ''; }
+_section packages <"$work/packages$_suffix"
 
 # The files of the disk that the package database does not have.
 awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
 NF == 6 && $1 == "f" && $6 !~ left && $6 !~ skip { print $6, $4, $2 }' "$work/walk" | sort -u >"$_here/files"
-join -t "$_tab" -v 2 "$work/owned" "$_here/files" >"$_here/unowned"
+join -t "$_tab" -v 2 "$work/owned$_suffix" "$_here/files" >"$_here/unowned"
 cut -f 1 "$_here/unowned" >"$_here/paths"
 
 # Python: the metadata of distributions, and the files that their RECORD names.
@@ -78,5 +80,5 @@ head -n 1000 "$_here/rest" | awk -F '\t' '{ total += $2; if (total <= 536870912)
 xargs -d '\n' -r sha256sum -- 2>/dev/null | _section digests
 head -n 1000 "$_here/rest" | _section files
 [ -e "$_here/cut" ] || echo '=end'
-rm -rf "$_here" "$work/packages" "$work/owned"
+rm -rf "$_here" "$work/packages$_suffix" "$work/owned$_suffix"
 exit 0

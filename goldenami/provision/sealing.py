@@ -118,11 +118,11 @@ def seal(
         operations.append(_Trim())
     place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
-    meanwhile = [*facts_meanwhile]
     before = [*facts, _KEY_PLACES]
-    items: list[Item] = [Beside((fact,)) for fact in (*meanwhile, *before)]
+    items: list[Item] = [Beside((fact,)) for fact in before]
     # These end before the first removal: a package manager that is asked may write a cache or a log.
-    items += [Collect(tuple(fact.name for fact in before)), stage, Beside(tuple(facts_after))]
+    items += [Beside(tuple(facts_meanwhile)), Collect(tuple(fact.name for fact in before)), stage]
+    items += [Beside((fact,)) for fact in facts_after]
     if freeze:
         again = [trace for trace in (*TRACES, _PRIVATE) if trace.name in _WRITTEN_AT_THE_END]
         last = freezing.steps(again, [_Trim()])

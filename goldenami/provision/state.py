@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Final
 
 from goldenami.provision.program import Fact
-from goldenami.provision.walk import walk_below
-from goldenami.shell import Script, sh
+from goldenami.provision.walk import WALKING, walk_below
+from goldenami.shell import Script, lines, sh
 
 # In memory, so it is in no image. The sealing uses and removes it: the suite base does not take it for something that
 # was left behind, which it finds by the name of the program.
 _AHEAD: Final = "/run/digests-ahead"
+# With --root the same list is made without the first process, which would answer nobody else meanwhile.
 _READ_UNITS: Final = Script(
     """read_units() {
-systemctl list-unit-files --no-legend --no-pager --plain >"$work/units-list" 2>/dev/null
+set -- list-unit-files --no-legend --no-pager --plain
+systemctl --root=/ "$@" >"$work/units-list" 2>/dev/null || systemctl "$@" >"$work/units-list" 2>/dev/null
 mv "$work/units-list" "$work/units"
 }
 """
@@ -85,10 +87,10 @@ exit 0
     )
 
 
-# What is done beside it stops the services that listen.
-_PORTS: Final = Script("""ss -H -l -n -t -u >"$work/ports" 2>/dev/null""")
+# What is done beside it stops the services that listen. The inventory waits for the list of files.
+_FIRST: Final = lines(WALKING, Script("""ss -H -l -n -t -u >"$work/ports" 2>/dev/null"""))
 
-STATE: Final = Fact("state", state_below("", _AHEAD), _PORTS)
+STATE: Final = Fact("state", state_below("", _AHEAD), _FIRST)
 """The state of a host, as text for ``evidence.state.parse``."""
 UNITS_AHEAD: Final = Fact("units-ahead", _READ_UNITS + Script("read_units"), Script(': >"$work/units-begun"'))
 """Reads ahead, in the same program, the list of systemd's units for ``STATE``; its text is empty."""

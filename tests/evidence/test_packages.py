@@ -204,7 +204,7 @@ def test_what_the_package_manager_knows_may_be_read_before(top: Path) -> None:
 inventory_packages() {{ echo x >>{top.parent}/asked; printf 'package\\tii \\tapp\\t1\\tall\\tapp\\t1\\tme\\t\\t\\n'; }}
 inventory_owned() {{ printf '/etc/owned.conf\\n/etc/app.conf\\n'; }}
 """
-    ahead = f"{program[: program.index('[ -e')]}\ninventory_ahead\n"
+    ahead = f"{program.partition('_tries=')[0]}\ninventory_ahead -ahead\n"
     run = partial(subprocess.run, capture_output=True, text=True, check=True)
     assert run(["sh", "-u", "-c", managers + ahead]).stdout == ""
     program = f"echo =manager; echo ' apt'\n{program}"

@@ -74,8 +74,8 @@ show_files /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources
 for _key in /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/*.gpg /etc/apt/trusted.gpg.d/*.asc $(
 cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
 sed -n 's/.*[Ss]igned-[Bb]y *[:=] *\\([^]]*\\).*/\\1/p' | tr ', ' '\\n\\n' | grep '^/' | sort -u); do
-[ ! -f "$_key" ] || {{ echo "=$_key"; head -c 262144 "$_key" | base64 | sed 's/^/ /'; }}
-done
+[ ! -f "$_key" ] || {{ echo "=$_key"; head -c 262144 "$_key" | base64; }}
+done | sed 's/^[^=]/ &/'
 echo =held
 dpkg-query -W -f '${{db:Status-Abbrev}} ${{Package}}\\n' | sed -n 's/^hi */ /p'"""
     )
