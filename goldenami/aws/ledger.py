@@ -162,9 +162,9 @@ class Ledger:
         return None if self._is_unusable(latest[0].place, latest[1].id) else latest[1].id
 
     def next_name(self, key: str) -> str:
-        """Return a name for the next resource of a key, unique in an account and region, for a kind that is deleted by
-        its name. Each attempt has its own name. The call of a killed process that deletes an earlier resource may take
-        effect late, and what is being deleted may keep its name for a while."""
+        """Return a name for the next resource of a key, unique in an account and region. Each attempt has its own name:
+        a call of a killed process that creates or deletes an earlier resource may take effect late, and what is being
+        deleted may keep its name for a while."""
         return f"goldenami-{self.journal.build_id}-{key.replace('/', '-')}-{self.journal.attempts(key) + 1}"
 
     def resource(self, key: str) -> Resource | None:

@@ -29,8 +29,7 @@ class Source:
 def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str) -> str:
     """Ensure that the group exists, without a rule. Return its id."""
     request = {
-        # Unique in the VPC, and the same on every try of this build.
-        "GroupName": f"goldenami-{ledger.journal.build_id}-{_slug(key)}",
+        "GroupName": ledger.next_name(key),
         "Description": "goldenami: SSH to a temporary builder",
         "VpcId": vpc_id,
     }
@@ -91,7 +90,3 @@ def leave(ledger: Ledger, place: Place, instance_id: str, default: str) -> None:
 def delete(ledger: Ledger, place: Place, group_id: str) -> None:
     """Ensure that a group is deleted. Raises CloudError (DependencyViolation) if an instance still uses it."""
     ledger.delete("security-group", place, group_id)
-
-
-def _slug(key: str) -> str:
-    return key.replace("/", "-")

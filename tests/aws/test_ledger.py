@@ -21,7 +21,18 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.errors import CloudError, JournalError, UnjournaledMutation
 from goldenami.journal import Journal, token
 from goldenami.model import Network
-from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, HOME_WEST, Crash, World, make_ledger
+from tests.worlds.ledgers import (
+    APPS,
+    APPS_PLACE,
+    BUILD,
+    CATALOG,
+    HOME_PLACE,
+    HOME_WEST,
+    PROOFS,
+    Crash,
+    World,
+    make_ledger,
+)
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEr0dCfNWsnLt9F6pfgzlMGpNJRQYdQ0MrH1cHdHFiCa builder"
 DEBIAN = "136693071363"
@@ -388,6 +399,26 @@ def test_a_deletion_that_takes_effect_late_hits_no_younger_resource(world: World
     with contextlib.suppress(ClientError):  # EC2 and KMS refuse ids that do not exist any more
         getattr(world.raw(service), xform_name(late.operation))(**late.request)
     assert count(world, KIND_OF_STEP[name]) == 1
+
+
+# The names of images and parameters are the user's.
+@pytest.mark.parametrize("name", ["key-pair", "security-group", "snapshot"])
+def test_a_creating_call_that_takes_effect_late_is_in_nobodys_way(world: World, name: str) -> None:
+    """A clean-up looked for what the call of a killed process made, and found nothing yet. A resume makes another
+    one; the next clean-up deletes both."""
+    service, _, step = STEPS[name]
+    prepare(world, step)
+    world.trap.record = "intent"
+    with pytest.raises(Crash):
+        step(world)
+    world.restart()
+    (late,) = world.journal.unresolved()
+    assert world.ledger.resolve(late) is None
+    getattr(world.raw(service), xform_name(late.operation))(**late.request)
+    step(world)
+    assert count(world, KIND_OF_STEP[name]) == 2
+    assert reconcile.delete_all(world.cloud, world.journal, PROOFS).complete
+    assert count(world, KIND_OF_STEP[name]) == 0
 
 
 def test_a_refusal_is_definite_and_the_next_call_is_a_new_attempt(world: World) -> None:
