@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,8 +16,12 @@ from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Host
 from tests.crash.test_data_volumes import with_volumes
 from tests.worlds import inventory
-from tests.worlds.builds import World
+from tests.worlds.builds import Label, World
 from tests.worlds.cases import check
+
+if TYPE_CHECKING:
+    from goldenami_sandbox.http import Response
+    from goldenami_sandbox.protocol import Call
 
 RUNS_AFTER = 33.0  # virtual seconds; the looks at EC2 that no answer causes come every five seconds
 
@@ -131,6 +137,17 @@ def test_a_refused_rule_ends_a_build_and_what_is_launched_beside_it(world: World
     decoys = inventory.place_decoys(world)
     refusal = {"action": "AuthorizeSecurityGroupIngress", "code": "UnauthorizedOperation", "status": 403}
     world.paper.set(faults=[refusal], pending={"instance": RUNS_AFTER})
+    launched = threading.Event()
+
+    def disturb(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if call.action == "AuthorizeSecurityGroupIngress":
+            assert launched.wait(120)
+        answer = serve()
+        if call.action == "RunInstances":
+            launched.set()
+        return answer
+
+    world.gate.start(disturb)
     began = world.clock.offset
     with pytest.raises(AccessError, match="AuthorizeSecurityGroupIngress"):
         world.build()
