@@ -39,7 +39,7 @@ class BootEnded(Operation):
 _ticks=0 _left=''
 while :; do
 case $(systemctl is-system-running 2>/dev/null) in initializing | starting) ;; *) break ;; esac
-_left=$(systemctl list-jobs --no-legend --plain 2>/dev/null |
+[ $((_ticks % 5)) -ne 0 ] || _left=$(systemctl list-jobs --no-legend --plain 2>/dev/null |
 awk '$3 == "start" && $4 == "running" { printf "%s ", $2 }')
 case " $_left" in
 *' cloud-'*) [ $_ticks -lt $((10 * @cloud)) ] || { echo "cloud-init did not end within @cloud s: $_left"; return 2; } ;;

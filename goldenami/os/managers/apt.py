@@ -36,7 +36,7 @@ cat >{_AT_BOOT}/fetch <<'END'
 exec >{_AT_BOOT}/log 2>&1
 {_CONFIGURATION} >{_AT_BOOT}/configuration
 {_ENVIRONMENT} timeout 60 apt-get -q -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10 \\
-{_UPDATE} -o Acquire::Languages=none update && : >{_AT_BOOT}/fetched
+-o Acquire::Retries=0 {_UPDATE} -o Acquire::Languages=none update && : >{_AT_BOOT}/fetched
 exit 0
 END
 ! command -v systemd-run >/dev/null || systemd-run --quiet --no-block --collect --unit=goldenami-package-lists \\
