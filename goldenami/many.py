@@ -18,6 +18,7 @@ from goldenami.aws.catalogs import open_store
 from goldenami.aws.journals import open_journals
 from goldenami.aws.session import Cloud
 from goldenami.aws.sharing import sharing
+from goldenami.each import beside
 from goldenami.errors import GoldenAmiError, Interrupted
 from goldenami.events import Emit, ignore_events
 from goldenami.interrupts import Interrupts
@@ -25,7 +26,7 @@ from goldenami.model import Environment
 from goldenami.recipe import Project, Recipe
 from goldenami.recipe.problems import Problems
 from goldenami.release.catalog import Catalog
-from goldenami.stages import deciding, durations
+from goldenami.stages import deciding, durations, facts
 
 if TYPE_CHECKING:  # a plan needs none of them
     from goldenami.pipeline import Outcome
@@ -284,13 +285,15 @@ class _Run:
     def one(self, step: Step, interrupts: Interrupts) -> Result:
         """Build one recipe. Returns its failure as a result."""
         cloud = self.options.cloud or self.cloud.with_sleep(interrupts.sleep)
-        from goldenami import pipeline
-
-        request = pipeline.Request(self.project, self.environment, step.reference, step.variables)
+        targets = step.recipe.distribution.targets
 
         def work() -> Outcome:
+            # To load the stages takes about as long as the first answers.
+            _, refused = beside(_load_stages, lambda: facts.try_to_sign_in(cloud, targets))
+            from goldenami import pipeline
+
             return pipeline.build(
-                request,
+                pipeline.Request(self.project, self.environment, step.reference, step.variables),
                 force=self.options.force,
                 move=self.options.move,
                 adopt=self.options.adopt,
@@ -300,10 +303,15 @@ class _Run:
                 host_work=self.options.host_work,
                 cloud=cloud,
                 interrupts=interrupts,
+                refused=refused,
             )
 
         channel = step.recipe.distribution.channel
         return carry_out(step.name, channel, Catalog.of(self.environment, cloud), work)
+
+
+def _load_stages() -> None:
+    from goldenami import pipeline  # noqa: F401
 
 
 def carry_out(name: str, channel: str, catalog: Catalog, work: Callable[[], Outcome]) -> Result:

@@ -21,7 +21,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of, both
-from goldenami.errors import CatalogError, ConditionsUnmet, NotFound, TargetsFailed, UsageError
+from goldenami.errors import CatalogError, ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -129,6 +129,7 @@ def build(
     host_work: HostWork | None = None,
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
+    refused: GoldenAmiError | None = None,
 ) -> Outcome:
     """Build a release of a recipe, unless a release with the same inputs exists.
 
@@ -143,13 +144,16 @@ def build(
     ``request.digest``.
 
     ``host_work`` and ``cloud`` replace SSH and the environment's cloud, for callers that run the pipeline without
-    hosts. ``interrupts``: how the caller stops the build; by default, with SIGINT, SIGTERM or SIGHUP.
+    hosts. ``interrupts``: how the caller stops the build; by default, with SIGINT, SIGTERM or SIGHUP. ``refused``: why
+    the caller could not sign in; it is raised.
     """
     project, environment = request.project, request.environment
     with (
         open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools,
         notices.told(environment, request.recipe, tools),
     ):
+        if refused is not None:
+            raise refused
         recipe = recipes.load(project, request.recipe, environment, request.variables)
         for parent in deciding.unreleased_parents(project, environment, tools.catalog, recipe):
             with tools.journals.exclusive(parent.name, tools.patience):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a command that makes no calls needs none of this, nor json
 
     import botocore.session
 
-_FORM: Final = 3  # of an entry
+_FORM: Final = 4  # of an entry
 _MOST: Final = 64  # entries in the cache: one for each service, of a few versions of botocore
 _END: Final = "service-2"  # the name of such a file, without its suffix
 _ENDPOINTS: Final = "endpoints"
@@ -27,6 +27,10 @@ _ENDPOINTS: Final = "endpoints"
 _BY_BOTOCORE: Final[Mapping[str, frozenset[str]]] = {
     "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"}),
     "s3": frozenset({"CreateSession", "HeadBucket"}),
+}
+# Shapes of which an answer has hundreds, and what is read of them: a build simulates its policies before it begins.
+_READ: Final[Mapping[str, frozenset[str]]] = {
+    "EvaluationResult": frozenset({"EvalActionName", "EvalResourceName", "EvalDecision"})
 }
 # Names of endpoints that are not those of their services, and those of the services of SSO.
 _MORE_ENDPOINTS: Final = frozenset({"servicequotas", "oidc", "portal.sso"})
@@ -148,15 +152,23 @@ def endpoints_of(whole: Mapping[str, Any], names: Collection[str]) -> Mapping[st
 def part_of(whole: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
     """Return the description of some operations, with the shapes that they need, and without texts for people."""
     operations = {name: _without_texts(one) for name, one in whole["operations"].items() if name in names}
+    every = {name: _read(name, shape) for name, shape in whole["shapes"].items()}
     needed: dict[str, None] = dict.fromkeys(_shapes(operations))
     open_ = list(needed)
     while open_:
-        for name in _shapes(whole["shapes"][open_.pop()]):
+        for name in _shapes(every[open_.pop()]):
             if name not in needed:
                 needed[name] = None
                 open_.append(name)
-    shapes = {name: _without_texts(one) for name, one in whole["shapes"].items() if name in needed}
+    shapes = {name: _without_texts(one) for name, one in every.items() if name in needed}
     return OrderedDict({**whole, "operations": operations, "shapes": shapes})
+
+
+def _read(name: str, shape: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a shape with the members that are read."""
+    if name not in _READ:
+        return shape
+    return OrderedDict({**shape, "members": {k: v for k, v in shape["members"].items() if k in _READ[name]}})
 
 
 def _shapes(form: Any) -> Iterator[str]:

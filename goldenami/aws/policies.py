@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from goldenami.aws import envelope, lifecycle, s3, tags
 from goldenami.aws.calls import Job, Permission, Role, rows_for
@@ -94,10 +94,11 @@ def role_policies(scope: Scope, kind: Role) -> list[RolePolicies]:
     BUILDER and CALLER: the home account. PUBLISHER: the other accounts. PLANNER: every account. CONSUMER: the accounts
     of targets.
     """
-    return [_policies(scope, kind, account) for account in _accounts(scope.environment, kind)]
+    return [_policies(scope, kind, account) for account in accounts_of(scope.environment, kind)]
 
 
-def _accounts(environment: Environment, kind: Role) -> list[Account]:
+def accounts_of(environment: Environment, kind: Role) -> list[Account]:
+    """Return the accounts that have a role of this kind."""
     others = [account for account in environment.accounts.values() if account.id != environment.home.id]
     match kind:
         case Role.BUILDER | Role.CALLER:
@@ -112,15 +113,17 @@ def _accounts(environment: Environment, kind: Role) -> list[Account]:
 
 
 def _policies(scope: Scope, kind: Role, account: Account) -> RolePolicies:
+    role = account.role if kind in (Role.BUILDER, Role.PUBLISHER) else None
+    documents = tuple(_split(_statements_of(scope, kind, account)))
+    return RolePolicies(kind, account, role, documents, _trust(scope, account) if role is not None else None)
+
+
+def _statements_of(scope: Scope, kind: Role, account: Account) -> list[Statement]:
     kinds = [kind]
     if kind is Role.BUILDER and account.role is None:
         kinds.append(Role.CALLER)  # the builder's identity assumes the roles of the other accounts
     permissions = [p for one in kinds for row in rows_for(one, scope.jobs) for p in row.permissions]
-    role = account.role if kind in (Role.BUILDER, Role.PUBLISHER) else None
-    statements = list(_Statements(scope, account).of(permissions))
-    return RolePolicies(
-        kind, account, role, tuple(_split(statements)), _trust(scope, account) if role is not None else None
-    )
+    return list(_Statements(scope, account).of(permissions))
 
 
 def _split(statements: Sequence[Statement]) -> Iterator[Document]:
@@ -537,12 +540,13 @@ class Probe:
 def probes(scope: Scope, kind: Role, account: Account, jobs: Collection[Job] | None = None) -> list[Probe]:
     """Return a probe for each statement of a role. Where a statement has a wildcard in an ARN, the probe has an example
     resource. ``jobs``: only the parts of statements that these jobs need."""
-    every = _policies(scope, kind, account).statements
+    every = _statements_of(scope, kind, account)
     if jobs is None:
         parts = [(str(statement["Sid"]), statement) for statement in every]
     else:
-        needed = _policies(replace(scope, jobs=frozenset(jobs)), kind, account).statements
-        parts = [(str(whole["Sid"]), common) for part in needed for whole in every for common in _common(whole, part)]
+        needed = _statements_of(replace(scope, jobs=frozenset(jobs)), kind, account)
+        wholes = [_Whole(one, {*_list(one["Action"])}, {*_list(one["Resource"])}, _keys_of(one)) for one in every]
+        parts = [(str(one.statement["Sid"]), common) for part in needed for one, common in _common(wholes, part)]
     return [
         Probe(
             sid,
@@ -554,12 +558,23 @@ def probes(scope: Scope, kind: Role, account: Account, jobs: Collection[Job] | N
     ]
 
 
-def _common(whole: Statement, part: Statement) -> Iterator[Statement]:
-    """Yield what a statement gives of a smaller one, unless it gives nothing of it."""
-    actions = [action for action in _list(part["Action"]) if action in _list(whole["Action"])]
-    resources = [arn for arn in _list(part["Resource"]) if arn in _list(whole["Resource"])]
-    if actions and resources and _keys_of(whole) <= _keys_of(part):
-        yield {**part, "Action": actions, "Resource": resources}
+class _Whole(NamedTuple):
+    """A statement, and what it has."""
+
+    statement: Statement
+    actions: set[str]
+    resources: set[str]
+    keys: set[str]
+
+
+def _common(wholes: Iterable[_Whole], part: Statement) -> Iterator[tuple[_Whole, Statement]]:
+    """Yield what statements give of a smaller one, each with its statement, unless it gives nothing of it."""
+    wanted, resources, keys = _list(part["Action"]), _list(part["Resource"]), _keys_of(part)
+    for whole in wholes:
+        if whole.actions.isdisjoint(wanted) or whole.resources.isdisjoint(resources) or not whole.keys <= keys:
+            continue
+        given = [action for action in wanted if action in whole.actions]
+        yield whole, {**part, "Action": given, "Resource": [arn for arn in resources if arn in whole.resources]}
 
 
 def _keys_of(statement: Statement) -> set[str]:

@@ -29,6 +29,8 @@ from botocore import xform_name
 from botocore.config import Config
 from botocore.configprovider import ConstantProvider
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
+from botocore.handlers import BUILTIN_HANDLERS, REGISTER_FIRST, REGISTER_LAST
+from botocore.hooks import EventAliaser
 from botocore.response import StreamingBody
 
 import goldenami
@@ -612,12 +614,32 @@ _S = TypeVar("_S", bound=botocore.session.Session)
 
 def _bare_session(kind: type[_S], connection: Connection, profile: str | None) -> _S:
     """Return a session without explicit credentials."""
+    session = kind(profile=profile if connection.access_key_id is None else None, include_builtin_handlers=False)
+    _register_handlers(session)
     if connection.access_key_id is None:
-        return kind(profile=profile)
-    session = kind()
+        return session
     # AWS_PROFILE may contain a profile that does not exist, and botocore would fail although it is not needed.
     session.get_component("config_store").set_config_provider("profile", ConstantProvider(None))
     return session
+
+
+def _register_handlers(session: botocore.session.Session) -> None:
+    """Register botocore's handlers, without those of its documentation: each client copies all of them."""
+    events = session.get_component("event_emitter")
+    events.__class__ = _Names
+    ways = {None: events.register, REGISTER_FIRST: events.register_first, REGISTER_LAST: events.register_last}
+    for event, handler, *way in BUILTIN_HANDLERS:
+        if not event.startswith("docs."):
+            ways[way[0] if way else None](event, handler)
+
+
+class _Names(EventAliaser):
+    """The events of a session. The names of services in events are found once, and not anew for each client."""
+
+    def __copy__(self) -> Any:
+        other: Any = super().__copy__()
+        other._alias_name_cache = vars(self).get("_alias_name_cache", {})
+        return other
 
 
 class _Methods:

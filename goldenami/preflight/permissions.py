@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from goldenami.aws.calls import Job, Role
-from goldenami.aws.policies import Probe, RolePolicies, Scope, probes, role_policies
+from goldenami.aws.policies import Probe, Scope, accounts_of, probes
 from goldenami.aws.session import Cloud
 from goldenami.each import all_of, each
-from goldenami.model import Place
+from goldenami.model import Account, Place
 from goldenami.nextstep import step
 from goldenami.preflight.context import Context
 from goldenami.preflight.finding import Finding, Level
@@ -27,20 +27,20 @@ def check_permissions(context: Context) -> Iterator[Finding]:
     environment = context.environment
     used = {target.account.id for target in context.targets} | {environment.home.id}
     scope = Scope(environment)
-    every = [one for kind in (Role.BUILDER, Role.PUBLISHER) for one in role_policies(scope, kind)]
-    chosen = [one for one in every if one.account.id in used - context.refused]
-    for found in all_of(chosen, lambda one: list(_check(context, scope, one)), at_once=_ACCOUNTS):
+    every = [(kind, account) for kind in (Role.BUILDER, Role.PUBLISHER) for account in accounts_of(environment, kind)]
+    chosen = [(kind, account) for kind, account in every if account.id in used - context.refused]
+    for found in all_of(chosen, lambda one: list(_check(context, scope, *one)), at_once=_ACCOUNTS):
         yield from found
 
 
-def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Finding]:
-    place = Place(one.account.id, context.environment.home_region)
-    path = ("home", "role") if one.kind is Role.BUILDER else ("accounts", one.account.name, "role")
+def _check(context: Context, scope: Scope, kind: Role, account: Account) -> Iterator[Finding]:
+    place = Place(account.id, context.environment.home_region)
+    path = ("home", "role") if kind is Role.BUILDER else ("accounts", account.name, "role")
     mark = context.mark(*path)
-    principal = one.role or context.cloud.caller().arn
-    if one.role is None and ":user/" not in principal:
+    principal = account.role or context.cloud.caller().arn
+    if account.role is None and ":user/" not in principal:
         return  # the ARN of a session does not have the path of its role, which the simulator needs
-    groups = _same_context(probes(scope, one.kind, one.account, {Job.BUILD}))
+    groups = _same_context(probes(scope, kind, account, {Job.BUILD}))
 
     def lacking(number: int) -> list[tuple[str, str]]:
         """Return the statements, and the actions of them that are not allowed."""
@@ -63,8 +63,8 @@ def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Findin
         yield Finding(
             "permission",
             level,
-            f"{principal} lacks {', '.join(sorted(actions))}: the statement {sid} of the {one.kind}'s policy",
-            f"{step('iam policy', '--role', one.kind)} prints the statement.",
+            f"{principal} lacks {', '.join(sorted(actions))}: the statement {sid} of the {kind}'s policy",
+            f"{step('iam policy', '--role', kind)} prints the statement.",
             place,
             mark,
             exit_code=4,

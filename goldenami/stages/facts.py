@@ -141,6 +141,16 @@ def sign_in(cloud: Cloud, targets: Sequence[Target]) -> Identity:
     return caller
 
 
+def try_to_sign_in(cloud: Cloud, targets: Sequence[Target]) -> GoldenAmiError | None:
+    """Do :func:`sign_in` while something else is prepared. Return its error."""
+    try:
+        regions.check_home(cloud)
+        sign_in(cloud, targets)
+    except GoldenAmiError as error:
+        return error
+    return None
+
+
 def source_snapshots(cloud: Cloud, home: Place, recipe: Recipe) -> dict[str, SourceSnapshot]:
     """Return the snapshots of the recipe's data volumes. Raises NotFound for one that cannot be used."""
     ids = sorted({volume.snapshot for volume in recipe.image.volumes if volume.snapshot is not None})

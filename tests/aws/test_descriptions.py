@@ -99,6 +99,15 @@ def test_the_part_has_all_that_the_calls_need(service: str, cache: Path) -> None
         assert got == expected
 
 
+def test_of_a_simulation_only_what_is_read_is_described() -> None:
+    found = descriptions.Parts(JSONFileLoader()).load_file(path_of("iam"))["shapes"]
+    whole = JSONFileLoader().load_file(path_of("iam"))["shapes"]
+    members = found["EvaluationResult"]["members"]
+    assert members.keys() == {"EvalActionName", "EvalResourceName", "EvalDecision"}
+    assert all(members[k]["shape"] == whole["EvaluationResult"]["members"][k]["shape"] for k in members)
+    assert "StatementListType" not in found, "what belongs only to the members that nobody reads is left out"
+
+
 def test_what_botocore_calls_by_itself_is_in_the_parts() -> None:
     """It makes clients of its own, and its handlers call the clients that they belong to."""
     code = "".join(file.read_text() for file in sorted(Path(botocore.__file__).parent.glob("*.py")))

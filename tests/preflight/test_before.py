@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from goldenami import many
 from goldenami import recipe as recipes
+from goldenami.errors import CredentialsRefused
 from goldenami.events import ignore_events
 from goldenami.stages import before
 from goldenami.stages.tools import open_tools
@@ -59,3 +61,22 @@ def record(world: World, do: Callable[[], object]) -> set[str]:
     recorded = {label.action for label in world.gate.recording or ()}
     world.gate.stop()
     return recorded
+
+
+def test_a_refused_caller_is_asked_for_once(build_world: World) -> None:
+    """Its error is that of the build, which was loading its stages meanwhile."""
+    world = build_world
+    world.fresh(new_process=True)
+
+    def refuse(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        asked.append(label.action)
+        return call.error("InvalidClientTokenId", "no such key", 403)
+
+    asked: list[str] = []
+    work = many.choose(world.project, world.environment, ["web"], {})
+    world.gate.start(refuse)
+    (done,) = many.build(world.project, world.environment, work, many.Options(cloud=world.cloud))
+    world.gate.stop()
+    assert isinstance(done.error, CredentialsRefused)
+    assert asked.count("GetCallerIdentity") == 1
+    assert not set(asked) - {"GetCallerIdentity", "AssumeRole"}
