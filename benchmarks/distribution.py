@@ -245,15 +245,16 @@ class Meter:
 
     def told(self, event: Event) -> None:
         """Take an event of the build: whose stage it is that works now. The images are read back beside the tests of
-        the last of them: the calls for that are told apart by their threads, the processor time is not."""
+        the last of them: the calls for that are told apart by their threads, the processor time meanwhile is not."""
         stage = event.fields.get("stage", "")
         thread = threading.current_thread()
         with self._mutex:
             if (event.kind, stage) == ("stage.finished", "verify"):
                 self._verifying.discard(thread)
-            if event.kind != "stage.started":
+                stage = self._stage
+            elif event.kind != "stage.started":
                 return
-            if stage == "verify":
+            elif stage == "verify":
                 self._verifying.add(thread)
             elif event.fields.get("beside"):
                 return

@@ -29,6 +29,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 16  # threads; AWS limits the rate of calls for each place, so more threads would only wait
+AT_ONCE_BESIDE: Final = 10  # of each of several works that run at the same time
 
 
 class Failures(Generic[K]):

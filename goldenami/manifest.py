@@ -142,6 +142,11 @@ def _path(location: tuple[int | str, ...]) -> str:
     return "".join(parts).removeprefix(".").replace("[[key]]", " (key)")
 
 
+def prepare() -> None:
+    """Load what reading and writing takes. The first call takes some hundredths of a second."""
+    _adapter()
+
+
 @cache
 def _adapter() -> TypeAdapter[ImageManifest]:
     from pydantic import TypeAdapter

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from goldenami import manifest as manifests
 from goldenami import planning, reconcile, task
 from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
@@ -404,6 +405,7 @@ def make_images(
                 raise
 
         def place() -> tuple[Distributed, Verified]:
+            manifests.prepare()  # now, while the copies are under way
             distributed = copies.finish()
             ended = copies.end_loans()
             with build.stage("verify", beside=True):

@@ -20,6 +20,7 @@ from typing import Final
 Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
 
+_JITTER: Final = random.Random()  # one for all: making one takes longer than most waits that end at the first check
 RESOLUTION: Final = 0.01  # seconds; if less time than this is left, the deadline counts as reached
 
 
@@ -75,7 +76,7 @@ def poll(
     condition will be met, or None. A guess that is longer than the time left is shortened to it, so that a wrong guess
     ends no wait early.
     """
-    usual = pauses(interval, jitter or random.Random())
+    usual = pauses(interval, jitter or _JITTER)
     start = last_sign = clock()
     pause = next(usual)
     while True:

@@ -25,7 +25,7 @@ from goldenami.aws import images, parameters, tags
 from goldenami.aws.ownership import Owner
 from goldenami.aws.parameters import Current
 from goldenami.aws.session import Cloud
-from goldenami.each import both, each
+from goldenami.each import AT_ONCE_BESIDE, both, each
 from goldenami.errors import CloudError, NameTaken, TargetsFailed
 from goldenami.model import Architecture, Place, Target
 from goldenami.release import names
@@ -206,7 +206,8 @@ def _ask_all(targets: Iterable[Target], ask: Callable[[Place], _R], more: Iterab
     """
     others = {place: str(place) for place in more}
     required = others | {target.place: target.label for target in targets if target.required}
-    answers = each(sorted({target.place for target in targets} | others.keys()), ask)
+    # Images and parameters are searched at the same time, beside the checks before a build.
+    answers = each(sorted({target.place for target in targets} | others.keys()), ask, at_once=AT_ONCE_BESIDE)
     failed = {required[place]: error for place, error in answers.errors.items() if place in required}
     if len(failed) == 1:
         raise next(iter(failed.values()))

@@ -260,8 +260,10 @@ class Publication:
         try:
             texts, ids = in_order(wanted)
             every = {at.place: at for at in by_place(wanted)}
-            # Texts are not the pointer, so all of a place are set beside each other.
-            first: dict[At, Callable[[At], None]] = {At(text.place, (text,)): self._move for text in texts}
+            # Texts are not the pointer, so those of a place may be set beside each other: if there are threads for it.
+            few = len(every) * 3 <= _AT_ONCE
+            at_once = [At(text.place, (text,)) for text in texts] if few else by_place(texts)
+            first: dict[At, Callable[[At], None]] = dict.fromkeys(at_once, self._move)
             first |= dict.fromkeys(self._owned(prefix) if keep else (), self._keep)
             refused = self._each(tuple(first), lambda at: first[at](at), None)
             if refused and all(first[at] == self._keep for at in refused):

@@ -17,7 +17,7 @@ from goldenami.aws import encryption, images, kms, regions, snapshots
 from goldenami.aws.encryption import EbsDefaults
 from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud, Identity
-from goldenami.each import beside, both, each
+from goldenami.each import AT_ONCE_BESIDE, beside, both, each
 from goldenami.errors import AccessError, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.git import Repository
 from goldenami.model import Architecture, BaseImage, Environment, Mark, Place, Target
@@ -233,7 +233,7 @@ def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Targ
     # In a region that exists, the key is asked for at the same time.
     lists, keys = both(
         lambda: regions.of_accounts(cloud, [target.place for target in targets]),
-        lambda: each([label for label in owning if by_label[label].region in known], resolve),
+        lambda: each([label for label in owning if by_label[label].region in known], resolve, at_once=AT_ONCE_BESIDE),
     )
 
     def check(label: str) -> Key | None:

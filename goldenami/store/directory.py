@@ -301,16 +301,15 @@ class DirectoryLog:
             raise self._error(f"cannot write {self._path}: {error.strerror}", hint=_hint(error, self._path)) from error
 
     def append(self, number: int, line: bytes) -> bool:
-        before = os.fstat(self._descriptor).st_size
+        written = 0
         try:
-            written = os.write(self._descriptor, line)
             while written < len(line):
                 written += os.write(self._descriptor, line[written:])
             self._sync(self._descriptor)
         except OSError as error:
             # Half a line before further records would damage the log. If truncation fails too, it is a torn last line.
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, before)
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise self._error(f"cannot write {self._what}: {error.strerror}", hint=_hint(error, self._path)) from error
         return True
 
