@@ -49,7 +49,8 @@ _ahead=@ahead stamps=$work/stamps
 def read_ahead_below(top: str, ahead: str) -> Script:
     """Return code that reads the digests of files below a folder into a folder of its own, in the background and with
     the lowest priority, and ends at once. Without ``setsid`` it reads nothing. A second call begins again only if what
-    the first one read is lost, as by a reboot. Other disks are left out: a stage can unmount them."""
+    the first one read is lost, as by a reboot. It begins when the boot is over. Other disks are left out: a stage can
+    unmount them."""
     # First everything is written to the disk: a change of a page that is not yet written would set no time. A page that
     # is changed while that goes on has a time after the beginning.
     # The sealing needs several times as much of this memory, and other programs need some. So each list may take a
@@ -60,6 +61,12 @@ def read_ahead_below(top: str, ahead: str) -> Script:
 echo $$ >pid
 trap 'rm -f pid' EXIT
 work=. stamps=stamps
+# The boot may still install or fetch. Its services have as large a share of the processors as all that a login starts.
+tries=0
+while [ "$tries" -lt 240 ]; do
+case $(systemctl is-system-running 2>/dev/null) in initializing | starting) sleep 0.5 ;; *) break ;; esac
+tries=$((tries + 1))
+done
 date +%s >began
 sync
 most=$(df -P -k . | awk 'NR == 2 { printf "%.0f", $4 / 8 }')

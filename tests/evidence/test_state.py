@@ -139,6 +139,21 @@ def test_a_second_reading_ahead_leaves_the_first_one_alone(tmp_path: Path) -> No
     assert (ahead / "of.first").exists()
 
 
+def test_the_reading_ahead_waits_for_the_end_of_the_boot(tmp_path: Path) -> None:
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    (host / "one").write_text("one\n")
+    (tmp_path / "bin").mkdir()
+    state_now = f"if [ $(wc -l <{tmp_path}/looks) -lt 3 ]; then echo starting; else echo running; fi"
+    for name, code in (("systemctl", f"ls {ahead} >>{tmp_path}/looks; {state_now}"), ("sleep", ":")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{code}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    reading = provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait")
+    read(host, f"PATH={tmp_path}/bin:$PATH\n{reading}", left=[])
+    assert (tmp_path / "looks").read_text() == "pid\n" * 3, "nothing was read before"
+    assert list(ahead.glob("of.*"))
+
+
 @pytest.mark.parametrize("ahead", [True, False])
 def test_units_may_be_listed_before_the_sealing(tmp_path: Path, ahead: bool) -> None:
     """The service that ends the builder was not removed yet then. Only one list is made."""
