@@ -196,6 +196,7 @@ class MortalCloud(Cloud):
         self.mutations = []
         self._paces.clear()  # what a process learnt about throttling ends with it
         self.own_parameters.clear()
+        self.subnets.clear()
         self.recent = Recent(self._time.now)
         self._reach = Reach(self._time.now, self._retry.unreachable)
 
