@@ -142,10 +142,14 @@ class Leftovers:
 
 
 def finish_deletions(ledger: Ledger) -> None:
-    """Finish deletions of unknown outcome, so that no later step uses a resource that may be deleted."""
+    """Finish deletions of unknown outcome, so that no later step uses a resource that may be deleted. What another
+    program has made since, under the same name, is kept."""
     for intent in ledger.journal.unresolved_deletions():
-        kind = kind_of(intent.kind)
-        kind.delete(ledger, intent.place, str(intent.resource), kind.parent(intent.request))
+        kind, id = kind_of(intent.kind), str(intent.resource)
+        if kind.still_ours(ledger, intent.place, id):
+            kind.delete(ledger, intent.place, id, kind.parent(intent.request))
+        else:
+            ledger.journal.record_deleted(intent.kind, intent.place, id)
 
 
 def find_all(cloud: Cloud, journal: Journal, proofs: Proofs, *, keep: Collection[str] = ()) -> CleanUp:

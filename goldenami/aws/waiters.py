@@ -81,6 +81,7 @@ _LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time
 _PART: Final = 0.5  # of the time that is left, until a look at the progress alone finds out more about it
 _DOUBT: Final = 0.02  # of the whole wait: a forecast that may be wrong by more is not good enough
 _SHORTEST: Final = 0.1  # seconds between two looks when the end is near
+_ONE_PERCENT: Final = 0.01  # of the whole wait: a progress is rounded by so much
 _LATER: Final = 1.005  # looks are so much later than expected: the estimate may be a little short
 _SPREAD: Final = (0.985, 1.002)  # of the seconds of the last wait, which may have ended a little late
 _LONGEST_SHARE: Final = 4.0  # of the wait so far: a progress may be uneven
@@ -204,7 +205,16 @@ class Ahead:
     def left(self, elapsed: float) -> float:
         """Return how many seconds are left, as far as that is known; not positive: it is not, or was too few."""
         exactly = self._exactly(elapsed)
-        return exactly if exactly is not None else self._forecast[1] - elapsed
+        return exactly if exactly is not None else self._foreseen(elapsed)
+
+    def _foreseen(self, elapsed: float) -> float:
+        """Return how many seconds are left by the forecast of another wait; not positive: nobody knows, or the own
+        progress does not agree."""
+        found = self.ends()
+        if found is None or self._stood_still:
+            return self._forecast[1] - elapsed
+        both = _common(found, self._forecast)
+        return both[1] - elapsed if both is not None else 0.0
 
     def _exactly(self, elapsed: float) -> float | None:
         """Return how many seconds are left by the progress, a little too many rather than too few; None if that is in
@@ -223,13 +233,12 @@ class Ahead:
             return None
         exactly = self._exactly(elapsed)
         if exactly is not None:
-            self._step = min(0.02 * (elapsed + exactly), STANDARD.longest)
+            self._step = min(_ONE_PERCENT * (elapsed + exactly), STANDARD.longest)
+            self._without = None
             return max(min(exactly, _most(elapsed)), _SHORTEST)
-        found = self.ends()
-        if self._forecast[1] > elapsed:
-            both = _common(found, self._forecast) if found is not None and not self._stood_still else None
-            until = both[1] if both is not None else self._forecast[1]
-            return max(min(until - elapsed, _most(elapsed)), usual)
+        foreseen, found = self._foreseen(elapsed), self.ends()
+        if foreseen > 0.0:
+            return max(min(foreseen, _most(elapsed)), usual)
         if found is not None:
             part = _PART * (found[1] - elapsed)
             if not self._speed_is_known:
@@ -276,13 +285,12 @@ Percentages = Callable[[Collection[str], Sequence[Item]], Mapping[str, float]]
 @dataclass(slots=True, eq=False)
 class Forecast:
     """What the first of several waits has learnt for the others, whose resources were created with its own and take
-    about as long. ``begun``: whether there is a first one. ``seconds``: how long its wait takes in all, by its last
-    look, and ``fewest`` at least. ``like``: of similar waits elsewhere, which may take as long: if the first wait sees
-    that its own does, it need not find that out."""
+    about as long. ``begun``: whether there is a first one. ``span``: how many seconds its wait takes in all, by its
+    last look; both numbers change at once, because other threads read them. ``like``: of similar waits elsewhere, which
+    may take as long: if the first wait sees that its own does, it need not find that out."""
 
     begun: bool = False
-    seconds: float | None = None
-    fewest: float = 0.0
+    span: _Span | None = None
     like: Forecast | None = None
 
     def enter(self) -> tuple[list[Forecast], int]:
@@ -334,6 +342,7 @@ class Watch:
         self._what = what
         self._on_progress = on_progress
         self._percent = percent
+        self._tells = percent is not None
         self._limit = LONGEST if timeout is None else timeout
         self._visible = interval.visible
         self._new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
@@ -392,11 +401,13 @@ class Watch:
         found = describe(cloud, self._place, what, open_ids)
         waiting = [found[id] for id in open_ids if id in found and what.classify(found[id])[0] == "pending"]
         percentages: Mapping[str, float] = {}
-        if self._percent is not None and waiting and elapsed > 0:
+        # A look that was to be the last one was only a little too early: its progress would say what is known.
+        if self._percent is not None and waiting and elapsed > 0 and not self._sure:
             percentages = self._percent([str(item[what.id_field]) for item in waiting], waiting)
         if percentages and len(percentages) == len(waiting) and all(value >= 100.0 for value in percentages.values()):
             self._percent = None  # it will tell nothing more
         self._missing = {id: self._missing.get(id, elapsed) for id in open_ids if id not in found}
+        told = self._ahead.ends()
         self._learn(elapsed, percentages.values(), missing=bool(self._missing))
         for id in open_ids:
             was_visible = bool(self.seen[id].item)
@@ -404,16 +415,25 @@ class Watch:
             late = id in self._missing and elapsed - self._missing[id] >= patience
             if id in self._missing and was_visible and not late:
                 continue  # the next describe may show it again
-            self._note(_seen(what, id, found.get(id), percentages.get(id), late))
+            percent = percentages.get(id, self.seen[id].percent)
+            self._note(_seen(what, id, found.get(id), percent, late))
         if all(seen.readiness != "pending" for seen in self.seen.values()):
-            was_seen_pending = self._is_new or self._looked > 0  # otherwise it may have been ready for long
-            if elapsed > 0 and was_seen_pending and all(seen.ok for seen in self.seen.values()):
-                # It was ready between the last two looks; a look that a progress suggested is not much too late.
-                least = elapsed if self._sure else _AT_LEAST * elapsed
-                cloud.durations[what.kind] = max((self._looked + elapsed) / 2, least)
+            # One that is not new may have been under way for long, or ready. What tells no progress is waited for as
+            # soon as it begins.
+            is_whole = self._is_new or (self._looked > 0 and not self._tells)
+            if elapsed > 0 and is_whole and all(seen.ok for seen in self.seen.values()):
+                cloud.durations[what.kind] = self._took(elapsed, told)
             return True
         self._looked = elapsed
         return self._set_pause(elapsed)
+
+    def _took(self, elapsed: float, told: _Span | None) -> float:
+        """Return how long a wait took that has ended. ``told``: by its last progress."""
+        between = _common((self._looked, elapsed), told) if told is not None else None
+        if between is not None:
+            return (between[0] + between[1]) / 2
+        # It was ready between the last two looks; a look that a progress suggested is not much too late.
+        return max((self._looked + elapsed) / 2, elapsed if self._sure else _AT_LEAST * elapsed)
 
     def take_for_ready(self, id: str) -> None:
         """Take a resource for ready that was described: something proved it that EC2 tells later. The wait looks at it
@@ -445,20 +465,22 @@ class Watch:
         found = self._ahead.ends()
         if found is not None:
             for forecast in self._led:
-                forecast.fewest, forecast.seconds = found
+                forecast.span = found
         self._learn_from_others(elapsed)
 
     def _learn_from_others(self, elapsed: float) -> bool:
         """Return whether another wait has learnt something since the last time."""
         own, last = self._forecast, self._learnt
         other = own if own is None or own not in self._led else own.like
-        if other is None or other in self._led or other.seconds is None or other.seconds <= elapsed:
+        span = other.span if other is not None and other not in self._led else None
+        if span is None or span[1] <= elapsed:
             return False
-        self._learnt = (other.fewest, other.seconds)
+        self._learnt = span
+        fewest, seconds = span
         if other is own:
-            self._ahead.expect(other.seconds, other.fewest)
+            self._ahead.expect(seconds, fewest)
         else:
-            self._ahead.compare(other.seconds, other.fewest)
+            self._ahead.compare(seconds, fewest)
         return self._learnt != last
 
     def _others_know(self, elapsed: float) -> bool:

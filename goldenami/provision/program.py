@@ -72,6 +72,13 @@ COLLECT = Script("collect >&3\n")
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """Ends the program before what follows, unless ``script`` ends with 0."""
+
+    script: Script
+
+
+@dataclass(frozen=True, slots=True)
 class Recheck:
     """A check whether what earlier stages of the program did is still so. It changes nothing, and a run in check mode
     skips it. ``when``: its name in the results. ``stages``: names of the stages. Operations that no check can prove
@@ -82,7 +89,7 @@ class Recheck:
     stages: frozenset[str]
 
 
-Item = Stage | Fact | Beside | Collect | Recheck
+Item = Stage | Fact | Beside | Collect | Guard | Recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,10 @@ def compile_program(items: Sequence[Item], network: BuildNetwork | None = None) 
             continue
         if isinstance(item, Collect):
             calls.append(sh("collect @names", names=item.names))
+            continue
+        if isinstance(item, Guard):
+            code = '[ "$first" -gt @at ] || (\n@script\n) >/dev/null 2>&1 || {\nevent refused\nend ok\n}'
+            calls.append(sh(code, at=len(steps), script=item.script))
             continue
         if isinstance(item, Recheck):
             calls.append(_recheck(item, stages, steps))

@@ -28,6 +28,7 @@ from goldenami.provision.stream import (
     HereDue,
     Message,
     RebootDue,
+    RefusedByGuard,
     StageStarted,
     Started,
     Status,
@@ -58,8 +59,8 @@ class Progress:
 
     ``boot``: the boot id of the host when the program started. ``reboot_after``: the operation after which the host
     must reboot. ``here``: the operation that is due on this machine. ``going_down``: the host goes down, by an
-    operation's own doing. ``failure``: the error that ended the program. ``running``: the operation that
-    has begun and not ended.
+    operation's own doing. ``refused``: a guard ended the program before its first stage. ``failure``: the error that
+    ended the program. ``running``: the operation that has begun and not ended.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Progress:
         self.reboot_after: int | None = None
         self.here: int | None = None
         self.going_down = False
+        self.refused = False
         self.failure: OperationFailed | BuilderError | None = None
         self.mask = mask
         self._operations = program.operations
@@ -195,6 +197,14 @@ class Progress:
                 self.here = message.index
             case GoingDown():
                 self.going_down = True
+            case RefusedByGuard():
+                self._on_refusal()
+
+    def _on_refusal(self) -> None:
+        # In a second run of the program, the first one may have done a part of a stage.
+        self.refused = self._current is None
+        if not self.refused:
+            self.failure = BuilderError(f"{self._host} rebooted by itself in the stage {self.stage_name}")
 
     def on_output(self, line: str) -> None:
         self._output.append(line)

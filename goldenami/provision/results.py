@@ -58,13 +58,14 @@ class Drift:
 class RunResult:
     """The result of a run. ``stages``: the stages that have operations, in order. ``facts``: the texts that were read,
     by the fact's name. ``drift``: the operations that a Recheck found to be undone, by its name and the operation's
-    number.
+    number. ``refused``: a Guard ended the program before its first stage.
     """
 
     stages: tuple[StageResult, ...]
     facts: Mapping[str, str]
     seconds: float
     drift: Mapping[str, Mapping[int, Drift]] = field(default_factory=dict)
+    refused: bool = False
 
     def undone(self, before: str, after: str) -> tuple[Drift, ...]:
         """Return the operations that held at one Recheck and not at a later one, in order."""

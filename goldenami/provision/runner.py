@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
 
 REBOOT_SECONDS = 600.0
 _LOOK_SECONDS = 10.0
-_GOING_DOWN = (  # as in prelude.sh
+GOING_DOWN = (  # as in prelude.sh
     "command -v systemctl >/dev/null || exit 0; for n in 1 2 3 4 5; do "
     "[ ! -e /run/systemd/shutdown/scheduled ] || { echo yes; exit; }; "
     "case $(systemctl is-system-running 2>/dev/null; busctl get-property org.freedesktop.login1 "
@@ -178,7 +178,7 @@ class _Run:
             shown = f"{', '.join(without[:3])}{', …' if without[3:] else ''}"
             text = f"not executed, because this instance has no systemd: {len(without)} of the operations ({shown})"
             progress.say(text, "warning")
-        return RunResult(progress.stages, progress.facts, time.monotonic() - start, progress.drift)
+        return RunResult(progress.stages, progress.facts, time.monotonic() - start, progress.drift, progress.refused)
 
     def _to_the_end(self) -> None:
         first, lost, progress = 0, 0, self._progress
@@ -454,7 +454,7 @@ class _Run:
 def is_going_down(connection: Connection) -> bool:
     """Return whether a host shuts down or reboots, or will at a time that is set. A lost connection counts as well."""
     try:
-        done = connection.run(_GOING_DOWN, timeout=_LOOK_SECONDS)
+        done = connection.run(GOING_DOWN, timeout=_LOOK_SECONDS)
     except ConnectionLost:
         return True
     except BuilderError:
@@ -466,7 +466,7 @@ def _look_at(connection: Connection, *, lost_counts: bool) -> tuple[bool, str]:
     """Return what :func:`is_going_down` does, and the boot id, by one command. ``lost_counts``: a lost connection means
     that the host goes down; otherwise raises ConnectionLost."""
     try:
-        done = connection.run(f"({_GOING_DOWN}); cat /proc/sys/kernel/random/boot_id", timeout=_LOOK_SECONDS)
+        done = connection.run(f"({GOING_DOWN}); cat /proc/sys/kernel/random/boot_id", timeout=_LOOK_SECONDS)
     except ConnectionLost:
         if not lost_counts:
             raise

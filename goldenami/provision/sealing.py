@@ -29,10 +29,10 @@ from goldenami.os.homes import HOMES
 from goldenami.os.sshd import KEY_FILES
 from goldenami.provision import freeze as freezing
 from goldenami.provision.operation import BoundOperation, Operation, Stage
-from goldenami.provision.program import Beside, Collect, Fact, Item
+from goldenami.provision.program import Beside, Collect, Fact, Guard, Item
 from goldenami.provision.progress import OnFact, Within
 from goldenami.provision.results import OperationResult
-from goldenami.provision.runner import run_program
+from goldenami.provision.runner import GOING_DOWN, run_program
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
@@ -78,6 +78,7 @@ return 1
 class SealReport:
     """The result of sealing. ``removed``: names of the traces that were found and removed. ``facts``: the texts that
     were read, by name. ``not_frozen``: why the host is not frozen; empty if it is, or if that was not asked for.
+    ``begun``: False if nothing was done, because the host rebooted.
     """
 
     removed: tuple[str, ...]
@@ -85,6 +86,7 @@ class SealReport:
     seconds: float
     facts: Mapping[str, str] = field(default_factory=dict)
     not_frozen: str = ""
+    begun: bool = True
 
 
 def seal(
@@ -100,13 +102,15 @@ def seal(
     freeze: bool = False,
     within: Within = nullcontext,
     on_fact: OnFact | None = None,
+    since: str = "",
 ) -> SealReport:
     """Remove every trace of the builder, and trim free space.
 
     ``login_key``: the public halves of goldenami's temporary SSH keys, one in a line. ``secrets``: values that must not
     be on the disk, by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are
     read before the removal, all at the same time; ``facts_meanwhile`` beside it; ``facts_after`` after it, beside what
-    comes before the freezing. ``on_fact``: as in ``run_program``. ``freeze``: at last, stop the services and freeze the
+    comes before the freezing. ``on_fact``: as in ``run_program``. ``since``: a boot id; a host that has booted
+    since, or goes down, is left as it is (``begun`` is False). ``freeze``: at last, stop the services and freeze the
     file systems of the host, within ``freezing.DEADLINE``; nobody can use it afterwards. A second call removes nothing.
     Raises OperationFailed, also if a secret is found, and the other errors of ``run_program``.
     """
@@ -118,10 +122,14 @@ def seal(
         operations.append(_Trim())
     place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
-    before = [*facts, _KEY_PLACES]
+    before = [*facts, _KEY_PLACES, *([_GOING_DOWN] if since else [])]
     items: list[Item] = [Beside((fact,)) for fact in before]
     # These end before the first removal: a package manager that is asked may write a cache or a log.
-    items += [Beside(tuple(facts_meanwhile)), Collect(tuple(fact.name for fact in before)), stage]
+    items += [Beside(tuple(facts_meanwhile)), Collect(tuple(fact.name for fact in before))]
+    if since:
+        code = """[ "$boot" = @since ] && [ "$(cat "$work/fact."@going)" != yes ]"""
+        items.append(Guard(sh(code, since=since, going=_GOING_DOWN.name)))
+    items.append(stage)
     items += [Beside((fact,)) for fact in facts_after]
     if freeze:
         again = [trace for trace in (*TRACES, _PRIVATE) if trace.name in _WRITTEN_AT_THE_END]
@@ -131,6 +139,8 @@ def seal(
     run = run_program(
         connection, items, emit, secrets=masked, within=within, log_on_disk=False, limits=limits, on_fact=on_fact
     )
+    if run.refused:
+        return SealReport((), (), run.seconds, run.facts, begun=False)
     done = run.stages[0].operations
     changed = (operations[o.index] for o in done if o.status == "changed")
     removed = tuple(one.name for one in changed if isinstance(one, Trace))
@@ -213,6 +223,7 @@ def traces_of(login_key: str) -> tuple[Trace, ...]:
 
 
 # Where sshd looks for keys does not change while they are removed, and it takes sshd a while to tell.
+_GOING_DOWN = Fact("going-down", Script(f"({GOING_DOWN})\n:"))
 _KEY_PLACES = Fact("key-files", Script(KEY_FILES))
 _KEY_FILES = "printf '%s\\n' \"$_key_files\""
 

@@ -12,6 +12,7 @@ An event is a line that begins with the run's mark, a random word::
     MARK drift WHEN 3 DETAIL             operation 3 does not hold any more (see ``program.Recheck``)
     MARK reboot 3                        the host must reboot; the program continues after operation 3
     MARK going 3                         the host is going down, without a request of the program, after operation 3
+    MARK refused                         a guard ended the program (see ``program.Guard``)
     MARK end ok|failed                   the end of the program; no event follows
     MARK gone STATUS KILLED FREE SIZE    the process of the program has ended: its status ("output": its log was too
                                          long; "running": unknown), how many processes the kernel has ended for memory
@@ -99,6 +100,11 @@ class GoingDown:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedByGuard:
+    """A guard ended the program."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The program ended. ``whole``: it reported its end itself. If not, the other fields tell what is known.
 
@@ -115,7 +121,18 @@ class Ended:
 
 
 Message = (
-    Begun | StageStarted | FactBegun | FactRead | Started | Finished | Drifted | RebootDue | HereDue | GoingDown | Ended
+    Begun
+    | StageStarted
+    | FactBegun
+    | FactRead
+    | Started
+    | Finished
+    | Drifted
+    | RebootDue
+    | HereDue
+    | GoingDown
+    | RefusedByGuard
+    | Ended
 )
 
 
@@ -182,6 +199,8 @@ def _parse(text: str) -> Message:
         return HereDue(int(words[0]))
     if kind == "going":
         return GoingDown(int(words[0]))
+    if kind == "refused":
+        return RefusedByGuard()
     if kind == "end":
         return Ended(True)
     if kind == "gone":

@@ -39,7 +39,7 @@ AGENTS, OWN = "agents", "recipe"  # the suites of the agents' tests, and of the 
 SUITES = (*validate.SUITES, AGENTS, CONTROLS.label, OWN)  # the names that select tests
 REBOOT = "reboot"  # the suite, and its gate
 CHECKS = "goldenami"  # the variable with what the built-in suites know
-_TRACES = "traces"
+_READ_TRACES = provision.Fact("traces", Script(validate.READ_TRACES))
 _LEFTOVERS = frozenset({"shell-history", "logins", "npm-logins", "memory-dumps", "mail"})  # of ``provision.TRACES``
 
 
@@ -79,24 +79,29 @@ class SshHostWork:
 
         with freezing(host.instance_id, begun), hosts.connected(build, host, architecture) as connection:
             base, outputs, undone = _provision(build, architecture, host, connection)
-            report = _builder_gate(build, architecture, host, connection, outputs, undone, base.set_id)
-            sealed = provision.seal(
-                connection,
-                login_key=host.login_key,
-                secrets=build.secrets_not_in_image,
-                masked=build.secrets.values(),
-                emit=build.emit,
-                facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
-                facts_meanwhile=(provision.UNITS_AHEAD, provision.PACKAGES_AHEAD),
-                facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
-                freeze=freeze,
-                within=within,
-                on_fact=read,
-            )
+
+            def seal(boot: str) -> provision.SealReport:
+                return provision.seal(
+                    connection,
+                    login_key=host.login_key,
+                    secrets=build.secrets_not_in_image,
+                    masked=build.secrets.values(),
+                    emit=build.emit,
+                    facts=(provision.PACKAGES, provision.SOURCES, _READ_TRACES),
+                    facts_meanwhile=(provision.UNITS_AHEAD, provision.PACKAGES_AHEAD),
+                    facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
+                    freeze=freeze,
+                    within=within,
+                    on_fact=read,
+                    since=boot,
+                )
+
+            known = Known(set_id=base.set_id, fresh=True)
+            report, sealed = _gate_and_seal(build, architecture, host, connection, outputs, undone, known, seal)
         # Now, and not beside the sealing: it takes a processor for a while, and the image takes longer.
         prepare_gate(build, architecture, gate="image", sealed=True)
         after = described[provision.PACKAGES.name]
-        traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
+        traces = validate.parse_traces(sealed.facts[_READ_TRACES.name], host.login_key)
         changes = provision.package_changes(base.packages, after)
         sources = described[provision.SOURCES.name]
         contents = sealed.facts.get(provision.CONTENTS.name, "").strip()
@@ -212,31 +217,31 @@ def _provision(
     return _Base(packages, set_id), found, result.undone(BEFORE, AFTER)
 
 
-def _builder_gate(
+def _gate_and_seal(
     build: BuildContext,
     architecture: Architecture,
     host: Host,
     connection: ssh.Connection,
     outputs: Mapping[str, str],
     undone: Sequence[Drift],
-    set_id: tuple[str, ...] | None,
-) -> TestReport:
-    """Run gate 1, after a reboot that the recipe left behind. If the host rebooted meanwhile, the tests prove nothing:
-    they run again, once, after the boot."""
+    known: Known,
+    seal: Callable[[str], provision.SealReport],
+) -> tuple[TestReport, provision.SealReport]:
+    """Run gate 1, after a reboot that the recipe left behind, and seal the builder. ``seal`` gets the boot id that the
+    gate began with, and leaves a host alone that rebooted since. Then the tests prove nothing: they run again, once,
+    after the boot."""
     boot = provision.settle(connection, build.emit)
     for _ in range(2):
         report, failure = None, None
         try:
-            known = Known(set_id=set_id, fresh=True)
             report = run_gate(build, architecture, host, gate="builder", outputs=outputs, undone=undone, known=known)
         except (TestsFailed, BuilderError) as error:
             failure = error
+        if report is not None and (sealed := seal(boot)).begun:
+            return report, sealed
         before, boot = boot, _settled(build, connection, boot, failure)
-        if boot == before:
-            if failure is not None:
-                raise failure
-            assert report is not None
-            return report
+        if failure is not None and boot == before:
+            raise failure
         build.note(
             f"{host.instance_id} rebooted by itself during gate 1; what its tests found does not count", "warning"
         )

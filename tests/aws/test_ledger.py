@@ -401,6 +401,20 @@ def test_a_deletion_that_takes_effect_late_hits_no_younger_resource(world: World
     assert count(world, KIND_OF_STEP[name]) == 1
 
 
+def test_a_deletion_is_not_finished_on_what_another_made_since(world: World) -> None:
+    """The deletion of a killed process took effect, and another program made a parameter of the same name."""
+    make_parameter(world)
+    world.trap.record, world.trap.lost = "result", True
+    with pytest.raises(Crash):
+        world.ledger.delete_key("step")
+    world.raw("ssm").put_parameter(Name=PARAMETER, Value="theirs", Type="String")
+    world.restart()
+    reconcile.finish_deletions(world.ledger)
+    assert parameters.get(world.cloud, HOME_PLACE, PARAMETER) == "theirs"
+    assert world.journal.unresolved_deletions() == ()
+    assert world.ledger.existing("step") is None
+
+
 # The names of images and parameters are the user's.
 @pytest.mark.parametrize("name", ["key-pair", "security-group", "snapshot"])
 def test_a_creating_call_that_takes_effect_late_is_in_nobodys_way(world: World, name: str) -> None:

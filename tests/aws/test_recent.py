@@ -489,6 +489,56 @@ def test_an_image_that_was_there_already_teaches_nothing(late: LateWorld) -> Non
     assert "image/copy" not in late.cloud.durations
 
 
+def copying(
+    late: LateWorld, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, list[float], waiters.Percentages]:
+    """A copy that takes so many seconds, the moments at which its progress is asked for, and who tells it."""
+    late.paper.set(pending={"copy": seconds})
+    monkeypatch.setattr(late.cloud, "clock", lambda: late.clock.offset)  # without the time that the machine takes
+    source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region}
+    began, asked = late.clock.offset, list[float]()
+    id = late.raw("ec2").copy_image(**source, Name="copy")["ImageId"]
+
+    def told(ids: Collection[str], _: object) -> dict[str, float]:
+        asked.append(late.clock.offset - began)
+        return dict.fromkeys(ids, (late.clock.offset - began) / seconds * 100 // 1)
+
+    return id, asked, told
+
+
+def test_a_resumed_wait_teaches_no_duration(late: LateWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy was under way for long before."""
+    id, _, told = copying(late, 240.0, monkeypatch)
+    late.clock.sleep(180.0)
+    watch = waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told)
+    assert watch.until_ready(sleep=late.clock.sleep)[id].ok
+    assert "image/copy" not in late.cloud.durations
+
+
+def test_a_wait_is_as_long_as_its_progress_told_however_late_its_last_look_was(
+    late: LateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, _, told = copying(late, 240.0, monkeypatch)
+    watch = waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told, is_new=True)
+    for seconds in (60.0, 60.0, 180.0):
+        assert watch.pause > 0.0
+        late.clock.sleep(seconds)
+        watch.look()
+    assert watch.seen[id].ok
+    assert late.cloud.durations["image/copy"] == pytest.approx(240.0, rel=0.02)
+
+
+def test_a_copy_that_is_a_little_late_is_not_asked_for_its_progress_again(
+    late: LateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, asked, told = copying(late, 241.5, monkeypatch)
+    late.cloud.durations["image/copy"] = 240.0
+    watch = waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told, is_new=True)
+    assert watch.until_ready(sleep=late.clock.sleep)[id].ok
+    assert len(asked) == 1
+    assert late.cloud.durations["image/copy"] == pytest.approx(241.5, rel=0.01)
+
+
 def test_a_copy_that_fails_soon_is_seen_soon_beside_a_long_one(late: LateWorld) -> None:
     source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region, "Encrypted": True}
     ec2, forecast = late.raw("ec2"), waiters.Forecast()
@@ -497,7 +547,7 @@ def test_a_copy_that_fails_soon_is_seen_soon_beside_a_long_one(late: LateWorld) 
     )
     late.paper.set(pending={"copy": 3600})
     first = watch([ec2.copy_image(**source, Name="first", KmsKeyId="alias/golden-ami")["ImageId"]])
-    while forecast.seconds is None:
+    while forecast.span is None:
         late.clock.sleep(first.pause)
         assert not first.look()
     late.paper.set(pending={"copy": 5})
@@ -556,14 +606,14 @@ def test_a_forecast_is_corrected_at_each_look_of_the_first_wait(late: LateWorld)
     )
     late.clock.sleep(100.0)
     assert not first.look()
-    hasty = forecast.seconds
+    hasty = forecast.span
     assert hasty is not None
     late.clock.sleep(1000.0)
     percent = 52.0
     assert not first.look()
-    assert forecast.seconds is not None
-    assert forecast.seconds > 2 * hasty
-    corrected = forecast.seconds
+    assert forecast.span is not None
+    assert forecast.span[1] > 2 * hasty[1]
+    corrected = forecast.span
     percent = 90.0
     assert not second.look()
-    assert forecast.seconds == corrected, "the others learn from it"
+    assert forecast.span == corrected, "the others learn from it"

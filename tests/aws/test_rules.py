@@ -419,6 +419,19 @@ def test_the_duration_of_another_wait_counts_if_the_own_progress_agrees() -> Non
     assert ahead.pause(60.0) == pytest.approx(180.0)
 
 
+def test_a_forecast_does_not_count_against_the_own_progress() -> None:
+    """The first copy of a region is of a large volume, and this one of a small one."""
+    ahead = waiters.Ahead(None, has_progress=True)
+    ahead.expect(240.0, 236.0)
+    ahead.seen(5.0, [25.0])
+    assert (ahead.pause(5.0) or 0.0) <= 7.6, "half of what is left by the own progress, not four times five seconds"
+    assert not ahead.is_sure(5.0)
+    ahead = waiters.Ahead(None, has_progress=True)
+    ahead.expect(20.1, 19.0)
+    ahead.seen(5.0, [25.0])
+    assert ahead.pause(5.0) == pytest.approx(15.0, rel=0.02), "both agree"
+
+
 def test_waits_of_other_lengths_share_no_duration() -> None:
     assert waiters.DETACHED.kind != waiters.AVAILABLE.kind
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from goldenami.provision import BoundOperation, BuildNetwork, Item, Stage
 from goldenami.provision.program import compile_program
-from goldenami.provision.stream import Drifted, FactRead, Finished, Message, Reader
+from goldenami.provision.stream import Drifted, FactRead, Finished, Message, Reader, RefusedByGuard
 
 MARK = "mark-of-this-test"
 
@@ -27,12 +27,15 @@ class Here:
     details: list[str] = field(default_factory=list)
     output: deque[str] = field(default_factory=deque)
     drift: list[Drifted] = field(default_factory=list)
+    refused: bool = False  # by a guard
     facts: dict[str, tuple[int, str, int]] = field(default_factory=dict)  # status, text, operations that had ended
     left: list[str] = field(default_factory=list)  # temporary directories that are still there at the end
 
     def message(self, message: Message) -> None:
         if isinstance(message, Drifted):
             self.drift.append(message)
+        if isinstance(message, RefusedByGuard):
+            self.refused = True
         if isinstance(message, FactRead):
             self.facts[message.name] = message.status, message.text, len(self.statuses)
         if isinstance(message, Finished):

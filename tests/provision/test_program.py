@@ -28,11 +28,11 @@ from goldenami.provision import (
 from goldenami.provision.boot import BootEnded
 from goldenami.provision.families import FAMILIES
 from goldenami.provision.operation import REGISTERED, Operation
-from goldenami.provision.program import COLLECT, Beside, Collect, Fact, compile_program, compile_stage
+from goldenami.provision.program import COLLECT, Beside, Collect, Fact, Guard, compile_program, compile_stage
 from goldenami.provision.progress import Progress
 from goldenami.provision.sealing import TRACES, traces_of
 from goldenami.provision.shell import Compilation, Script, Steps
-from goldenami.provision.stream import FactBegun, FactRead, StageStarted
+from goldenami.provision.stream import FactBegun, FactRead, Message, RefusedByGuard, StageStarted
 from goldenami.reading import ANYWHERE
 from tests.provision.examples import bind, elsewhere, examples, further
 from tests.provision.local import run_here, run_items_here
@@ -261,6 +261,33 @@ def test_facts_are_read_beside_operations_and_come_where_they_are_collected(tmp_
         "last": (0, "0", 2),
     }
     assert here.statuses == ["changed", "changed"]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_guard_ends_the_program_before_what_follows(tmp_path: Path, holds: bool) -> None:
+    made = Stage("one", (bind("file", dest=str(tmp_path / "made"), content=""),))
+    here = run_items_here([Guard(Script(f"echo unseen; {str(holds).lower()}")), made, Fact("after", Script("echo x"))])
+    assert here.statuses == (["changed"] if holds else [])
+    assert (tmp_path / "made").exists() is holds
+    assert here.facts.keys() == ({"after"} if holds else set())
+    assert here.refused is not holds
+    assert "unseen" not in here.output
+
+
+def test_a_guard_that_ends_a_second_run_is_a_failure() -> None:
+    """The first run may have done a part of its stage."""
+    program = compile_stage(Stage("one", (bind("command", argv=["true"]),)))
+
+    def refused(*before: Message) -> Progress:
+        progress = Progress(program, lambda _: None, str, "host", nullcontext, lambda _: None)
+        for message in (*before, RefusedByGuard()):
+            progress.on_message(message)
+        return progress
+
+    assert (refused().refused, refused().failure) == (True, None)
+    second = refused(StageStarted(0, 1.0))
+    assert not second.refused
+    assert "host rebooted by itself in the stage one" in str(second.failure)
 
 
 def test_the_limit_of_a_stage_is_not_for_the_facts_that_it_waits_for() -> None:

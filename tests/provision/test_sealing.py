@@ -60,6 +60,16 @@ def test_a_secret_on_the_disk_is_found_before_the_capture(connection: ssh.Connec
     assert "in_image: true" in (caught.value.hint or "")
 
 
+def test_a_host_that_rebooted_since_is_left_as_it_is(connection: ssh.Connection) -> None:
+    as_root(connection, "echo x >/root/mbox")
+    key = ssh.KeyPair.from_private(connection.endpoint.private_keys[0]).public_key
+    events: list[Event] = []
+    report = provision.seal(connection, login_key=key, emit=events.append, since="another boot")
+    assert (report.begun, report.removed, events) == (False, (), [])
+    assert as_root(connection, "ls /root/mbox") == "/root/mbox"
+    assert "mail" in provision.seal(connection, login_key=key, since=connection.boot_id()).removed
+
+
 def test_what_sealing_removes_is_no_secret_on_the_disk(connection: ssh.Connection) -> None:
     places = "/root/.netrc /tmp/x /var/log/app.log /root/.bash_history /var/mail/root"
     as_root(connection, f"sleep 1.1; for f in {places}; do echo 'password {SECRET}' >$f; done")

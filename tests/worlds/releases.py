@@ -166,9 +166,12 @@ class World:
         number = next(self._numbers)
         key = {"Encrypted": True, "KmsKeyId": KEY} if encrypted else {}
         volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=8, **key)["VolumeId"]
-        ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 0})
+        patient = {"Delay": 0, "MaxAttempts": 10_000}
+        ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=patient)
         snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-        ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 0})
+        ec2.get_waiter("snapshot_completed").wait(
+            SnapshotIds=[snapshot], WaiterConfig={"Delay": 0, "MaxAttempts": 10_000}
+        )
         return str(
             ec2.register_image(
                 Name=f"candidate-{number}",
