@@ -195,8 +195,8 @@ class MortalCloud(Cloud):
         self._count.clear()
         self.mutations = []
         self._paces.clear()  # what a process learnt about throttling ends with it
-        self.own_parameters.clear()
-        self.subnets.clear()
+        for known in (self.own_parameters, self.subnets, self.missing_parameters):
+            known.clear()
         self.recent = Recent(self._time.now)
         self._reach = Reach(self._time.now, self._retry.unreachable)
 
