@@ -143,12 +143,15 @@ class Leftovers:
 
 def finish_deletions(ledger: Ledger) -> None:
     """Finish deletions of unknown outcome, so that no later step uses a resource that may be deleted. What another
-    program has made since, under the same name, is kept."""
+    program has made since, under the same name, is kept.
+
+    A task may delete what the build of a release created. The journal of the task cannot tell whose that is, so such a
+    deletion stays unfinished here: the task compares again, and deletes what is still there."""
     for intent in ledger.journal.unresolved_deletions():
         kind, id = kind_of(intent.kind), str(intent.resource)
         if kind.still_ours(ledger, intent.place, id):
             kind.delete(ledger, intent.place, id, kind.parent(intent.request))
-        else:
+        elif ledger.journal.created(intent.kind, intent.place, id):
             ledger.journal.record_deleted(intent.kind, intent.place, id)
 
 

@@ -591,6 +591,25 @@ def test_a_cleaned_task_keeps_its_grants_only_if_the_manifest_names_it(world: Wo
         assert not made & redistribute.kept(journal, only), "no later run would find and revoke them"
 
 
+def test_what_a_killed_task_did_not_delete_is_deleted_by_its_resume(world: World) -> None:
+    """The parameters of an account that is informed are those of the release's build, and not of the task's."""
+    place = PLACES[3]
+    rewrite(world, 'goldenami-publisher"}', 'goldenami-publisher", parameters: true}', "goldenami.yaml")
+    rewrite(world, "      - {account: apps, regions: [eu-west-1], mode: share}\n", "", "goldenami.yaml")
+    distributing.declare(world, "share: {accounts: [apps]}")
+    (only,) = releases(world, 1)
+    ssm = world.client("ssm", place)
+    assert len(ssm.describe_parameters()["Parameters"]) == 4
+    distributing.declare(world, "")
+    world.cloud.start_process(Label("ssm", "DeleteParameter", place.account, place.region, 1), "before")
+    with pytest.raises(Death):
+        distribute(world, only)
+    (left,) = world.journals.unfinished()
+    assert world.resume(left.build_id).status == "distributed"
+    assert ssm.describe_parameters()["Parameters"] == []
+    assert drift(world)[0].in_sync
+
+
 def kill(world: World, before: Before, label: Label, when: str, then: str) -> None:
     """Kill the process at a call, go on, and compare what is there with what is there without the death."""
     world.fresh(saved=before.saved)
