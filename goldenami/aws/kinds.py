@@ -69,8 +69,9 @@ class Kind:
     call, for a resource that does not exist or is not visible yet. ``uncertain_codes``: of the deleting call, for a
     resource that may or may not exist. ``unknown_codes``: further errors of other calls, for one that is not visible.
     ``visible_within``: seconds after which calls find a new resource.
-    ``busy_codes``: of the deleting call, while another resource still uses this one, or it is not ready; it is repeated
-    for ``busy_for`` seconds. ``repeat_safe``: a name makes repeating the creating call safe.
+    ``busy_codes``: of the deleting call, while another resource still uses this one; it is repeated for ``busy_for``
+    seconds. ``unready_codes``: while this one is still being created; the same, but it is new, so another call may not
+    find it yet. ``repeat_safe``: a name makes repeating the creating call safe.
     ``order``: of deletion, lowest first: what uses another resource goes before it.
     ``everywhere``: builds create it, so a clean-up searches every place for its tag. False: only places where the
     journal has a call for it.
@@ -90,6 +91,7 @@ class Kind:
     visible_within: ClassVar[float] = recent.LONGEST
     unknown_codes: ClassVar[frozenset[str]] = frozenset()
     busy_codes: ClassVar[frozenset[str]] = frozenset()
+    unready_codes: ClassVar[frozenset[str]] = frozenset()
     busy_for: ClassVar[float] = 0.0
     repeat_safe: ClassVar[bool] = False
     order: ClassVar[int]
@@ -476,8 +478,8 @@ class Volume(Ec2Kind):
     delete_operation = "DeleteVolume"
     delete_parameter = "VolumeId"
     missing_codes = frozenset({"InvalidVolume.NotFound"})
-    # IncorrectState: it is still creating, for example after a kill, and cannot be deleted yet.
-    busy_codes = frozenset({"VolumeInUse", "IncorrectState"})
+    busy_codes = frozenset({"VolumeInUse"})
+    unready_codes = frozenset({"IncorrectState"})  # for example after a kill
     busy_for = 60.0
     tag_types = ("volume",)
     describe = "DescribeVolumes"

@@ -406,8 +406,9 @@ class Ledger:
                         continue
                     response = {}
                     self._absent.add((intent.place, id))
-                elif code in definition.busy_codes and next(busy, None) is not None:
-                    proof.found()
+                elif code in definition.busy_codes | definition.unready_codes and next(busy, None) is not None:
+                    if code in definition.busy_codes:
+                        proof.found()
                     continue
                 else:
                     self._wait_or_raise(intent, error, retry)
@@ -579,7 +580,8 @@ class _Pauses:
 
 class _Absence:
     """The proof that a resource does not exist: the deleting call does not find it while it may be too new to be found,
-    and then neither its id nor its token is found. A resource that the deleting call has found is not too new."""
+    and then neither its id nor its token is found. A resource of unknown age that the deleting call has found in use is
+    not too new."""
 
     def __init__(self, ledger: Ledger, kind: Kind, place: Place, id: str, parent: str | None) -> None:
         self._ledger = ledger
@@ -593,8 +595,8 @@ class _Absence:
         self._pauses: _Pauses | None = None
 
     def found(self) -> None:
-        """Record that the deleting call has found the resource, which was busy. EC2 may delete it next: a volume, with
-        its instance."""
+        """Record that the deleting call has found the resource, which was in use. EC2 may delete it next: a volume,
+        with its instance."""
         self._was_found = True
         self._until = None
 
@@ -606,7 +608,8 @@ class _Absence:
         ledger = self._ledger
         now = ledger.cloud.clock()
         if self._until is None or self._pauses is None:
-            takes = 0.0 if self._was_found else ledger._proof_takes(self._kind, self._place, self._id)
+            known = ledger.cloud.recent.seconds_left(self._place, self._id)
+            takes = known if self._was_found else ledger._proof_takes(self._kind, self._place, self._id)
             self._until = now + takes
             self._pauses = _Pauses(ledger, intent)
         if now >= self._until:

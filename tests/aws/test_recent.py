@@ -241,6 +241,27 @@ def test_what_was_busy_and_is_not_found_is_gone_at_once(late: LateWorld) -> None
     assert late.ledger.was_absent(HOME_PLACE, volume)
 
 
+@pytest.mark.parametrize("before", [None, "IncorrectState"], ids=["never found", "still being created"])
+def test_what_is_not_found_and_may_be_new_is_asked_for_again(late: LateWorld, before: str | None) -> None:
+    """Nobody knows the age of this volume, and nothing uses it. A volume that is being created is new: a call may find
+    it, and the next one not."""
+    if before is not None:
+        late.paper.set(faults=[{"action": "DeleteVolume", "nth": 1, "code": before, "status": 400}])
+    volume = "vol-0123456789abcdef0"
+    assert late.elapsed(lambda: late.ledger.delete("volume", HOME_PLACE, volume)) > 30
+    assert late.ledger.was_absent(HOME_PLACE, volume)
+
+
+def test_what_is_known_to_be_new_is_not_gone_because_it_was_busy(late: LateWorld) -> None:
+    vpc = network.subnets(late.cloud, HOME_PLACE, Network())[0].vpc_id
+    busy = {"action": "DeleteSecurityGroup", "nth": 1, "code": "DependencyViolation", "status": 400}
+    late.paper.set(faults=[busy], visibility_delay=DELAY)
+    group = security_groups.create(late.ledger, "group", HOME_PLACE, vpc_id=vpc)
+    late.ledger.delete("security-group", HOME_PLACE, group)
+    late.clock.sleep(DELAY)
+    assert count(late, "security-group") == 0
+
+
 def test_a_resource_that_is_listed_is_not_gone(late: LateWorld) -> None:
     """However old it is: its id, and its token, are looked for."""
     group = new_group(late)
