@@ -33,13 +33,23 @@ PATIENCE = 300.0  # seconds from a signal to the end of a clean-up, on a busy ma
 
 class Signals:
     """Sends signals to the process that makes a call of that action, before the call has its effect or after.
-    ``then``: another action, at whose first call after that the signal is sent once more."""
+    ``then``: another action, at whose first call after that the signal is sent once more. ``since``: an action, and how
+    many of its calls come before those that count."""
 
     def __init__(
-        self, action: str, nth: int, number: int, *, when: str, times: int = 1, then: str | None = None
+        self,
+        action: str,
+        nth: int,
+        number: int,
+        *,
+        when: str,
+        times: int = 1,
+        then: str | None = None,
+        since: tuple[str, int] = ("", 0),
     ) -> None:
         self.action, self.nth, self.number, self.when, self.times = action, nth, number, when, times
         self.then = then
+        self._since, self._before = since
         self.process: subprocess.Popen[bytes] | Terminal | None = None
         self.sent_at = 0.0
         self._seen = 0
@@ -50,8 +60,10 @@ class Signals:
             again = self.then is not None and self.sent_at > 0 and call.action == self.then
             if again:
                 self.then = None
-            self._seen += call.action == self.action
-            due = again or (call.action == self.action and self._seen == self.nth)
+            counts = call.action == self.action and self._before <= 0
+            self._seen += counts
+            self._before -= call.action == self._since
+            due = again or (counts and self._seen == self.nth)
         if not due:
             return serve()
         if self.when == "before":
@@ -211,7 +223,7 @@ def test_a_signal_while_threads_wait_for_copies(world: World) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
     world.paper.set(pending={"copy": 3600})
-    signals = Signals("DescribeImages", 25, signal.SIGTERM, when="after")
+    signals = Signals("DescribeImages", 4, signal.SIGTERM, when="after", since=("CopyImage", 3))
     code, stderr = run(world, "build", signals=signals)
     assert code == 130, stderr
     assert time.monotonic() - signals.sent_at < PATIENCE
