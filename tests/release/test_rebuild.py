@@ -45,6 +45,7 @@ def two_releases(world: World) -> tuple[ImageManifest, ImageManifest, Path]:
 def test_releases_channels_and_the_id_are_restored(build_world: World) -> None:
     from goldenami.release import rebuild
     from goldenami.release.catalog import Catalog
+    from tests.worlds.builds import follows
 
     world = build_world
     first, second, before = two_releases(world)
@@ -69,7 +70,7 @@ def test_releases_channels_and_the_id_are_restored(build_world: World) -> None:
     assert (again.releases, again.channels, again.left_out) == ((), (), {})
     third = world.build()
     assert third.status == "released"
-    assert third.manifest.version.endswith(".3")
+    assert follows(third.manifest.version, second.version)
     assert world.catalog.channel("web", "stable").previous == second.version  # type: ignore[union-attr]
 
 
@@ -185,7 +186,7 @@ def test_the_commands(build_world: World, capsys: pytest.CaptureFixture[str], mo
     from goldenami.cli.main import main
 
     world = build_world
-    _, second, _ = two_releases(world)
+    first, second, _ = two_releases(world)
     monkeypatch.chdir(world.path)
     assert main(["catalog", "rebuild"]) == 0
     out, err = capsys.readouterr()
@@ -196,7 +197,7 @@ def test_the_commands(build_world: World, capsys: pytest.CaptureFixture[str], mo
     assert main(["catalog", "rebuild", "--yes", "--json"]) == 0
     form = json.loads(capsys.readouterr().out)
     assert form["written"] is True
-    assert [r["version"][-2:] for r in form["releases"]] == [".1", ".2"]
+    assert [r["version"] for r in form["releases"]] == [first.version, second.version]
     assert "test reports" in form["not_restored"]
     assert main(["catalog", "show"]) == 0
     shown = capsys.readouterr().out

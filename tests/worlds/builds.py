@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -56,6 +56,7 @@ from goldenami.journal import Journals
 from goldenami.model import Environment, Place
 from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
+from goldenami.release.versions import Version
 from tests.worlds.inprocess import called_directly
 from tests.worlds.paper import PATIENCE
 from tests.worlds.paper import RECIPE as RECIPE
@@ -102,6 +103,14 @@ distribution: {channel: stable}
 # Where another machine finds them: lines for the environment above.
 IN_A_BUCKET = "    catalog: s3://shared/golden/catalog\n    builds: s3://shared/golden\n"
 IN_A_DIRECTORY = "    catalog: .goldenami/test/catalog\n"
+
+
+def follows(later: str, earlier: str) -> bool:
+    """Whether a version is the next one after another. The day of a build is that of the machine: after midnight, the
+    next one is the first of its day."""
+    new, old = Version.parse(later), Version.parse(earlier)
+    first = new.day > old.day and new == replace(old, day=new.day, number=1)
+    return first or new == replace(old, number=old.number + 1)
 
 
 class Death(BaseException):
@@ -195,7 +204,7 @@ class MortalCloud(Cloud):
         self._count.clear()
         self.mutations = []
         self._paces.clear()  # what a process learnt about throttling ends with it
-        for known in (self.own_parameters, self.subnets, self.missing_parameters):
+        for known in (self.own_parameters, self.subnets, self.missing_parameters, self.key_uses, self.durations):
             known.clear()
         self.recent = Recent(self._time.now)
         self._reach = Reach(self._time.now, self._retry.unreachable)
