@@ -143,7 +143,7 @@ def test_a_refused_rule_ends_a_build_and_what_is_launched_beside_it(world: World
         if call.action == "AuthorizeSecurityGroupIngress":
             assert launched.wait(120)
         answer = serve()
-        if call.action == "RunInstances":
+        if call.action == "RunInstances" and answer.status == 200:
             launched.set()
         return answer
 

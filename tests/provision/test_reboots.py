@@ -134,7 +134,9 @@ class TestReal:
         assert provision.settle(host.connection) == before
         asked = host.connection.run("sudo -n systemctl reboot", timeout=120)
         assert asked.status in (0, -1), asked.stderr
+        deadline = time.monotonic() + 60
         while not provision.is_going_down(host.connection):  # systemd takes a moment; then the connection is lost
+            assert time.monotonic() < deadline, "the reboot does not begin"
             time.sleep(0.05)
         after = provision.settle(host.connection, since=before)
         assert before != after == boots(host)

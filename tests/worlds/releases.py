@@ -169,9 +169,7 @@ class World:
         patient = {"Delay": 0, "MaxAttempts": 10_000}
         ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=patient)
         snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-        ec2.get_waiter("snapshot_completed").wait(
-            SnapshotIds=[snapshot], WaiterConfig={"Delay": 0, "MaxAttempts": 10_000}
-        )
+        ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig=patient)
         return str(
             ec2.register_image(
                 Name=f"candidate-{number}",
