@@ -31,7 +31,8 @@ LEFT_OUT: Final = (
 
 def contents_below(top: str) -> Script:
     """Return code that prints the digest of the files below a folder, and of all disks that are mounted there; empty
-    for the root folder."""
+    for the root folder. It prints nothing if a list was cut, as by the end of a program: that is no digest of the
+    files. ``$work`` must be a directory."""
     # With what is below: a disk can be mounted there, at which a search begins.
     paths = [f"{top}{path}{end}" for path in LEFT_OUT for end in ("", "/*")]
     left_out = lines(*(sh('set -- "$@" -o -path @path', path=path) for path in paths))
@@ -40,13 +41,15 @@ def contents_below(top: str) -> Script:
 set -- -name __pycache__
 @left_out
 _mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
-_files() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -type f -print0 2>/dev/null; }
-_list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G %l %p\\n' 2>/dev/null; }
-{
-_list "$@" | sort
-_files "$@" | sort -z | xargs -0 -r sha256sum --
+_files() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -type f -print0 2>/dev/null; _known $?; }
+_list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G %l %p\\n' 2>/dev/null; _known $?; }
+# A directory or a file may have vanished, or be one that cannot be read: then find ends with 1, and xargs with 123.
+_known() { [ "$1" -le 1 ] || : >"$work/contents-cut"; }
+_sum=$({
+{ _list "$@" | sort && _files "$@" | sort -z | { xargs -0 -r sha256sum -- || [ $? = 123 ]; }; } || _known 2
 [ ! -r @top/etc/shadow ] || cut -d: -f1,2,4- @top/etc/shadow
-} | sha256sum | cut -d' ' -f1""",
+} | sha256sum | cut -d' ' -f1)
+if [ ! -e "$work/contents-cut" ]; then printf '%s\\n' "$_sum"; fi""",
         left_out=left_out,
         top=top,
     )

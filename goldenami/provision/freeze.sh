@@ -45,7 +45,10 @@ stop() {
     case $? in 124) cannot "services did not stop within @patience s: $(going)" ;; esac
   stopped=$(echo $units $others | wc -w)
   # Programs of no service that have a file of a disk open for writing. What they do not write within five seconds is lost,
-  # as when the host is shut down.
+  # as when the host is shut down. What this program still reads beside is waited for before the freezing, and must not be
+  # ended: the database of a package manager is open for writing also for those who only read.
+  session_of $$
+  own=$of
   session=' ' process=$$
   while [ "${process:-0}" -gt 1 ]; do
     session="$session$process "
@@ -94,7 +97,16 @@ going() {
   systemctl list-units --no-legend --no-pager --plain --state=deactivating | awk '{ print $1 }' | head -n 3 | tr '\n' ' '
 }
 
-# Prints the processes that have a file of a disk open for writing. Returns 1 if there are none.
+# session_of PID: sets $of to the session of a process. In the file, its name comes before, which may have spaces.
+session_of() {
+  of=''
+  read -r of 2>/dev/null <"/proc/$1/stat" || :
+  of=${of##*) }
+  of=${of#* * * }
+  of=${of%% *}
+}
+
+# Prints the processes of other sessions that have a file of a disk open for writing. Returns 1 if there are none.
 writers() {
   find /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -type l -perm -200 -lname '/*' ! -lname '/dev/*' ! -lname '/proc/*' \
     ! -lname '/sys/*' ! -lname '/run/*' ! -lname '/memfd:*' ! -lname '/SYSV*' 2>/dev/null |
@@ -106,6 +118,8 @@ writers() {
       continue
       ;;
     esac
+    session_of "$process"
+    [ -z "$of" ] || [ "$of" != "$own" ] || continue
     case $group in */session-*.scope | */ssh*.service | '') ;; *) ! kept "${group##*/}" || continue ;; esac
     [ "$process" -eq 1 ] || echo "$process"
   done | grep .

@@ -53,18 +53,21 @@ def inventory_below(top: str) -> Script:
 
 def _ahead_below(top: str) -> Script:
     """Return the function ``inventory_ahead SUFFIX``. It writes what the package manager knows to
-    ``$work/packagesSUFFIX`` and, at last, the files that belong to packages to ``$work/ownedSUFFIX``."""
+    ``$work/packagesSUFFIX`` and, at last, the files that belong to packages to ``$work/ownedSUFFIX``. It returns
+    another status than 0, and there is no such list of files, if one of them would be cut."""
+    # The line "//", which is the path of no file, goes through all programs: it is missing if one was killed.
     # A database names /bin/sh where the file is /usr/bin/sh, if /bin is a link to /usr/bin.
     return sh(
         """inventory_ahead() {
 _to=$work/packages$1 _owned=$work/owned$1
-inventory_packages >"$_to"
+inventory_packages >"$_to" || return
 set --
 for _name in bin sbin lib lib32 lib64 libx32; do
 [ ! -L @top"/$_name" ] || set -- "$@" -e "s|^/$_name/|/usr/$_name/|"
 done
 set -- "$@" -e '/^\\//!d'
-inventory_owned | sed "$@" -e 's|^|'@top'|' | sort -u >"$_owned-part" && mv "$_owned-part" "$_owned"
+{ inventory_owned && echo //; } | sed "$@" -e '\\|^//$|!s|^|'@top'|' | sort -u >"$_owned-part" &&
+grep -qx // "$_owned-part" && mv "$_owned-part" "$_owned"
 }
 """,
         top=top,

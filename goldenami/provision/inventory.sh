@@ -1,6 +1,7 @@
 # Prints what is installed on a host, in sections: "=NAME", then lines that begin with a space. It reads only, and ends
 # with 0: a tool that a host does not have leaves its section empty. inventory_packages and inventory_owned are the
-# package manager's. "=end" is printed only if no list was cut.
+# package manager's. "=end" is printed only if no list was cut. The line "//", which is the path of no file, is the last one
+# of a list that goes through several programs: it is missing if one of them was killed.
 _section() { echo "=$1"; sed 's/^/ /'; }
 _tab=$(printf '\t')
 _here=$work/inventory
@@ -11,13 +12,20 @@ _most() { awk -v most="$1" -v cut="$_here/cut" 'NR > most { print >cut; exit } {
 (. @top/etc/os-release; printf '%s\t%s\t%s\n' "$ID" "${VERSION_ID:-}" "${VERSION_CODENAME:-}") | _section system
 # Before the sealing or now.
 _suffix=-ahead
-[ -e "$work/owned-ahead" ] || { _suffix=''; inventory_ahead ''; }
+[ -e "$work/owned-ahead" ] || {
+_suffix=''
+inventory_ahead '' || {
+: >"$_here/cut"
+echo // >"$work/owned"
+}
+}
 _section packages <"$work/packages$_suffix"
 
 # The files of the disk that the package database does not have.
-awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
-NF == 6 && $1 == "f" && $6 !~ left && $6 !~ skip { print $6, $4, $2 }' "$work/walk" | sort -u >"$_here/files"
-join -t "$_tab" -v 2 "$work/owned$_suffix" "$_here/files" >"$_here/unowned"
+[ -s "$work/walk" ] && awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
+NF == 6 && $1 == "f" && $6 !~ left && $6 !~ skip { print $6, $4, $2 }
+END { print "//" }' "$work/walk" | sort -u >"$_here/files" && grep -qx // "$_here/files" &&
+join -t "$_tab" -v 2 "$work/owned$_suffix" "$_here/files" >"$_here/unowned" || : >>"$_here/unowned" >>"$_here/cut"
 cut -f 1 "$_here/unowned" >"$_here/paths"
 
 # Python: the metadata of distributions, and the files that their RECORD names.
@@ -73,8 +81,8 @@ done
 done | _most 64 | _section go
 
 # The other files, with digests: at most 1,000 of them, and at most 512 MiB of contents.
-sort -u "$_here/claimed" >"$_here/known"
-join -t "$_tab" -v 2 "$_here/known" "$_here/unowned" >"$_here/rest"
+sort -u "$_here/claimed" >"$_here/known" && join -t "$_tab" -v 2 "$_here/known" "$_here/unowned" >"$_here/rest" ||
+: >>"$_here/rest" >>"$_here/cut"
 wc -l <"$_here/rest" | _section count
 head -n 1000 "$_here/rest" | awk -F '\t' '{ total += $2; if (total <= 536870912) print $1 }' |
 xargs -d '\n' -r sha256sum -- 2>/dev/null | _section digests

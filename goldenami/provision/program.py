@@ -277,7 +277,8 @@ event read @name $?
 
 
 def _beside(item: Beside, at: int) -> Script:
-    """Returns code that begins to read facts in the background, unless a reboot divided the program after it."""
+    """Returns code that begins to read facts in the background, unless a reboot divided the program after it. Their
+    temporary files, such as those of a large sort, are in the working directory: the operations may empty /tmp."""
     if not item.facts:
         return Script("")
     reading = [
@@ -289,7 +290,14 @@ def _beside(item: Beside, at: int) -> Script:
         for fact in item.facts
     ]
     return sh(
-        '[ "$first" -gt @at ] || {\n@before\n(\n@reading\n) >/dev/null 2>&1 3>&- &\nreads @names\n}',
+        """[ "$first" -gt @at ] || {
+@before
+(
+export TMPDIR="$work"
+@reading
+) >/dev/null 2>&1 3>&- &
+reads @names
+}""",
         at=at,
         before=lines(*(fact.first for fact in item.facts)),
         reading=lines(*reading),

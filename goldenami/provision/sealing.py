@@ -124,7 +124,8 @@ def seal(
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
     before = [*facts, _KEY_PLACES, *([_GOING_DOWN] if since else [])]
     items: list[Item] = [Beside((fact,)) for fact in before]
-    # These end before the first removal: a package manager that is asked may write a cache or a log.
+    # ``before`` ends before the first removal: a package manager that is asked may write a cache or a log. What is read
+    # meanwhile writes to the working directory only, but for the files beside a database that it has open.
     items += [Beside(tuple(facts_meanwhile)), Collect(tuple(fact.name for fact in before))]
     if since:
         code = """[ "$boot" = @since ] && [ "$(cat "$work/fact."@going)" != yes ]"""

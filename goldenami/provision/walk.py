@@ -32,7 +32,7 @@ _mounts=''
 find @top/ $_mounts -xdev \\( -path @top/proc -o -path @top/sys -o -path @top/dev -o -path @top/run -o -path @top/tmp \\
 -o -path @top/var/tmp \\) -prune -o -printf '%y\\t%m\\t%U:%G\\t%s\\t%l\\t%p\\n' \\
 ${stamps:+-fprintf "$stamps" '%C@\\t%i\\t%p\\n'} 2>/dev/null >"$work/walk-part"
-mv -f "$work/walk-part" "$work/walk"
+if [ $? -lt 128 ]; then mv -f "$work/walk-part" "$work/walk"; else rm -f "$work/walk-part"; fi
 } || :
 rm -f "$work/walking"
 """,

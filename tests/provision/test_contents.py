@@ -21,7 +21,8 @@ FILES = {
 
 
 def digest(top: Path) -> str:
-    code = provision.contents_below(str(top)).text
+    code = f"work={top}/run\n{provision.contents_below(str(top)).text}"
+    (top / "run").mkdir(exist_ok=True)
     return subprocess.run(["sh", "-euc", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -85,3 +86,11 @@ def test_every_change_that_matters_is_seen(top: Path, change: Callable[[Path], o
     before = digest(top)
     change(top)
     assert digest(top) != before
+
+
+@pytest.mark.parametrize("killed", ["find", "sort", "xargs"])
+def test_files_that_were_not_read_as_a_whole_have_no_digest(top: Path, killed: str) -> None:
+    code = provision.contents_below(str(top)).text
+    code = f"work={top}\n{killed}() {{ sh -c 'kill -s TERM $$'; }}\n{code}"
+    done = subprocess.run(["sh", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == ""

@@ -215,6 +215,33 @@ FragmentPath=/run/systemd/generator.late/generated.service
     assert done.stdout.split() == ["own.service", "generated.service"]
 
 
+def test_what_the_program_still_reads_is_not_ended_with_what_writes(tmp_path: Path) -> None:
+    """The functions for the host, with its processes in a folder. A reader of the program has the database of rpm open
+    for writing; a program of no service has a log."""
+    functions = freeze._functions().text.replace("/proc/", f"{tmp_path}/proc/")
+    functions = functions.replace("cut -d / -f 3", f"cut -d / -f {len(tmp_path.parts) + 2}")
+    code = f"""note() {{ :; }}
+systemctl() {{ :; }}
+sleep() {{ :; }}
+kill() {{ echo "$3"; rm -r "{tmp_path}/proc/$3"; }}
+process() {{
+mkdir -p "{tmp_path}/proc/$1/fd"; ln -s "$4" "{tmp_path}/proc/$1/fd/3"
+echo "0::/user.slice/session-1.scope" >"{tmp_path}/proc/$1/cgroup"
+echo "$3" >"{tmp_path}/proc/$1/comm"
+echo "$1 ($3) S 1 $1 $2 0 -1" >"{tmp_path}/proc/$1/stat"
+}}
+process $$ 70 sh /dev/null
+process 100 70 'r) S 1 1 9' /var/lib/rpm/rpmdb.sqlite-wal
+process 200 80 'a) S 1 1 70' /var/log/app.log
+process 300 80 b /run/app.log
+{functions}
+stop
+"""
+    done = subprocess.run(["sh", "-c", code], env={**os.environ, "work": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stdout.split() == ["200"], done.stderr
+    assert not (tmp_path / "cannot").exists()
+
+
 TWICE = "a file system that cannot be frozen is still mounted at"
 
 

@@ -48,7 +48,7 @@ END
     # https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
     details = Script(
         r"""_fields='${db:Status-Abbrev}\t${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}'
-dpkg-query -W -f "package\t$_fields\t"'${Maintainer}\t\t${Homepage}\n'
+dpkg-query -W -f "package\t$_fields\t"'${Maintainer}\t\t${Homepage}\n' || return
 for _file in /usr/share/doc/*/copyright; do [ ! -f "$_file" ] || printf '%s\n' "$_file"; done |
 xargs -d '\n' -r awk -v OFS='\t' 'FNR == 1 {
 known = /^Format:.*copyright-format/; files = 0
@@ -60,11 +60,12 @@ count = split(FILENAME, parts, "/"); name = parts[count - 1]
 files && /^License:/ {
 text = substr($0, 9); gsub(/^[ \t]+|[ \t\r]+$/, "", text)
 if (text != "" && !((name, text) in seen)) { seen[name, text] = 1; print "licence", name, substr(text, 1, 200) }
-}'"""
+}' || [ $? = 123 ]"""
     )
     owned = Script(
-        """cat /var/lib/dpkg/info/*.list
-[ ! -s /var/lib/dpkg/diversions ] || awk 'NR % 3 == 2' /var/lib/dpkg/diversions"""
+        """cat /var/lib/dpkg/info/*.list && {
+[ ! -s /var/lib/dpkg/diversions ] || awk 'NR % 3 == 2' /var/lib/dpkg/diversions
+}"""
     )
     sources = Script(
         f"""echo apt

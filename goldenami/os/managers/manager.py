@@ -165,13 +165,15 @@ class PackageManager(Protocol):
 
         First ``package``, then: status as in ``inventory``, name, version, architecture, the name and the version of
         the source package, the supplier, the licence, the home page. Fields can be empty. A line ``licence`` with the
-        name of a package adds one more licence to it.
+        name of a package adds one more licence to it. It is the body of a function, which returns another status than 0
+        if it could not print all.
         """
         ...
 
     @property
     def owned(self) -> Script:
-        """Shell code that prints the paths of all files of all packages, one in a line."""
+        """Shell code that prints the paths of all files of all packages, one in a line. It is the body of a function,
+        which returns another status than 0 if it could not print all."""
         ...
 
     @property
