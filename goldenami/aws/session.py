@@ -72,6 +72,12 @@ ENABLE_REGION: Final = "Enable the region (`aws account enable-region`), or remo
 # Seconds. If an endpoint does not answer the first call, it is probably wrong, so the limit for retries is short.
 _FIRST_CONTACT: Final = 5.0
 _LONGEST_CHAINED: Final = 3600  # seconds, of a session that another role's session assumed
+_TRUST: Final = (
+    "The role must trust the caller (with its external_id, if the trust policy requires one), and the caller needs the "
+    "permission sts:AssumeRole."
+)
+# Seconds for which a refused role is not asked for again. The reads before a build need each role several times.
+_STAYS_REFUSED: Final = 10.0
 _MANY_PACES: Final = 1000  # at so many, those at rest are removed
 
 
@@ -164,6 +170,7 @@ class Cloud:
         self._roles = _Roles(connection, self._caller)
         self._clients: dict[tuple[str, str, bool], Any] = {}  # by service, region, and whether it is the caller's
         self._identities: dict[str | None, Identity] = {}
+        self._refusals: dict[str, tuple[float, str]] = {}  # by role: until when it counts, and the message
         self._paces: dict[tuple[Place, str, str], Pace] = {}
         self._many_paces = _MANY_PACES
 
@@ -544,7 +551,12 @@ class Cloud:
         return self._roles.acting(self._roles.credentials(role, lambda: self._assume(role)))
 
     def _assume(self, role: str) -> dict[str, str]:
-        """Return credentials of a role, in the form of botocore's refreshable credentials."""
+        """Return credentials of a role, in the form of botocore's refreshable credentials. Raises AccessError if the
+        role refuses the caller, or did so in the last seconds."""
+        with self._mutex:
+            until, message = self._refusals.get(role, (0.0, ""))
+        if message and self.clock() < until:
+            raise AccessError(message, hint=_TRUST)
         place = Place(self._account_of(role), self.home.region)
         client = self._client("sts", Place("", self.home.region), None)
         request = self._role_request(role)
@@ -553,11 +565,10 @@ class Cloud:
         except AccessError as error:
             if error.ends_everything:
                 raise  # the caller's credentials failed, and the role may be right
-            raise AccessError(
-                f"cannot assume {role}: {error.message}",
-                hint="The role must trust the caller (with its external_id, if the trust policy requires one), and the "
-                "caller needs the permission sts:AssumeRole.",
-            ) from error
+            message = f"cannot assume {role}: {error.message}"
+            with self._mutex:
+                self._refusals[role] = self.clock() + _STAYS_REFUSED, message
+            raise AccessError(message, hint=_TRUST) from error
         except CloudError as error:
             if "MaxSessionDuration" not in error.message:
                 raise

@@ -105,8 +105,6 @@ def gather(
     regions.check_home(cloud)
     given, shared = bases or {}, shared or Shared()
     is_first = not shared.has(recipe.distribution.targets)
-    if is_first:
-        regions.check_partitions(cloud, [home, *(t.place for t in recipe.distribution.targets)])
     caller = sign_in(cloud, recipe.distribution.targets) if is_first else cloud.check_caller()
     targets, found, defaults = _at_once(
         lambda: shared.targets(cloud, environment, recipe.distribution.targets, builds=builds),
@@ -135,7 +133,11 @@ def gather(
 
 def sign_in(cloud: Cloud, targets: Sequence[Target]) -> Identity:
     """Check the credentials for the home account, and assume the roles of the targets' accounts at the same time.
-    Return the caller. A role that cannot be assumed fails where it is used."""
+    Return the caller. A role that cannot be assumed fails where it is used.
+
+    Raises UsageError before the first call if a target or a role is in another partition: no credentials are valid in
+    two of them, so the calls would fail for a reason that does not help."""
+    regions.check_partitions(cloud, [cloud.home, *(target.place for target in targets)])
     others = sorted({target.account.id for target in targets} - {cloud.home.account})
     caller, _ = beside(cloud.check_caller, lambda: each(others, cloud.check_account))
     return caller

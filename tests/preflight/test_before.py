@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 from goldenami import many
 from goldenami import recipe as recipes
-from goldenami.errors import CredentialsRefused
+from goldenami.errors import CredentialsRefused, TargetsFailed, UsageError
 from goldenami.events import ignore_events
 from goldenami.stages import before
 from goldenami.stages.tools import open_tools
+from tests.errors.test_accounts import no_role, rewrite
+from tests.worlds.builds import APPS
 
 if TYPE_CHECKING:
     from goldenami_sandbox.http import Response
@@ -80,3 +85,52 @@ def test_a_refused_caller_is_asked_for_once(build_world: World) -> None:
     assert isinstance(done.error, CredentialsRefused)
     assert asked.count("GetCallerIdentity") == 1
     assert not set(asked) - {"GetCallerIdentity", "AssumeRole"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param(
+            "region: eu-central-1}\n    network",
+            'region: eu-central-1, role: "arn:aws-cn:iam::111111111111:role/builder"}\n    network',
+            "the role arn:aws-cn:iam::111111111111:role/builder .* is in the partition aws-cn, expected aws",
+            id="role",
+        ),
+        pytest.param(
+            "regions: [eu-central-1, eu-west-1]",
+            "regions: [eu-central-1, eu-west-1, cn-north-1]",
+            "region cn-north-1 is in the partition aws-cn, expected aws",
+            id="target",
+        ),
+    ],
+)
+def test_another_partition_is_told_before_any_call(build_world: World, old: str, new: str, message: str) -> None:
+    """The credentials are not valid there: a call would be refused for a reason that does not help."""
+    world, results = build_world, list[many.Result]()
+    world.fresh(new_process=True)
+    rewrite(world, old, new)
+    work = many.choose(world.project, world.environment, ["web"], {})
+    asked = record(world, lambda: results.extend(many.build(world.project, world.environment, work, many.Options())))
+    assert isinstance(results[0].error, UsageError)
+    assert re.search(message, results[0].error.message)
+    assert asked == set()
+
+
+def test_a_refused_role_is_asked_for_once_before_a_build(build_world: World) -> None:
+    """Later, it is asked for again: what is refused now may be allowed then."""
+    world = build_world
+    world.fresh(new_process=True)
+    asked: list[str] = []
+
+    def refuse(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        asked.append(call.action)
+        return no_role(label, call, serve)
+
+    work = many.choose(world.project, world.environment, ["web"], {})
+    world.gate.start(refuse)
+    (done,) = many.build(world.project, world.environment, work, many.Options(cloud=world.cloud))
+    world.gate.stop()
+    assert isinstance(done.error, TargetsFailed)
+    assert asked.count("AssumeRole") == 1
+    world.clock.sleep(11.0)
+    world.cloud.check_account(APPS)

@@ -204,7 +204,8 @@ class MortalCloud(Cloud):
         self._count.clear()
         self.mutations = []
         self._paces.clear()  # what a process learnt about throttling ends with it
-        for known in (self.own_parameters, self.subnets, self.missing_parameters, self.key_uses, self.durations):
+        learnt = (self.own_parameters, self.subnets, self.missing_parameters, self.key_uses, self.durations)
+        for known in (*learnt, self._refusals):
             known.clear()
         self.recent = Recent(self._time.now)
         self._reach = Reach(self._time.now, self._retry.unreachable)
