@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -163,8 +164,9 @@ def launch(
     with cloud.room.turn(cloud, place) as stand_in_line:
         while True:
             try:
-                tell = _ignore if tries else warn
-                return both(beside, partial(_launch_somewhere, ledger, key, place, spec, tags, tell))[1]
+                tell, failed = _ignore if tries else warn, threading.Event()
+                first = partial(_or_set, failed, beside)
+                return both(first, partial(_launch_somewhere, ledger, key, place, spec, tags, tell, failed))[1]
             except _NoRoom as refused:
                 stand_in_line()
                 tries += 1
@@ -184,20 +186,37 @@ def launch(
                 raise failure from refused
 
 
+def _or_set(failed: threading.Event, do: Callable[[], None]) -> None:
+    """Call a function. Set ``failed`` if it raises."""
+    try:
+        do()
+    except BaseException:
+        failed.set()
+        raise
+
+
 class _NoRoom(BuilderError):
     """No instance could be launched, and for some combinations only because a quota is used up."""
 
 
 def _launch_somewhere(
-    ledger: Ledger, key: str, place: Place, spec: LaunchSpec, tags: Mapping[str, str] | None, warn: Warn
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    spec: LaunchSpec,
+    tags: Mapping[str, str] | None,
+    warn: Warn,
+    needless: threading.Event,
 ) -> str:
-    """Try each combination once. Raises as :func:`launch`."""
+    """Try each combination once, until ``needless`` is set. Raises as :func:`launch`."""
     refusals: dict[str, list[str]] = {}  # the combinations that were tried, by error message
     error_class: type[BuilderError] = BuilderError
     hint: str | None = None
     closed: Market | None = None
     full: set[tuple[Market, str]] = set()  # a quota is of the region, so other zones do not help
     for market, instance_type, subnet in _choices(spec):
+        if needless.is_set():
+            break
         if market == closed or (market, instance_type) in full:
             continue
         if market == "on-demand" and refusals and spec.spot and closed != "spot":

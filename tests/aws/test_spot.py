@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from goldenami.aws import images, instances, network
 from goldenami.aws.instances import Instance, LaunchSpec
-from goldenami.errors import BuilderError, HostLost
+from goldenami.errors import AccessError, BuilderError, HostLost
 from goldenami.model import Network, Place
 from tests.worlds.ledgers import HOME, HOME_PLACE, World
 
@@ -85,6 +87,31 @@ def test_without_capacity_in_any_market_the_error_names_all(world: World, spec: 
     assert "on-demand t3a.small in eu-central-1c" in caught.value.message
     assert "builder.instance_types" in str(caught.value.hint)
     assert tried(world) == 12
+
+
+def test_what_fails_beside_a_launch_ends_the_search(
+    world: World, spec: LaunchSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a rule of the security group that is refused: nobody could log in."""
+    world.paper.set(no_capacity=["*"])
+    failed, or_set, waited = threading.Event(), instances._or_set, list[bool]()
+
+    def told(*given: Any) -> None:
+        try:
+            or_set(*given)
+        finally:
+            failed.set()
+
+    def beside() -> None:
+        raise AccessError("the rule is refused")
+
+    monkeypatch.setattr(instances, "_or_set", told)
+    with pytest.raises(AccessError, match="the rule is refused"):
+        instances.launch(
+            world.ledger, "builder", HOME_PLACE, spec, warn=lambda _: waited.append(failed.wait(120)), beside=beside
+        )
+    assert tried(world) <= 7, "at the latest, it ends after the first try in the second market"
+    assert all(waited)
 
 
 # --- the service-linked role ------------------------------------------------------------------------------------------
