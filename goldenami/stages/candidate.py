@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -15,17 +16,12 @@ from goldenami.nextstep import step
 from goldenami.planning import boot_mode_override, kept_devices
 from goldenami.release.order import ReleaseOrder
 from goldenami.stages import hosts
-from goldenami.stages.build import BuildContext, Candidate, Prepared
+from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.replacing import on_a_host
 
-# Codes of CreateImage that may mean that the builder is gone.
-_NOT_THERE: Final = (
-    "IncorrectInstanceState",
-    "IncorrectState",
-    "InvalidInstanceID.NotFound",
-    "InvalidParameterValue",
-    "UnsupportedOperation",
-)
+# Codes of CreateImage that are about the state of the builder, and all that may mean that it is gone.
+_WRONG_STATE: Final = ("IncorrectInstanceState", "IncorrectState")
+_NOT_THERE: Final = (*_WRONG_STATE, "InvalidInstanceID.NotFound", "InvalidParameterValue", "UnsupportedOperation")
 
 
 def make(
@@ -94,6 +90,11 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
     """Launch a builder, and provision, test and seal it. A lost builder is replaced by a new one."""
 
     def once(spot: bool) -> Prepared:
+        with ExitStack() as at_end:
+            host = launch(spot, at_end)
+            return build.host_work.prepare(build, architecture, host)
+
+    def launch(spot: bool, at_end: ExitStack) -> Host:
         with build.stage("launch", architecture):
             base, volume = build.plan.facts.base[architecture], root_volume(build, architecture)
             choice = build.plan.facts.volume_keys.get(architecture)
@@ -110,7 +111,9 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
                 spot=spot,
                 meanwhile=partial(build.host_work.get_ready, build, architecture),
             )
-        return build.host_work.prepare(build, architecture, host)
+            if host.connection is not None:
+                at_end.callback(host.connection.close)  # whatever happens before the work uses it
+            return host
 
     return on_a_host(build, architecture, "builder", once)
 
@@ -143,7 +146,7 @@ def capture(build: BuildContext, order: ReleaseOrder, prepared: Prepared) -> str
         try:
             image_id = create()
         except CloudError as refusal:
-            if refusal.code not in _NOT_THERE or not _was_pending(build, instance_id):
+            if refusal.code not in _NOT_THERE or not _runs_now(build, instance_id, refusal.code):
                 raise
             image_id = create()
         seen = images.wait(build.ledger, build.home, [image_id], is_new=is_new)[image_id]
@@ -173,9 +176,9 @@ def _temporary_name(build: BuildContext, architecture: Architecture) -> str:
     return f"{build.recipe.name}-{build.version}-{architecture}-candidate-{build.journal.build_id}"
 
 
-def _was_pending(build: BuildContext, instance_id: str) -> bool:
-    """Return whether EC2 only now reports the builder as running, after a wait: a login proved before that it runs.
-    Raises BuilderError if it does not exist any more."""
+def _runs_now(build: BuildContext, instance_id: str, code: str) -> bool:
+    """Return whether EC2 reports only now, maybe after a wait, that the builder runs. A login proved it before.
+    ``code``: of the refusal. Raises BuilderError if it does not exist any more."""
     instance = instances.find(build.ledger, build.home, instance_id)
     if instance is not None and instance.state == "pending":
         instances.wait_running(build.ledger, build.home, [instance_id])
@@ -186,7 +189,8 @@ def _was_pending(build: BuildContext, instance_id: str) -> bool:
             f"builder {instance_id} is {state} before its capture, expected running or stopped",
             hint=f"Look in CloudTrail for the account that stopped it. {step('resume')} launches a new builder.",
         )
-    return False
+    # It was pending at the refusal, and is described as running since.
+    return instance.state == "running" and code in _WRONG_STATE
 
 
 def image_key(architecture: Architecture) -> str:

@@ -9,7 +9,7 @@ what the recipe adds for its builder.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -132,14 +132,18 @@ def launch(
             pause=knock.pause,
             beside=beside,
         )
-    emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance.id)
     login_key = "\n".join(pair.public_key for pair in logins)
-    connection = knock.connection
-    if connection is not None and purpose == "proof":
-        connection.close()  # the tests connect by themselves
-        connection = None
-    group = access.default_group
-    return Host(key, instance.id, endpoint(instance), login_key, there, group, instance.launched, connection)
+    with ExitStack() as unless_used:
+        connection = knock.connection
+        if connection is not None:
+            unless_used.callback(connection.close)
+        emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance.id)
+        used = connection if purpose == "builder" else None  # the tests connect by themselves
+        group = access.default_group
+        host = Host(key, instance.id, endpoint(instance), login_key, there, group, instance.launched, used)
+        if used is not None:
+            unless_used.pop_all()
+    return host
 
 
 class _Knock:
@@ -230,7 +234,7 @@ def _access(build: BuildContext, architecture: Architecture, purpose: str, there
     def groups() -> tuple[tuple[str, ...], str | None, security_groups.Source]:
         if settings.security_groups:
             return settings.security_groups, None, security_groups.Source()
-        source = build.transport.source(subnets[0])  # while there is nothing to delete if that fails
+        source = build.transport.source(subnets[0])
         group = security_groups.create(ledger, key, there, vpc_id=subnets[0].vpc_id)
         # The builder ends long before the build. Its last instance would be waited for.
         is_last = purpose == "proof"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from goldenami import ssh
-from goldenami.errors import AccessError
+from goldenami.errors import AccessError, BuilderError
+from goldenami.events import Event
 from goldenami.model import SshEndpoint
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Host
@@ -93,7 +94,7 @@ def test_an_answer_before_ec2_says_so_costs_one_look(world: World) -> None:
 def test_a_login_proves_that_an_instance_runs(world: World) -> None:
     """EC2 is not asked again, although it would say that the instance is pending. A builder keeps the connection."""
     world.fresh()
-    logins, kept = list[LoggedIn](), list[object]()
+    logins, kept = list[LoggedIn](), list[tuple[object, bool]]()
 
     def log_in(build: object, endpoint: SshEndpoint) -> LoggedIn:
         assert endpoint.private_key
@@ -104,7 +105,7 @@ def test_a_login_proves_that_an_instance_runs(world: World) -> None:
     prepare = world.host_work.prepare
 
     def note(build: BuildContext, architecture: Any, host: Host) -> object:
-        kept.append(host.connection)
+        kept.append((host.connection, logins[0].is_closed))
         return prepare(build, architecture, host)
 
     world.host_work.log_in = log_in  # type: ignore[assignment, method-assign]
@@ -116,9 +117,36 @@ def test_a_login_proves_that_an_instance_runs(world: World) -> None:
     builder, proof = logins
     assert [builder.instance_id] == world.host_work.prepared
     assert [proof.instance_id] == world.host_work.proved
-    assert kept == [builder]
+    assert kept == [(builder, False)]
     assert proof.is_closed
-    assert not builder.is_closed
+    assert builder.is_closed
+
+
+@pytest.mark.parametrize("in_work", [False, True])
+def test_a_connection_is_closed_if_the_build_ends_before_it_is_used(world: World, in_work: bool) -> None:
+    world.fresh()
+    logins = list[LoggedIn]()
+
+    def log_in(build: object, endpoint: SshEndpoint) -> LoggedIn:
+        logins.append(LoggedIn(endpoint.instance_id))
+        return logins[-1]
+
+    def end(*_: object) -> None:
+        raise BuilderError("the end")
+
+    class Events(list[Event]):
+        def append(self, event: Event) -> None:
+            if event.kind == "host.launched" and not in_work:
+                end()
+
+    world.events = Events()
+    world.paper.set(pending={"instance": RUNS_AFTER})
+    world.host_work.log_in = log_in  # type: ignore[assignment, method-assign]
+    world.host_work.prepare = end  # type: ignore[assignment, method-assign]
+    world.host_work.answers = Answering(world, early=True)  # type: ignore[method-assign]
+    with pytest.raises(BuilderError, match="the end"):
+        world.build()
+    assert [one.is_closed for one in logins] == [True]
 
 
 def test_nobody_logs_in_before_data_volumes_are_described(world: World) -> None:

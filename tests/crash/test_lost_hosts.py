@@ -239,6 +239,13 @@ def test_a_builder_that_is_gone_before_its_capture_is_told(world: World) -> None
     assert "CloudTrail" in (caught.value.hint or "")
 
 
+def test_a_builder_that_runs_only_after_a_refusal_is_captured(world: World) -> None:
+    """EC2 refused the capture of a pending builder, and says that it runs when it is asked about it."""
+    world.fresh()
+    world.paper.set(faults=[{"action": "CreateImage", "code": "IncorrectState", "status": 400, "times": 1}])
+    assert world.build().status == "released"
+
+
 def test_a_builder_that_was_captured_is_not_captured_again(world: World) -> None:
     """Unless it is frozen, EC2 starts it again after the snapshots, so it has host keys and a machine-id again, which
     must not be in an image."""
