@@ -26,7 +26,7 @@ TEXTS = {
     "recipe/scaffold.py": "comments of the files that `init` writes",
 }
 # Values of expressions that only some words fit.
-VALUES = {"one.kind": "builder"}
+VALUES = {"kind": "builder"}
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ environments:
   sandbox: {sandbox: true}
 """
 
-READING = ("Describe", "Get", "List", "AssumeRole", "GenerateDataKeyWithoutPlaintext")
+READING = ("Describe", "Get", "List", "Simulate", "AssumeRole", "GenerateDataKeyWithoutPlaintext")
 """How the names of calls begin that make and change nothing. KMS keeps no data key: it is made to see whether the
 caller may use a key."""
 
