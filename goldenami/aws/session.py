@@ -34,7 +34,7 @@ from botocore.hooks import EventAliaser
 from botocore.response import StreamingBody
 
 import goldenami
-from goldenami.aws import descriptions, errors
+from goldenami.aws import descriptions, errors, validation
 from goldenami.aws.answers import SERVICES, Answers
 from goldenami.aws.crowds import Crowds
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
@@ -537,6 +537,7 @@ class Cloud:
             raise errors.translate(error, service=service, action="client", place=place) from error
         client.meta.events.register_first("before-call", refuse_unjournaled)
         client.meta.events.register("before-parameter-build", refuse_unscoped)
+        validation.quicken(client)
         return client
 
     def _session(self, role: str | None) -> botocore.session.Session:
