@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import pytest
 from goldenami_sandbox.calllog import result_code
@@ -51,6 +51,8 @@ from goldenami import pipeline, recipe
 from goldenami.aws import descriptions
 from goldenami.aws.errors import THROTTLE_CODES
 from goldenami.events import Event
+from goldenami.reconcile import Leftovers
+from goldenami.release.verify import Readings
 from tests.worlds import events
 from tests.worlds.builds import HOME, RECIPE, REGIONS, SECRET, Label, MortalCloud, World, a_world
 
@@ -237,72 +239,101 @@ class Meter:
         self._earlier = frozenset(threading.enumerate())  # of the process, and of what else it did before
         self._clock = clock
         self._used = clock.used
-        self._stage = self._timed = "plan"
-        self._verifying: WeakSet[threading.Thread] = WeakSet()
+        self._stage = "plan"
+        self._beside: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()  # whose stage is known
         self._copying: WeakSet[threading.Thread] = WeakSet()
         self._began = time.process_time()
+        self._apart = 0.0  # seconds since then that are those of stages beside others
+        self._since = threading.local()  # when a thread began with such a stage, by its own processor time
         self._mutex = threading.Lock()
 
     def told(self, event: Event) -> None:
-        """Take an event of the build: whose stage it is that works now. The images are read back beside the tests of
-        the last of them: the calls for that are told apart by their threads, the processor time meanwhile is not."""
+        """Take an event of the build: whose stage it is that works now. The verification is beside others, so its
+        processor time is that of its threads; so is that of the clean-up."""
         stage = event.fields.get("stage", "")
-        thread = threading.current_thread()
+        if stage == "verify":
+            if event.kind == "stage.started":
+                self._begin(stage)
+            elif event.kind == "stage.finished":
+                self._end(stage)
+        elif event.kind == "stage.started" and not event.fields.get("beside"):
+            with self._mutex:
+                now = time.process_time()
+                self.figures.cpu[self._stage] += now - self._began - self._apart
+                # The clock of the benchmark is no part of goldenami either.
+                self.figures.cloud[self._stage] += self._clock.used - self._used
+                self._used = self._clock.used
+                self._stage, self._began, self._apart = stage, now, 0.0
+
+    def _begin(self, stage: str) -> None:
         with self._mutex:
-            if (event.kind, stage) == ("stage.finished", "verify"):
-                self._verifying.discard(thread)
-                stage = self._stage
-            elif event.kind != "stage.started":
-                return
-            elif stage == "verify":
-                self._verifying.add(thread)
-            elif event.fields.get("beside"):
-                return
-            else:
-                self._stage = stage
-            now = time.process_time()
-            self.figures.cpu[self._timed] += now - self._began
-            # The clock of the benchmark is no part of goldenami either.
-            self.figures.cloud[self._timed] += self._clock.used - self._used
-            self._used = self._clock.used
-            self._timed, self._began = stage, now
+            self._beside[threading.current_thread()] = stage
+        self._since.value = time.thread_time()
+
+    def _end(self, stage: str) -> None:
+        seconds = time.thread_time() - self._since.value
+        with self._mutex:
+            del self._beside[threading.current_thread()]
+            self.figures.cpu[stage] += seconds
+            self._apart += seconds
+
+    def _part_of(self, stage: str, work: Callable[..., object]) -> Callable[..., object]:
+        """Return a function that is a part of a stage beside others, with all threads that it starts."""
+
+        def one(*arguments: Any) -> object:
+            self._begin(stage)
+            try:
+                return work(*arguments)
+            finally:
+                self._end(stage)
+
+        return one
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Inside, a thread that another one starts is in the stage of that one."""
+        """Inside, a thread that another one starts is in the stage of that one. What reads the images back while others
+        are copied is a part of the verification, and what deletes the rest beside the publication of the clean-up."""
         start = threading.Thread.start
 
         def follow(thread: threading.Thread) -> None:
             with self._mutex:
                 current = threading.current_thread()
-                if current in self._verifying:
-                    self._verifying.add(thread)
+                if current in self._beside:
+                    work = self._part_of(self._beside[current], thread.run)
+                    thread.run = work  # type: ignore[assignment, method-assign]
                 elif current in self._copying or current.name.startswith("distribute"):
                     self._copying.add(thread)
             start(thread)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(threading.Thread, "start", follow)
+            for kind, part, stage in (
+                (Readings, "take", "verify"),
+                (Readings, "read_back", "verify"),
+                (Leftovers, "delete", "clean up"),
+            ):
+                patch.setattr(kind, part, self._part_of(stage, getattr(kind, part)))
             yield
 
     def call(self, _: Label, call: Call, serve: Callable[[], Response]) -> Response:
         """Count a call of the gate. The copies are a stage beside others, whose threads have its name or are started by
-        those; the verification is another one, whose threads are known."""
+        those."""
         began = time.thread_time()
         answer = serve()
         code = result_code(answer)
         thread = threading.current_thread()
         with self._mutex:
             figures = self.figures
-            stage = "verify" if thread in self._verifying else self._stage
-            stage = "copy" if thread in self._copying or thread.name.startswith("distribute") else stage
+            stage = "copy" if thread in self._copying or thread.name.startswith("distribute") else self._stage
+            stage = self._beside.get(thread, stage)
             figures.calls[stage, f"{call.service}:{call.action}"] += 1
             every = threading.enumerate()
             names = [one.name for one in every if one not in self._earlier]
             figures.count_threads(names, len(every) - len(names))
             if code != "ok":
                 figures.refused[f"{call.service}:{call.action} {code}"] += 1
-            figures.cloud[self._timed] += time.thread_time() - began  # and what counting takes
+            # And what counting takes. The processor time of other stages is not told apart by threads.
+            figures.cloud[self._beside.get(thread, self._stage)] += time.thread_time() - began
         return answer
 
 
