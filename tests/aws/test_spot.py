@@ -94,7 +94,7 @@ def test_what_fails_beside_a_launch_ends_the_search(
 ) -> None:
     """Such as a rule of the security group that is refused: nobody could log in."""
     world.paper.set(no_capacity=["*"])
-    failed, or_set, waited = threading.Event(), instances._or_set, list[bool]()
+    began, failed, or_set, waited = threading.Event(), threading.Event(), instances._or_set, list[bool]()
 
     def told(*given: Any) -> None:
         try:
@@ -102,16 +102,19 @@ def test_what_fails_beside_a_launch_ends_the_search(
         finally:
             failed.set()
 
+    def warn(_: str) -> None:
+        began.set()
+        waited.append(failed.wait(120))
+
     def beside() -> None:
+        waited.append(began.wait(120))
         raise AccessError("the rule is refused")
 
     monkeypatch.setattr(instances, "_or_set", told)
     with pytest.raises(AccessError, match="the rule is refused"):
-        instances.launch(
-            world.ledger, "builder", HOME_PLACE, spec, warn=lambda _: waited.append(failed.wait(120)), beside=beside
-        )
-    assert tried(world) <= 7, "at the latest, it ends after the first try in the second market"
-    assert all(waited)
+        instances.launch(world.ledger, "builder", HOME_PLACE, spec, warn=warn, beside=beside)
+    assert waited == [True, True]
+    assert tried(world) == 7, "the second market is left after its first type and zone"
 
 
 # --- the service-linked role ------------------------------------------------------------------------------------------
