@@ -133,6 +133,7 @@ class Ahead:
         self._stood_still = False
         self._moving: tuple[float, float] | None = None  # the same of the first look that saw it move
         self._forecast = (0.0, 0.0)  # of another wait; it counts until then
+        self._was_exact = False  # the last progress gave the end of the wait
 
     def _expect_no_progress(self, expected: float) -> None:
         self._until = min(0.9 * expected, _LONGEST_GUESS)
@@ -162,6 +163,8 @@ class Ahead:
         """Take a forecast: the resource is probably ready after so many seconds of the wait. It counts while the own
         progress says nothing."""
         self._forecast = (fewest, seconds * _LATER)
+        if self._is_due:
+            return
         self._step = min(0.05 * seconds, STANDARD.longest)
 
     def compare(self, seconds: float, fewest: float) -> None:
@@ -198,6 +201,11 @@ class Ahead:
         """Return what the progress and the likely duration say together; None if they do not agree."""
         return _common(found, self._likely) if self._likely is not None and not self._stood_still else None
 
+    @property
+    def _is_due(self) -> bool:
+        """Whether the resource should be ready by its own progress, which was not read since. No forecast says more."""
+        return self._was_exact and self._percent is None
+
     def is_sure(self, elapsed: float) -> bool:
         """Return whether the next look is when the resources are probably ready."""
         return 0.0 < self.left(elapsed) <= _most(elapsed)
@@ -211,6 +219,8 @@ class Ahead:
         """Return how many seconds are left by the forecast of another wait; not positive: nobody knows, or the own
         progress does not agree."""
         found = self.ends()
+        if self._is_due:
+            return 0.0
         if found is None or self._stood_still:
             return self._forecast[1] - elapsed
         both = _common(found, self._forecast)
@@ -232,6 +242,7 @@ class Ahead:
         if self._missing:
             return None
         exactly = self._exactly(elapsed)
+        self._was_exact = exactly is not None or self._is_due
         if exactly is not None:
             self._step = min(_ONE_PERCENT * (elapsed + exactly), STANDARD.longest)
             self._without = None
@@ -248,7 +259,7 @@ class Ahead:
         if self._without is not None and self._until <= elapsed and self._percent is None:
             expected, self._without = self._without, None
             self._expect_no_progress(expected)
-        if self._until > elapsed:
+        if self._until > elapsed and not self._is_due:
             return max(min(self._until - elapsed, _LONGEST_GUESS), usual)
         if self._step:
             step, self._step = self._step, min(self._step * STANDARD.factor, STANDARD.longest)

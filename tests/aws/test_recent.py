@@ -560,6 +560,24 @@ def test_a_copy_that_is_a_little_late_is_not_asked_for_its_progress_again(
     assert late.cloud.durations["image/copy"] == pytest.approx(241.5, rel=0.01)
 
 
+def test_a_copy_whose_progress_contradicts_a_forecast_is_not_looked_at_too_late(
+    late: LateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last progress was a little too short, and is not read again. The first copy takes three times as long."""
+    id, _, told = copying(late, 101.5, monkeypatch)
+    began = late.clock.offset
+    forecast = waiters.Forecast(begun=True, span=(298.0, 302.0))
+    late.cloud.durations["image/copy"] = 300.0
+    watch = waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told, is_new=True, forecast=forecast)
+    for seconds in (50.13, 50.13):
+        late.clock.sleep(seconds - 25.0)
+        assert not watch.look()
+        late.clock.sleep(25.0)
+        assert not watch.look()
+    assert watch.until_ready(sleep=late.clock.sleep)[id].ok
+    assert late.clock.offset - began < 1.1 * 101.5
+
+
 def test_a_copy_that_fails_soon_is_seen_soon_beside_a_long_one(late: LateWorld) -> None:
     source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region, "Encrypted": True}
     ec2, forecast = late.raw("ec2"), waiters.Forecast()
