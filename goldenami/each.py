@@ -209,14 +209,14 @@ class Asides:
         self._gate, self._started, self._is_open = _Gate(), [], True
         return self
 
-    def start(self, do: Callable[[], object], *, in_turn: bool = False) -> None:
+    def start(self, do: Callable[[], object], *, in_turn: bool = False) -> Callable[[], None]:
         """Run a function beside the block. Its error does not reach the caller. ``in_turn``: only after all functions
-        that were started before have ended."""
+        that were started before have ended. Returns a function that waits for the end of this one alone."""
         from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 
         if not self._is_open:
             do()
-            return
+            return lambda: None
         with self._mutex:
             number, gate, before = len(self._started), self._gate, list(self._started) if in_turn else []
 
@@ -230,7 +230,12 @@ class Asides:
                     gate.leave()
 
             self._pool = self._pool or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="each")
-            self._started.append(self._pool.submit(one))
+            self._started.append(started := self._pool.submit(one))
+
+        def ended() -> None:
+            wait([started])
+
+        return ended
 
     def wait(self) -> None:
         """Wait for all functions that were started. Raises their first error that ends everything, or that is of
@@ -254,10 +259,12 @@ class Asides:
                 self.wait()
         finally:
             self._is_open = False
-            self._gate.close()
-            if self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+            try:
+                self._gate.close()
+            finally:
+                if self._pool is not None:
+                    self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool = None
 
 
 def _never(_number: int, _error: BaseException) -> bool:
@@ -289,7 +296,15 @@ class _Gate:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Prevent all further items from beginning, and wait for the running ones."""
+        """Prevent all further items from beginning, and wait for the running ones. An interruption is raised after
+        that, so that the clean-up that follows is not beside them."""
+        try:
+            self._close()
+        except BaseException:  # Ctrl-C arrives here once: the second one ends the process
+            self._close()
+            raise
+
+    def _close(self) -> None:
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._running)

@@ -266,7 +266,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             refused = consumers.allow(build.ledger, build.environment, catalog.ensure_identity(), manifest)
             failures = {**failures, **refused}
     leftovers, restores = reconcile.Leftovers(build.ledger, manifest), FastRestores(build, catalog, manifest)
-    build.asides.start(restores.look)
+    looked = build.asides.start(restores.look)
     with build.stage("publish"):
         published = publish(
             build.ledger,
@@ -295,10 +295,11 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             declared = build.recipe.distribution.share_tags
             refused = shared_tags.bring(build.ledger, published.manifest, declared, accounts)
             failures = {**failures, **refused}
-    build.asides.wait()
+    looked()
     failures = {**failures, **restores.bring(published.manifest)}
     notices.released(build, catalog, published.manifest)
     with build.stage("clean up"):
+        build.asides.wait()  # only now: EC2 may keep a security group busy for minutes, and the release is there
         keep = reconcile.released(build.journal, published.manifest)
         done = reconcile.delete_all(
             build.cloud,
@@ -347,15 +348,19 @@ class FastRestores:
         self._manifest = manifest
         self._zones = build.recipe.distribution.fast_restore
         self._seen: fast_restore.Seen | None = None
+        self._has_looked = False
 
     def look(self) -> None:
         """Read what there is. Without declared zones and predecessors there is nothing."""
         if self._zones or set(self._catalog.versions(self._manifest.recipe)) - {self._manifest.version}:
             self._seen = fast_restore.look(self._build.cloud, self._manifest, self._zones)
+        self._has_looked = True
 
     def bring(self, manifest: ImageManifest) -> Mapping[str, str]:
         """Enable that of the published release, and end that of its predecessors. Returns place -> reason of failures:
-        the release stays."""
+        the release stays. Looks again, and raises, if the look beside the publication failed."""
+        if not self._has_looked:
+            self.look()
         if self._seen is None:
             return {}
         build, catalog = self._build, self._catalog

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
 from goldenami.errors import TargetsFailed
+from goldenami.stages import notices
 from tests.worlds import inventory
 from tests.worlds.builds import Label, World
 from tests.worlds.cases import check
@@ -51,6 +53,30 @@ def test_what_a_release_does_not_need_is_deleted_beside_the_move_of_the_channel(
     assert waited, "the channel moved"
     assert all(waited), ended
     assert len(ended) == 7, "the clean-up deletes none of it again"
+    check(world, frozenset(), released=True)
+
+
+def test_a_release_is_told_before_the_last_of_it_is_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EC2 may keep a security group busy for minutes: who interrupts that wait has a release that is told."""
+    world.fresh()
+    told, waited, tell = threading.Event(), list[bool](), notices.released
+
+    def released(*given: Any) -> None:
+        tell(*given)
+        told.set()
+
+    def disturb(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if call.action == "DeregisterImage":
+            waited.append(told.wait(20))
+        return serve()
+
+    monkeypatch.setattr(notices, "released", released)
+    world.gate.start(disturb)
+    try:
+        world.build()
+    finally:
+        world.gate.stop()
+    assert waited == [True]
     check(world, frozenset(), released=True)
 
 

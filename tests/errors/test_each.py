@@ -332,6 +332,35 @@ def test_an_error_beside_the_block_is_raised_if_it_ends_everything(
         asides.start(fail)
 
 
+def test_a_signal_after_an_error_of_the_block_waits_for_what_runs() -> None:
+    """Ctrl-C while the block waits for what runs beside it: the clean-up that follows must not be beside that."""
+    raised, ended = threading.Event(), []
+
+    def interrupt(*_: object) -> None:
+        raised.set()
+        raise KeyboardInterrupt
+
+    def slow() -> None:
+        time.sleep(0.02)  # the main thread waits, probably
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert raised.wait(10)
+        time.sleep(0.05)
+        ended.append(True)
+
+    def block() -> None:
+        with Asides() as asides:
+            asides.start(slow)
+            raise NotFound("of the block")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            block()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended
+
+
 def test_after_an_error_of_the_block_only_what_runs_ends() -> None:
     began, go = threading.Event(), threading.Event()
     done: list[str] = []

@@ -9,10 +9,10 @@ import pytest
 from goldenami import costs, pipeline, planning, recipe
 from goldenami.aws import tags
 from goldenami.aws.guard import reads_only
-from goldenami.errors import InvalidInput, TargetsFailed
+from goldenami.errors import CatalogError, InvalidInput, TargetsFailed
 from goldenami.model import ImageManifest, Place
 from goldenami.pipeline import Request
-from goldenami.release import channels, redistribute
+from goldenami.release import channels, fast_restore, redistribute
 from goldenami.release.versions import Reference
 from goldenami.snapshots.prices import Prices, Rate
 from tests.worlds import distributing
@@ -76,6 +76,26 @@ def test_a_build_enables_it_and_the_next_one_ends_it_for_the_release_before(worl
     assert drift(world) == []
     seen = len(world.paper.calls)
     assert (distribute(world, second).task_id, made(world, seen)) == (None, [])
+
+
+def test_a_look_that_failed_beside_the_publication_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the release before would keep it, for which AWS charges."""
+    declare(world, TWO_ZONES)
+    (first,) = releases(world, 1)
+    assert fast(world, first) == DECLARED
+    declare(world, "")
+    looks, look = list[ImageManifest](), fast_restore.look
+
+    def failing(cloud: Any, manifest: ImageManifest, zones: Any) -> fast_restore.Seen:
+        looks.append(manifest)
+        if len(looks) == 1:
+            raise CatalogError("the bucket does not answer")
+        return look(cloud, manifest, zones)
+
+    monkeypatch.setattr(fast_restore, "look", failing)
+    world.cloud.start_process()
+    assert world.build().status == "released"
+    assert (len(looks), fast(world, first)) == (2, {})
 
 
 def test_it_follows_its_declaration_without_a_build(world: World) -> None:
