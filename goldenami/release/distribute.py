@@ -165,6 +165,7 @@ class Distribution:
         for target in order.targets:
             self._together.setdefault(order.owner(target).label, []).append(target)
         self._missing = Counter(order.owner(target).label for target in self._todo)  # how many have not ended, by owner
+        self._failed: set[str] = set()  # labels of targets that ended without an image
         self._agenda = Agenda(ledger.cloud.clock, ledger.cloud.sleep, self._broken, name="distribute")
         self._timed: set[Place] = set()  # full places that are tried again after a pause
         self._began = time.monotonic()
@@ -328,15 +329,17 @@ class Distribution:
             self._ended[target.label].set_running_or_notify_cancel()  # so that only one thread ends it
             copies = self._copies.pop(target.label, None)
             owner = self._order.owner(target)
+            if error is not None:
+                self._failed.add(target.label)  # now: its future has a result only after others may have ended, too
             self._missing[owner.label] -= 1
             is_last = not self._missing[owner.label]
-        if is_last and not self._stopped.is_set():
-            try:
-                self._read_back(owner, target, error)
-            except BaseException as failure:  # the target must end, also then
-                error = error or failure
         if copies is not None and copies.held:
             self._ledger.cloud.crowds.end(target.place, copies.held)
+        if is_last and not self._stopped.is_set():
+            try:
+                self._read_back(owner)
+            except BaseException as failure:  # the target must end, also then
+                error = error or failure
         failed_now: list[Architecture] = []
         for architecture in self._candidates if error is not None else ():
             future = self._available[target.label, architecture]
@@ -359,11 +362,10 @@ class Distribution:
         detail = f"{len(failed)} of {len(self._order.targets)} targets failed" if failed else None
         emit(self._emit, "stage.finished", stage=_STAGE, status=status, seconds=seconds, detail=detail)
 
-    def _read_back(self, owner: Target, last: Target, error: BaseException | None) -> None:
-        """Give away the images of an owner when the last target that uses them has ended. ``error``: of that target,
-        which nobody knows yet."""
+    def _read_back(self, owner: Target) -> None:
+        """Give away the images of an owner when the last target that uses them has ended."""
         group = self._together[owner.label]
-        there = [t for t in group if (error is None if t is last else self._has_images(t))]
+        there = [target for target in group if target.label not in self._failed]
         failed = {target.label for target in group} - {target.label for target in there}
         placed = [Placed(t, a, self._available[t.label, a].result()) for t in there for a in self._candidates]
         if owner in there:
@@ -578,8 +580,8 @@ class Distribution:
             raise failure(seen, "image", place)
         image = dict(seen.item)
         if self._order.imds_v2 and image.get("ImdsSupport") != "v2.0":
+            # The description stays as it is: the image is not as ordered in it, so it will be read again.
             images.require_imds_v2(ledger, f"imds/{architecture}/{target.label}", place, seen.id)
-            image["ImdsSupport"] = "v2.0"  # EC2 has confirmed it
         if self._order.deprecate_at is not None:
             images.deprecate(
                 ledger, f"deprecate/{architecture}/{target.label}", place, seen.id, self._order.deprecate_at

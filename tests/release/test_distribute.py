@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from goldenami.errors import CloudError, GoldenAmiError, TargetsFailed, UsageError
-from goldenami.model import Architecture, Place, Target
+from goldenami.model import Account, Architecture, Place, Target
 from goldenami.release.distribute import Tries, _may_pass, distribute
 
 if TYPE_CHECKING:
@@ -279,6 +280,34 @@ def test_who_gives_up_waits_for_no_copy_and_interrupts_nothing(world: World) -> 
             distribution.finish()
     assert not failed.value.ends_everything
     assert set(failed.value.failures.values()) == {"the distribution was stopped: the images will not be released"}
+
+
+def test_targets_that_end_at_the_same_time_are_all_given_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last target that uses an image ends while the one before it ends, whose result nobody sees yet."""
+    from tests.worlds.releases import KEY, TARGETS
+
+    accounts = [Account(name, id) for name, id in (("one", "333333333333"), ("two", "444444444444"))]
+    owner, first, last = (TARGETS[0], *(Target(account, TARGETS[0].region, KEY, "share") for account in accounts))
+    given: list[set[str]] = []
+    order = world.order(targets=(owner, first, last))
+    distribution = distribute(
+        world.build(),
+        order,
+        {"x86_64": "ami-1"},
+        arrived=lambda placed, failed: given.append({one.target.label for one in placed}),
+    )
+    for target in order.targets:
+        distribution._available[target.label, "x86_64"].set_result("ami-2")
+    ended = distribution._ended[first.label]
+
+    def slowly(result: None, done: Callable[[None], None] = ended.set_result) -> None:
+        distribution._end(last)
+        done(result)
+
+    monkeypatch.setattr(ended, "set_result", slowly)
+    distribution._end(owner)
+    distribution._end(first)
+    assert given == [{target.label for target in order.targets}]
 
 
 def test_an_order_that_cannot_be_carried_out_changes_nothing(world: World) -> None:

@@ -204,9 +204,11 @@ def test_an_image_that_was_as_ordered_when_its_copy_ended_is_not_described_again
     }
 
 
-def read_back(world: World, ledger: Ledger, order: ReleaseOrder, *, wrong: str = "") -> tuple[Readings, Distributed]:
+def read_back(
+    world: World, ledger: Ledger, order: ReleaseOrder, *, wrong: str = "", imds_v2: bool = True
+) -> tuple[Readings, Distributed]:
     """A distribution that reads each image back when all that use it have it. ``wrong``: an owner whose image somebody
-    gets before that."""
+    gets before that. ``imds_v2``: the candidate requires IMDSv2."""
     readings = Readings(ledger, order)
 
     def arrived(group: Sequence[Placed], failed: Collection[str]) -> None:
@@ -217,7 +219,7 @@ def read_back(world: World, ledger: Ledger, order: ReleaseOrder, *, wrong: str =
             )
         readings.read_back(group, failed)
 
-    candidates: dict[Architecture, str] = {"x86_64": world.candidate()}
+    candidates: dict[Architecture, str] = {"x86_64": world.candidate(imds_v2=imds_v2)}
     with distribute(ledger, order, candidates, take=readings.take, arrived=arrived) as distribution:
         return readings, distribution.finish()
 
@@ -232,6 +234,17 @@ def test_an_image_that_was_right_when_all_had_it_is_not_read_again(world: World)
     verified = verify(ledger, order, distributed, readings=readings)
     assert world.paper.calls[mark:] == []
     assert verified == verify(ledger, order, distributed), "it is what is read at the end, too"
+
+
+def test_what_was_changed_of_a_copy_is_read_back(world: World) -> None:
+    """What EC2 answered to the change is no reading."""
+    from tests.worlds.releases import TARGETS
+
+    ledger, order = world.build(), world.order(targets=TARGETS[:1])
+    readings, distributed = read_back(world, ledger, order, imds_v2=False)
+    mark = len(world.paper.calls)
+    assert verify(ledger, order, distributed, readings=readings).images
+    assert "DescribeImages" in {call["action"] for call in world.paper.calls[mark:]}
 
 
 def test_an_image_that_was_not_right_when_all_had_it_is_read_again_and_refused(world: World) -> None:

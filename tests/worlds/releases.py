@@ -160,8 +160,10 @@ class World:
         ledger.journal.close()
         return self.ledger(Journal.open(ledger.journal.directory, sync=lambda descriptor: None), version)
 
-    def candidate(self, architecture: Architecture = "x86_64", *, encrypted: bool = False) -> str:
-        """An image in the home region, made by other means."""
+    def candidate(
+        self, architecture: Architecture = "x86_64", *, encrypted: bool = False, imds_v2: bool = False
+    ) -> str:
+        """An image in the home region, made by other means. ``imds_v2``: it requires IMDSv2, and so do its copies."""
         ec2 = self.client("ec2", HOME_PLACE)
         number = next(self._numbers)
         key = {"Encrypted": True, "KmsKeyId": KEY} if encrypted else {}
@@ -177,6 +179,7 @@ class World:
                 RootDeviceName="/dev/xvda",
                 VirtualizationType="hvm",
                 BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+                **({"ImdsSupport": "v2.0"} if imds_v2 else {}),
             )["ImageId"]
         )
 
