@@ -63,7 +63,7 @@ OWNED = {
     "plan": 3,  # free names of images, and of parameters; whether the key may be used
     "copy": 4,  # CopyImage, its progress, its end, the deprecation
     "verify": 2,  # who may use the image and its snapshot: the end of its copy has told the rest
-    "publish": 6,  # 1 + 3 parameters, a read of them, the expiry tag of the image and its snapshots
+    "publish": 7,  # 1 + 3 parameters, two reads of them, the expiry tag of the image and its snapshots
 }
 SHARED = {
     "plan": 2,  # free names of parameters, Allowed AMIs

@@ -181,17 +181,21 @@ def await_values(
     place: Place,
     values: Mapping[str, str],
     *,
+    beside: Iterable[str] = (),
     timeout: float = _EFFECTIVE_WITHIN,
-) -> None:
-    """Wait until parameters have these values (name -> value). One call for ten names and round. Raises CloudError
-    after ``timeout`` seconds."""
-    found: dict[str, Current] = {}
+) -> dict[str, Current]:
+    """Wait until parameters have these values (name -> value). One call for ten names and round. Returns what was read
+    of the parameters ``beside``, which the first of these calls reads as well. Raises CloudError after ``timeout``
+    seconds."""
+    found = current_of(cloud, place, {*values, *beside})
+    others = {name: one for name, one in found.items() if name not in values}
     wrong = dict(values)
-    for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=_INTERVAL):
-        found |= current_of(cloud, place, wrong)
+    for number, _ in enumerate(poll(cloud.clock, cloud.sleep, timeout=timeout, interval=_INTERVAL)):
+        if number:
+            found |= current_of(cloud, place, wrong)
         wrong = {name: value for name, value in values.items() if name not in found or found[name].value != value}
         if not wrong:
-            return
+            return others
     name = min(wrong)
     raise CloudError(
         f"parameter {name} in {place} is {found[name].value if name in found else 'missing'} after {timeout:.0f} "

@@ -249,10 +249,13 @@ class Parameters:
         known, journal = self._cloud.missing_parameters, self._ledger.journal
         return all((p.place, p.name) in known and journal.latest(p.key) is None for p in wanted)
 
-    def wait(self, wanted: Sequence[Parameter]) -> None:
-        """Wait until the parameters of one place have their values. One call for ten of them and round."""
-        if wanted:
-            parameters.await_values(self._cloud, wanted[0].place, {p.name: p.value for p in wanted})
+    def wait(self, wanted: Sequence[Parameter], *, beside: Sequence[Parameter] = ()) -> dict[str, Current]:
+        """Wait until the parameters of one place have their values. One call for ten of them and round. Returns the
+        current ones ``beside``, by name, which are read together with them."""
+        if not wanted:
+            return self.read(beside)
+        values = {p.name: p.value for p in wanted}
+        return parameters.await_values(self._cloud, wanted[0].place, values, beside=[p.name for p in beside])
 
     def refuse(self, parameter: Parameter, current: Current | None) -> None:
         """Raise CloudError if a parameter must be changed and does not belong to this catalog, or if SSM would refuse

@@ -5,18 +5,20 @@ manifest they are no release: a resume keeps or replaces them, and so does anoth
 the steps, and the effect of a process that is killed after each step:
 
 1. *The version's parameters*, in every target. No consumer reads them yet. If one cannot be created, all are deleted.
-   The channel's parameters are read beside it, for step 3, unless this process knows that they do not exist.
+   They are read back wherever an image lives, because SSM takes no image that is gone: a lost image is no release, and
+   a resume makes it again. The same call reads the channel's parameters, for step 3, unless this process knows that
+   they do not exist.
    Killed here: the journal lists the parameters, so a resume continues, and a clean-up deletes them with the images.
    Until there is a release of their version, ``goldenami clean --expired`` may delete them, as the images.
 2. *The manifest in the catalog*. This step makes the release. From now on no clean-up deletes the images and
    the version's parameters. This step is before the next one, because a channel's parameter must never name an image
    that a clean-up can delete. Killed here: no channel points to the release; a resume continues.
 3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
-   everywhere, and then the image ids everywhere, with which all parameters of the place are read back, those of step 1
-   as well: one call. The images lose the expiry tag before an image id moves. So an account that cannot be written to
-   is found before any image id has moved, and who reacts to a new image id finds the version and manifest of the same
-   release. Between the two, for as long as the move takes, a version can be newer than the image id beside it;
-   the manifest has both in one value. If one parameter cannot be moved, or the build is interrupted, the moved
+   everywhere, and then the image ids everywhere, with which all parameters of the place are read back, also those of
+   step 1 that were not: one call. The images lose the expiry tag before an image id moves. So an account that cannot
+   be written to is found before any image id has moved, and who reacts to a new image id finds the version and manifest
+   of the same release. Between the two, for as long as the move takes, a version can be newer than the image id beside
+   it; the manifest has both in one value. If one parameter cannot be moved, or the build is interrupted, the moved
    parameters get their earlier values again, in the same order (or are deleted, if they had none). Killed here: some
    are moved; a resume moves the others. No clean-up deletes these parameters, because consumers read them from
    their creation on, and they only name images of releases. If the machine is lost, the next move of the channel moves
@@ -82,7 +84,7 @@ def publish(
     now: datetime,
     by: str | None = None,
     attest: Callable[[ImageManifest], None] = lambda _: None,
-    released: Callable[[], None] = lambda: None,
+    released: Callable[[], object] = lambda: None,
     emit: Emit = ignore_events,
 ) -> Published:
     """Make a release of a verified manifest and point the channel to it. The module describes the steps.
@@ -194,44 +196,38 @@ class Publication:
         self.failures: dict[str, str] = {}
 
     def make_version_parameters(self, prefix: str, channel: str) -> None:
-        """Create the parameters of the version, and read those of the channel, which move next and are read back
-        together with them."""
-        recipe = self._manifest.recipe
-        released = self._manifest.version in self._catalog.versions(recipe)
+        """Create the parameters of the version, and read those of the channel, which move next: by one call in each
+        place, which waits for those of the version. It is not made where the channel has none, and all images are
+        shared by others: they are there if their owners' are, so the parameters are read back with the channel's."""
+        released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
         exists = self._pointer(channel) is not None
         wanted = self._version_parameters(prefix)
-        moving = by_place(self._channel_names(prefix, channel))
-        of_channel = {at.place: at for at in moving}
+        of_channel = {at.place: at.parameters for at in by_place(self._channel_names(prefix, channel))}
 
         def make(at: At) -> None:
-            missing = at.parameters
+            missing, moving = at.parameters, of_channel[at.place]
             if released:  # they exist, probably
-                found = self._parameters.read([*at.parameters, *of_channel[at.place].parameters])
+                found = self._parameters.read([*at.parameters, *moving])
                 missing = tuple(p for p in missing if p.name not in found or found[p.name].value != p.value)
                 self._current[at.place] = found
+            elif not exists and self._parameters.are_missing(moving):
+                self._current[at.place] = {}
             for parameter in at.parameters:
                 self._tell(parameter, "publishing")
             for parameter in missing:
                 self._parameters.make(parameter)
-            self._made[at.place] = missing
+            is_known = at.place in self._current
+            is_shared = not any(modes.owns(p.image) and p.place == p.image.place for p in missing)
+            self._made[at.place] = missing if is_known and is_shared else ()
+            if not self._made[at.place] and (missing or not is_known):
+                current = self._parameters.wait(missing, beside=() if is_known else moving)
+                self._current.setdefault(at.place, current)
 
-        def read(at: At) -> None:
-            self._current[at.place] = self._parameters.read(at.parameters)
-
-        makes = by_place(wanted)
-        work = dict.fromkeys(makes, make)
-        for at in moving if not released else ():
-            if exists or not self._parameters.are_missing(at.parameters):
-                work[at] = read
-            else:
-                self._current[at.place] = {}
-        refused = self._each(tuple(work), lambda at: work[at](at), None)
+        refused = self._each(by_place(wanted), make, None)
         if refused:
             # The parameters of an existing release are kept, because consumers may read them.
             kept = self._undo(wanted, self._parameters.unmake, "removing") if not released else {}
-            unmade = {at: reason for at, reason in refused.items() if work[at] is make}
-            what = "the parameters of the version cannot be set" if unmade else f"{recipe}@{channel} cannot be read"
-            raise self._failed(f"nothing was published: {what}", unmade or refused, kept)
+            raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
 
     def keep(self, prefix: str) -> None:
         """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images are a

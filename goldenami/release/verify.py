@@ -7,9 +7,9 @@ and permissions. Each account that will use it then reads it as well, to prove t
 The wait for a copy has read the image and its snapshots when it ended. These readings are compared at once
 (``Readings``), and such an image is not described again if it is as ordered: only its permissions are read, since
 anybody may have changed them. If it is deregistered meanwhile, there is no release: before its manifest is in the
-catalog, SSM must have taken the id of the image. The permissions are read as soon as all targets that use an image have ended,
-while other copies are under way. But those can take hours longer. So what was read more than some minutes ago is read
-again, all of it.
+catalog, SSM must have taken the id of the image. The permissions are read as soon as all targets that use an image
+have ended, while other copies are under way. But those can take hours longer. So what was read more than some minutes
+ago is read again, all of it.
 """
 
 from __future__ import annotations

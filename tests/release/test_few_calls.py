@@ -42,7 +42,8 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
     assert looks <= GRID.owned + 3 + shares
     assert stages["capture"] <= 16
     assert stages["launch"] <= 12
-    assert figures.calls["publish", "ssm:GetParameters"] == GRID.targets, "all of a place are read back together"
+    # All of a place are read back together, and where an image lives, those of the version before.
+    assert figures.calls["publish", "ssm:GetParameters"] == GRID.targets + GRID.owned
     assert again.by(1)["ssm:DescribeParameters"] <= GRID.targets + 1
     assert "ssm:ListTagsForResource" not in again.by(1), "whose parameters are is asked for all of a place at once"
     assert again.count <= figures.count + CHANNEL * GRID.targets + FORMER * GRID.owned

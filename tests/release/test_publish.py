@@ -258,33 +258,59 @@ def test_a_target_that_cannot_be_put_back_is_named(world: World) -> None:
     assert values(world, manifest, "stable") == ids(manifest)
 
 
-@pytest.mark.parametrize(
-    ("which", "why"), [("1.4.20261124.2", "still marked as temporary"), ("stable", "parameters cannot be set")]
-)
-def test_a_value_that_never_takes_effect_is_a_failure(world: World, which: str, why: str) -> None:
-    """SSM answers before it validates: an image that the account cannot use never becomes the value. The channel stays,
-    whether the image is lost before the release is made or after its mark is removed."""
-    from tests.worlds.releases import APPS
-
-    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
-    go(world, *first)
-    ireland = Place(APPS.id, "eu-west-1")
-    name = parameter_name("/golden-ami", "debian-12-web", "x86_64", which)
-    # Its clock does not wait: sixty seconds pass at once.
+def without_waiting(world: World) -> None:
+    """Let sixty seconds pass at once."""
     passed = [0.0]
 
     def sleep(seconds: float) -> None:
         passed[0] += seconds
 
     world.cloud.sleep, world.cloud.clock = sleep, lambda: passed[0]
-    with pytest.raises(TargetsFailed, match=f"stable was not moved: .*{why} in apps/eu-west-1"):
-        go(world, Losing(world, ledger, ireland, name), manifest)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["moved", "new"])
+def test_an_image_that_is_lost_is_no_release(world: World, before: bool) -> None:
+    """SSM answers before it validates: an image that the account cannot use never becomes the value. What a release
+    does not need is kept: a resume makes the image again."""
+    from tests.worlds.releases import APPS
+
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    old: Mapping[Place, str | None] = dict.fromkeys(ids(manifest))
+    if before:
+        go(world, *first)
+        old = ids(first[1])
+    else:
+        world.cloud.missing_parameters |= names_of_channel(manifest)
+    name = parameter_name("/golden-ami", "debian-12-web", "x86_64", manifest.version)
+    without_waiting(world)
+    losing = Losing(world, ledger, Place(APPS.id, "eu-west-1"), name)
+    released: list[str] = []
+    with pytest.raises(TargetsFailed, match=r"nothing was published: .* cannot be set in apps/eu-west-1"):
+        go(world, losing, manifest, released=lambda: released.append("now"))
+    assert released == []
+    assert manifest.version not in world.catalog.versions("debian-12-web")
+    assert values(world, manifest, "stable") == old
+    assert values(world, manifest, manifest.version) == dict.fromkeys(ids(manifest))
+
+
+def test_an_image_that_is_lost_after_its_mark_was_removed_moves_no_channel(world: World) -> None:
+    from tests.worlds.releases import APPS
+
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    go(world, *first)
+    without_waiting(world)
+    with pytest.raises(TargetsFailed, match="stable was not moved: its parameters cannot be set in apps/eu-west-1"):
+        go(world, Losing(world, ledger, Place(APPS.id, "eu-west-1"), CHANNEL), manifest)
     assert values(world, manifest, "stable") == ids(first[1])
-    named = values(world, manifest, "1.4.20261124.2")
-    assert named == (ids(manifest) if which == "stable" else {**ids(manifest), ireland: None})
+    assert values(world, manifest, manifest.version) == ids(manifest)
     pointer = world.catalog.channel("debian-12-web", "stable")
     assert pointer is not None
     assert pointer.current == "1.4.20261124.1"
+
+
+def names_of_channel(manifest: ImageManifest) -> set[tuple[Place, str]]:
+    path = CHANNEL.removesuffix("image-id")
+    return {(place, path + what) for place in ids(manifest) for what in ("version", "manifest", "image-id")}
 
 
 @pytest.mark.parametrize("what", ["version", "image-id"])
@@ -316,16 +342,20 @@ def test_a_channel_that_another_build_made_meanwhile_is_read(world: World) -> No
     assert values(world, manifest, "stable") == ids(manifest)
 
 
-def test_all_parameters_of_a_place_are_read_back_by_one_call(world: World) -> None:
-    ledger, manifest = make(world, "1.4.20261124.1")
-    path = CHANNEL.removesuffix("image-id")
-    names = {path + "version", path + "manifest", CHANNEL}
-    world.cloud.missing_parameters |= {(place, name) for place in ids(manifest) for name in names}
+@pytest.mark.parametrize("before", [True, False], ids=["moved", "new"])
+def test_the_parameters_of_a_place_are_read_with_few_calls(world: World, before: bool) -> None:
+    """Before the release is made and at the end; only at the end in a new channel where an image is only shared."""
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    if before:
+        go(world, *first)
+    else:
+        world.cloud.missing_parameters |= names_of_channel(manifest)
     calls = len(world.paper.calls)
     go(world, ledger, manifest)
     made = Counter(call["action"] for call in world.paper.calls[calls:])
-    places = len(ids(manifest))
-    assert (made["PutParameter"], made["GetParameters"]) == (4 * places, places)
+    places, shares = len(ids(manifest)), len([image for image in manifest.images if image.mode == "share"])
+    assert made["PutParameter"] == 4 * places
+    assert made["GetParameters"] == 2 * places - (0 if before else shares)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["moved", "new"])
