@@ -223,7 +223,7 @@ def test_a_signal_while_threads_wait_for_copies(world: World) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
     world.paper.set(pending={"copy": 3600})
-    signals = Signals("DescribeImages", 4, signal.SIGTERM, when="after", since=("CopyImage", 3))
+    signals = Signals("DescribeSnapshots", 2, signal.SIGTERM, when="after", since=("CopyImage", 3))
     code, stderr = run(world, "build", signals=signals)
     assert code == 130, stderr
     assert time.monotonic() - signals.sent_at < PATIENCE
