@@ -32,6 +32,7 @@ from botocore.credentials import Credentials, DeferredRefreshableCredentials
 from botocore.handlers import BUILTIN_HANDLERS, REGISTER_FIRST, REGISTER_LAST
 from botocore.hooks import EventAliaser
 from botocore.response import StreamingBody
+from botocore.utils import EVENT_ALIASES
 
 import goldenami
 from goldenami.aws import descriptions, errors, validation
@@ -79,6 +80,9 @@ _TRUST: Final = (
 # Seconds for which a refused role is not asked for again. The reads before a build need each role several times.
 _STAYS_REFUSED: Final = 10.0
 _MANY_PACES: Final = 1000  # at so many, those at rest are removed
+# Names in events that botocore changed: a part of an event, or several.
+_CHANGED: Final = frozenset(name for name in EVENT_ALIASES if "." not in name)
+_DOTTED: Final = tuple(name for name in EVENT_ALIASES if "." in name)
 
 
 # The member with the token of the next page, and the parameter that takes it. The services name them differently.
@@ -646,12 +650,22 @@ def _register_handlers(session: botocore.session.Session) -> None:
 
 
 class _Names(EventAliaser):
-    """The events of a session. The names of services in events are found once, and not anew for each client."""
+    """The events of a session. The names of services in events are found once, and not anew for each client. Few events
+    have a name that botocore changed; it looks for each of these names in each event, which took a twentieth of the
+    first calls of a process."""
 
     def __copy__(self) -> Any:
         other: Any = super().__copy__()
         other._alias_name_cache = vars(self).get("_alias_name_cache", {})
         return other
+
+    def _alias_event_name(self, event_name: str) -> str:
+        known: dict[str, str] = vars(self).setdefault("_alias_name_cache", {})
+        if event_name not in known:
+            is_changed = not _CHANGED.isdisjoint(event_name.split(".")) or any(name in event_name for name in _DOTTED)
+            botocores: Any = super()
+            known[event_name] = botocores._alias_event_name(event_name) if is_changed else event_name
+        return known[event_name]
 
 
 class _Methods:
