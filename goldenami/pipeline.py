@@ -411,6 +411,7 @@ def make_images(
 
         def place() -> tuple[Distributed, Verified]:
             manifests.prepare()  # now, while the copies are under way
+            catalog.prepare()
             distributed = copies.finish()
             ended = copies.end_loans()
             with build.stage("verify", beside=True):

@@ -50,11 +50,14 @@ from goldenami.release.versions import Reference, Version, check_name, highest_f
 from goldenami.store import DirectoryStore, Store, Wait, ensure_identity, read_identity
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from goldenami.aws.session import Cloud
     from goldenami.evidence.state import State
 
 CHANNEL_SCHEMA = "goldenami.channel/1"
 RESERVATION_SCHEMA = "goldenami.reservation/1"
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}  # of forms, by their classes
 _NEWEST = 30  # releases in which equal inputs are searched
 _RACES = 5  # a lease in a bucket can expire while it is held, so each write checks again
 _LOCK_TIMEOUT = 30.0  # seconds; these locks are held for milliseconds
@@ -558,6 +561,11 @@ class Catalog:
             )
         return found
 
+    @staticmethod
+    def prepare() -> None:
+        """Load what :meth:`move` takes. The first call takes some hundredths of a second."""
+        _adapter(Channel)
+
     def move(
         self,
         name: str,
@@ -824,10 +832,10 @@ class Catalog:
         except ValueError as error:
             where = self._store.where(key)
             raise CatalogError(f"{where}: not JSON: {error}", hint="Restore the file from a backup.") from error
-        from pydantic import TypeAdapter, ValidationError  # here: it is slow to load, and says what is wrong
+        from pydantic import ValidationError  # here: it is slow to load, and says what is wrong
 
         try:
-            return TypeAdapter(kind).validate_json(data, strict=True)
+            return _adapter(kind).validate_json(data, strict=True)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             place = ".".join(map(str, problem["loc"]))
@@ -916,10 +924,19 @@ def _channel_key(name: str, channel: str) -> str:
 
 
 def _encode(form: Channel | Reservation) -> bytes:
-    from pydantic import TypeAdapter  # here, because few commands write one
-
-    fields: dict[str, Any] = TypeAdapter(type(form)).dump_python(form, mode="json")
+    kind: type[Any] = type(form)
+    fields: dict[str, Any] = _adapter(kind).dump_python(form, mode="json")
     return (json.dumps({"schema": form.schema} | fields, indent=2) + "\n").encode()
+
+
+def _adapter(kind: type[_T]) -> TypeAdapter[_T]:
+    """Return what reads and writes a form. To make it takes some hundredths of a second."""
+    from pydantic import TypeAdapter  # here, because few commands write or check one
+
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    made: TypeAdapter[_T] = _ADAPTERS[kind]
+    return made
 
 
 def _listed(words: Iterable[str]) -> str:
