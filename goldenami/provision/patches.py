@@ -188,14 +188,32 @@ def patch_stage(
 
 def boot_command(stages: Iterable[Stage], spec: PatchSpec, *, os: str, network: BuildNetwork) -> str:
     """Return the shell program with which a builder starts to fetch package lists while it boots. It is empty if the
-    stages need no lists, or if the stage "patches" first changes where they come from.
+    stages need no lists, or if the stage "patches" first changes where they come from. It fetches none if all packages
+    are there that a recipe without patches wants: then the stages would not.
     """
-    uses = spec.level != "none" or any(
-        isinstance(bound.operation, Package) for stage in stages for bound in all_operations(stage)
-    )
-    if not uses or spec.source is not None or network.mirrors or network.environment():
+    operations = (bound.operation for stage in stages for bound in all_operations(stage))
+    wanted = [one for one in operations if isinstance(one, Package) and one.state not in ("absent", "purge")]
+    uses = spec.level != "none" or wanted
+    manager = SYSTEMS[os].manager
+    if not uses or not manager.at_boot.text or spec.source is not None or network.mirrors or network.environment():
         return ""
-    return SYSTEMS[os].manager.at_boot.text
+    if spec.level != "none" or any(one.state == "latest" or one.version or one.groups for one in wanted):
+        return manager.at_boot.text
+    return sh(
+        """is_missing() {
+for _name in @names; do
+set -- "$_name"
+@is_installed || return 0
+done
+return 1
+}
+if is_missing; then
+@fetch
+fi""",
+        names=sorted({name for one in wanted for name in one.packages}),
+        is_installed=manager.is_installed,
+        fetch=manager.at_boot,
+    ).text
 
 
 def closing_stage(

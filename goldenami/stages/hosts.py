@@ -305,7 +305,8 @@ def _user_data(
     more = _more(build, architecture) if purpose == "builder" else ""
     command = lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime)
     if purpose == "builder" and not more:  # what a recipe adds may use the package manager at the same time
-        command += f"\n{_fetch_lists(build.recipe, architecture)}"
+        # First: cloud-init tells the status of the last command, and the instance must not stay unseen.
+        command = f"{_fetch_lists(build.recipe, architecture)}\n{command}"
     return user_data(host_keys, command, login_keys=[pair.public_key for pair in logins[1:]], more=more)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,27 @@ def test_lists_are_fetched_during_the_boot_if_they_are_those_of_the_build(
     stages = [Stage("software", (bound,))]
     program = boot_command(stages, PatchSpec.model_validate(spec), os="debian", network=BuildNetwork(**network))
     assert bool(program) == fetched
+
+
+@pytest.mark.parametrize(
+    ("fields", "there", "fetched"),
+    [
+        ({"name": ["nginx", "curl"]}, "nginx curl", False),
+        ({"name": ["nginx", "curl"]}, "nginx", True),
+        ({"name": "nginx", "state": "latest"}, "nginx", True),
+        ({"name": "nginx", "version": ">=1"}, "nginx", True),
+    ],
+)
+def test_without_patches_lists_are_fetched_only_for_what_is_missing(
+    tmp_path: Path, fields: dict[str, Any], there: str, fetched: bool
+) -> None:
+    stages = [Stage("software", (bind("package", **fields), bind("package", name="telnet", state="absent")))]
+    program = boot_command(stages, PatchSpec.model_validate({"level": "none"}), os="debian", network=BuildNetwork())
+    code = f"""dpkg-query() {{ case " {there} " in *" $4 "*) echo 'ii ' ;; *) return 1 ;; esac; }}
+systemd-run() {{ echo fetched; }}
+{program.replace("/run/goldenami", str(tmp_path)).replace("/etc/cloud", str(tmp_path))}"""
+    done = subprocess.run(["bash", "-uc", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("fetched\n" if fetched else "", "")
 
 
 # --- apt --------------------------------------------------------------------------------------------------------------

@@ -191,7 +191,9 @@ def test_a_builder_fetches_package_lists_while_it_boots(world: World) -> None:
         "builder": True,
         "proof": False,
     }
-    assert userdata.parse(texts["builder"].encode()).warnings == []
+    read = userdata.parse(texts["builder"].encode())
+    assert read.warnings == []
+    assert "lifetime" in read.boot_commands[-1].splitlines()[-1], "its status is the one that cloud-init tells"
 
 
 def test_a_script_is_user_data_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

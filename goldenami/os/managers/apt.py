@@ -20,6 +20,10 @@ _ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 APT_LISTCHA
 
 # Prints a digest of all that decides what an update fetches: sources, keys, mirrors, proxies, preferences.
 _CONFIGURATION = "find -L /etc/apt -type f -exec sha256sum {} + 2>/dev/null | sort | sha256sum"
+# Ends with 0 if the base's settings let cloud-init use apt.
+_CLOUD_INIT_USES_APT = r"""cat /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg 2>/dev/null |
+grep -E "^[\"']?(packages|(package|apt)_(update|upgrade))[\"']?:" |
+grep -qvE ': *(false|no|off|null|\[ *\]) *(#.*)?$'"""
 # gzip is larger than xz, but unpacking xz takes longer than fetching it. Repositories without gzip are used as well.
 _UPDATE = "-o Acquire::CompressionTypes::Order::=gz -o APT::Update::Error-Mode=any"
 
@@ -29,9 +33,11 @@ class Apt(PackageManager):
     precedence = 0
     detect = Script("[ -s /var/lib/dpkg/status ]")
     # The lists are fetched in a unit of its own, because cloud-init waits for the commands of its user data. The limits
-    # are for hosts that cannot reach their package sources: the boot does not end before.
+    # are for hosts that cannot reach their package sources: the boot does not end before. A base whose own cloud-init
+    # uses apt during its boot would find the lock taken.
     at_boot = Script(
         f"""(umask 077 && mkdir -p {_AT_BOOT})
+{_CLOUD_INIT_USES_APT} || {{
 cat >{_AT_BOOT}/fetch <<'END'
 exec >{_AT_BOOT}/log 2>&1
 {_CONFIGURATION} >{_AT_BOOT}/configuration
@@ -40,7 +46,8 @@ exec >{_AT_BOOT}/log 2>&1
 exit 0
 END
 ! command -v systemd-run >/dev/null || systemd-run --quiet --no-block --collect --unit=goldenami-package-lists \\
---property=Type=oneshot /bin/sh {_AT_BOOT}/fetch || :"""
+--property=Type=oneshot /bin/sh {_AT_BOOT}/fetch || :
+}}"""
     )
     inventory = Script(r"dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'")
     package_type = "deb"

@@ -12,11 +12,9 @@ apt_has_lists() {
   [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_*Packages*' "$@" 2>/dev/null | head -n 1)" ]
 }
 
-# Options for a builder, as words. A builder that loses its power is replaced, and its file systems are synchronized before
-# their capture, so dpkg need not wait for the disk after each file. The descriptions of packages in other languages are
-# removed with the lists.
+# Options for a builder, as words. The descriptions of packages in other languages are removed with the lists.
 apt_temporary() {
-  [ ! -d "$flags/boot" ] || echo '-o Dpkg::Options::=--force-unsafe-io -o Acquire::Languages=none'
+  [ ! -d "$flags/boot" ] || echo '-o Acquire::Languages=none'
 }
 
 # The lists that a builder fetched while it booted are complete, and from the present sources.
