@@ -94,6 +94,7 @@ def run_program(
     log_on_disk: bool = True,
     network: BuildNetwork | None = None,
     limits: Mapping[str, float] | None = None,
+    fact_limits: Mapping[str, float] | None = None,
     on_fact: OnFact | None = None,
 ) -> RunResult:
     """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
@@ -103,9 +104,9 @@ def run_program(
     interrupted, the host removes it within 10 minutes after the end of the program.
 
     ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
-    ``timeout``: seconds for each stage. ``limits``: other seconds for stages, by name. ``reboot_timeout``: seconds for
-    each reboot. ``within(name)`` is entered while a stage runs. ``log_on_disk``: False keeps the log in memory, for a
-    program whose host is captured next.
+    ``timeout``: seconds for each stage. ``limits``: other seconds for stages, by name. ``fact_limits``: for each fact
+    that is waited for in a stage, by its name. ``reboot_timeout``: seconds for each reboot. ``within(name)`` is entered
+    while a stage runs. ``log_on_disk``: False keeps the log in memory, for a program whose host is captured next.
     ``network``: its proxy and mirrors. ``on_fact`` gets the name and the text of each fact as soon as it is read.
     Raises OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and ConnectionLost;
     ssh.NotBack if the host does not return from a reboot.
@@ -122,6 +123,7 @@ def run_program(
         log_on_disk,
         limits or {},
         on_fact,
+        fact_limits or {},
     )
     return run.carry_out()
 
@@ -140,8 +142,10 @@ class _Run:
         log_on_disk: bool,
         limits: Mapping[str, float] = MappingProxyType({}),
         on_fact: OnFact | None = None,
+        fact_limits: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._limits = limits
+        self._fact_limits = fact_limits
         self._log_on_disk = log_on_disk
         self._connection = connection
         self._program = program
@@ -228,7 +232,8 @@ class _Run:
         it waits for."""
         if self._deadline is not None:
             general = math.inf if self._timeout is None else self._timeout
-            self._deadline.seconds = general if reads_fact else self._seconds()
+            fact_limit = self._fact_limits.get(self._progress.stage_name, general)
+            self._deadline.seconds = fact_limit if reads_fact else self._seconds()
             self._deadline.restart()
 
     def _seconds(self) -> float:

@@ -99,6 +99,7 @@ def seal(
     facts: Iterable[Fact] = (),
     facts_meanwhile: Iterable[Fact] = (),
     facts_after: Iterable[Fact] = (),
+    facts_before_stop: Iterable[Fact] = (),
     freeze: bool = False,
     within: Within = nullcontext,
     on_fact: OnFact | None = None,
@@ -109,10 +110,11 @@ def seal(
     ``login_key``: the public halves of goldenami's temporary SSH keys, one in a line. ``secrets``: values that must not
     be on the disk, by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are
     read before the removal, all at the same time; ``facts_meanwhile`` beside it; ``facts_after`` after it, beside what
-    comes before the freezing. ``on_fact``: as in ``run_program``. ``since``: a boot id; a host that has booted
-    since, or goes down, is left as it is (``begun`` is False). ``freeze``: at last, stop the services and freeze the
-    file systems of the host, within ``freezing.DEADLINE``; nobody can use it afterwards. A second call removes nothing.
-    Raises OperationFailed, also if a secret is found, and the other errors of ``run_program``.
+    comes before the freezing; ``facts_before_stop`` after it, but before services are stopped. ``on_fact``: as in
+    ``run_program``. ``since``: a boot id; a host that has booted since, or goes down, is left as it is (``begun`` is
+    False). ``freeze``: at last, stop the services and freeze the file systems of the host; nobody can use it
+    afterwards. That, and each fact that it waits for, takes ``freezing.DEADLINE`` at most. A second call removes
+    nothing. Raises OperationFailed, also if a secret is found, and the other errors of ``run_program``.
     """
     operations: list[Operation] = [*traces_of(login_key)]
     if secrets:  # after the files that sealing removes, and while the host has its machine-id
@@ -131,14 +133,25 @@ def seal(
         code = """[ "$boot" = @since ] && [ "$(cat "$work/fact."@going)" != yes ]"""
         items.append(Guard(sh(code, since=since, going=_GOING_DOWN.name)))
     items.append(stage)
-    items += [Beside((fact,)) for fact in facts_after]
+    still = tuple(facts_before_stop)
+    items += [Beside((fact,)) for fact in (*still, *facts_after)]
+    if still:
+        items.append(Collect(tuple(fact.name for fact in still)))
     if freeze:
         again = [trace for trace in (*TRACES, _PRIVATE) if trace.name in _WRITTEN_AT_THE_END]
         last = freezing.steps(again, [_Trim()])
         items += [Stage(freezing.STAGE, tuple(BoundOperation(o, place) for o in last)), freezing.FROZEN]
     limits = {freezing.STAGE: freezing.DEADLINE}
     run = run_program(
-        connection, items, emit, secrets=masked, within=within, log_on_disk=False, limits=limits, on_fact=on_fact
+        connection,
+        items,
+        emit,
+        secrets=masked,
+        within=within,
+        log_on_disk=False,
+        limits=limits,
+        fact_limits=limits,  # there, services are stopped while a fact is waited for
+        on_fact=on_fact,
     )
     if run.refused:
         return SealReport((), (), run.seconds, run.facts, begun=False)

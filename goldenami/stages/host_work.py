@@ -71,7 +71,7 @@ class SshHostWork:
 
         def read(name: str, text: str) -> None:
             if name in _PARSERS:
-                described[name] = _PARSERS[name](build, mask(text, tuple(build.secrets.values())))
+                described[name] = _PARSERS[name](build, text)
 
         def within(name: str) -> AbstractContextManager[object]:
             begun.append(name)
@@ -89,7 +89,8 @@ class SshHostWork:
                     emit=build.emit,
                     facts=(provision.PACKAGES, provision.SOURCES, _READ_TRACES),
                     facts_meanwhile=(provision.UNITS_AHEAD, provision.PACKAGES_AHEAD),
-                    facts_after=(provision.STATE, provision.INVENTORY, *contents_fact),
+                    facts_after=(provision.STATE, provision.INVENTORY),
+                    facts_before_stop=contents_fact,  # services write files as they end, at each host others
                     freeze=freeze,
                     within=within,
                     on_fact=read,
@@ -157,7 +158,7 @@ class _Base:
 
 def _inventory(build: BuildContext, text: str) -> str:
     """Return the inventory of a builder for the catalog. One that is missing or cut is told."""
-    found = packages.parse(text)
+    found = packages.parse(mask(text, tuple(build.secrets.values())))
     if found is None or not found.complete:
         build.note("the inventory of the image could not be read as a whole: its SBOM is missing or cut", "warning")
     return packages.dumps(found) if found is not None else ""
@@ -165,16 +166,17 @@ def _inventory(build: BuildContext, text: str) -> str:
 
 def _state(build: BuildContext, text: str) -> bytes:
     """Return the state of a builder for the catalog. One that is missing or cut is told."""
-    found = state.parse(text)
+    found = state.parse(mask(text, tuple(build.secrets.values())))
     if found is None or not found.complete:
         build.note("the state of the image could not be read as a whole: `images diff` lacks its files", "warning")
     return state.dumps(found) if found is not None else b""
 
 
-# What is made of a fact of a builder, with secrets masked.
+# What is made of a fact of a builder. Names and versions of packages are compared with those of other hosts. With
+# secrets masked, "postgresql" would be another package if one is "postgres".
 _PARSERS: Final[Mapping[str, Callable[[BuildContext, str], object]]] = {
     provision.PACKAGES.name: lambda _, text: provision.parse_packages(text),
-    provision.SOURCES.name: lambda _, text: package_sources.read(text),
+    provision.SOURCES.name: lambda build, text: package_sources.read(mask(text, tuple(build.secrets.values()))),
     provision.INVENTORY.name: _inventory,
     provision.STATE.name: _state,
 }
@@ -242,11 +244,11 @@ def _gate_and_seal(
         before, boot = boot, _settled(build, connection, boot, failure)
         if failure is not None and boot == before:
             raise failure
-        build.note(
-            f"{host.instance_id} rebooted by itself during gate 1; what its tests found does not count", "warning"
-        )
+        # A shutdown that was due may have been cancelled.
+        did = "rebooted by itself" if boot != before else "was going down"
+        build.note(f"{host.instance_id} {did} during gate 1; what its tests found does not count", "warning")
     raise BuilderError(
-        f"{host.instance_id} rebooted by itself during gate 1, twice",
+        f"{host.instance_id} {did} during gate 1, twice",
         hint="Find what reboots the host after the recipe, such as an installer that schedules a reboot. Put the "
         "operation `reboot` after it.",
     )

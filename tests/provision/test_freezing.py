@@ -16,8 +16,9 @@ from goldenami.errors import OperationFailed
 from goldenami.filesystems import ELSEWHERE
 from goldenami.lifetime import FROZEN_MARK
 from goldenami.model import Mark, SshEndpoint
-from goldenami.provision import BoundOperation, SealReport, freeze
+from goldenami.provision import BoundOperation, RunResult, SealReport, freeze, sealing
 from goldenami.provision.operation import Operation
+from goldenami.provision.program import Beside, Collect, Fact
 from goldenami.provision.sealing import Trace
 from goldenami.provision.shell import Compilation, Script, Steps, sh
 from tests.provision.hosts import Host
@@ -240,6 +241,26 @@ stop
     done = subprocess.run(["sh", "-c", code], env={**os.environ, "work": str(tmp_path)}, capture_output=True, text=True)
     assert done.stdout.split() == ["200"], done.stderr
     assert not (tmp_path / "cannot").exists()
+
+
+def test_the_program_of_the_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may differ as services end is read before, and what is waited for while they are stopped has a limit."""
+    given: dict[str, Any] = {}
+
+    def ran(_: object, items: list[Any], *__: object, **options: Any) -> RunResult:
+        given.update(options, items=items)
+        return RunResult((), {}, 0.0, {}, refused=True)
+
+    monkeypatch.setattr(sealing, "run_program", ran)
+    after, before_stop = (Fact(name, Script(":")) for name in ("after", "before_stop"))
+    any_of: Any = None
+    provision.seal(
+        any_of, login_key="ssh-ed25519 AAAA x", facts_after=[after], facts_before_stop=[before_stop], freeze=True
+    )
+    items, freezes = given["items"], [getattr(item, "name", "") for item in given["items"]].index("freeze")
+    assert items[freezes - 1] == Collect(("before_stop",))
+    assert Beside((after,)) in items[: freezes - 1]
+    assert given["fact_limits"] == {"freeze": freeze.DEADLINE}
 
 
 TWICE = "a file system that cannot be frozen is still mounted at"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import shutil
 import subprocess
 import tarfile
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,6 +27,7 @@ from goldenami.provision import (
     freeze,
     implied_handler,
     patch_stage,
+    runner,
 )
 from goldenami.provision.boot import BootEnded
 from goldenami.provision.families import FAMILIES
@@ -34,6 +38,7 @@ from goldenami.provision.sealing import TRACES, traces_of
 from goldenami.provision.shell import Compilation, Script, Steps
 from goldenami.provision.stream import FactBegun, FactRead, Message, RefusedByGuard, StageStarted
 from goldenami.reading import ANYWHERE
+from goldenami.ssh import Deadline
 from tests.provision.examples import bind, elsewhere, examples, further
 from tests.provision.local import run_here, run_items_here
 
@@ -302,6 +307,31 @@ def test_the_limit_of_a_stage_is_not_for_the_facts_that_it_waits_for() -> None:
     assert limits == [False, True, False, True, False]
     assert facts == [("a", "x")]
     assert "the fact b could not be read" in str(progress.failure)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "fact_limits", "limits"),
+    [
+        (None, {"other": 3.0}, [5.0, math.inf]),
+        (7.0, {}, [5.0, 7.0]),
+        (None, {"one": 3.0}, [5.0, 3.0]),
+        (7.0, {"one": 3.0}, [5.0, 3.0]),
+    ],
+)
+def test_facts_that_are_waited_for_in_a_stage_may_have_a_limit_of_their_own(
+    timeout: float | None, fact_limits: dict[str, float], limits: list[float]
+) -> None:
+    any_of: Any = SimpleNamespace(endpoint=SimpleNamespace(address="host"))
+    program = compile_stage(Stage("one", (bind("command", argv=["true"]),)))
+    run = runner._Run(
+        any_of, program, lambda _: None, str, "apply", timeout, 1.0, nullcontext, False, {"one": 5.0}, None, fact_limits
+    )
+    run._deadline = Deadline(1.0)
+    found = []
+    for reads in (False, True):
+        run._limit(reads)
+        found.append(run._deadline.seconds)
+    assert found == limits
 
 
 def test_a_failure_says_if_the_kernel_ended_processes_for_memory() -> None:

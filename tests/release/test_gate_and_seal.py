@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,9 +62,23 @@ def test_a_host_that_reboots_again_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         host.run(False, False)
 
 
+def test_a_reboot_that_was_cancelled_is_no_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, ["one", "one", "one"], [True, True])
+    with pytest.raises(BuilderError, match="i-1 was going down during gate 1, twice"):
+        host.run(False, False)
+    assert ["was going down" in text for text in host.told] == [True, True]
+
+
 def test_a_failed_test_counts_if_the_host_stayed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TestsFailed):
         Host(monkeypatch, ["one", "one"], [False]).run()
     rebooted = Host(monkeypatch, ["one", "two"], [False, True])
     assert rebooted.run(True)[1].begun
     assert rebooted.sealed == ["two"]
+
+
+def test_a_secret_that_is_a_part_of_a_name_changes_no_package() -> None:
+    build: Any = SimpleNamespace(secrets={"user": "postgres"})
+    parse: Any = host_work._PARSERS[provision.PACKAGES.name]
+    (package,) = parse(build, "ii |postgresql-15|15.8-1|amd64\n")
+    assert package.name == "postgresql-15"
