@@ -138,7 +138,7 @@ def test_subnets_that_were_just_read_are_not_read_again(world: World, monkeypatc
     assert network.fresh_subnets(world.cloud, HOME_PLACE, Network(subnet_id=found[1].id)) == (found[1],)
     assert world.mark() == mark + 1
     clock = world.cloud.clock
-    monkeypatch.setattr(world.cloud, "clock", lambda: clock() + 61)
+    monkeypatch.setattr(world.cloud, "clock", lambda: clock() + 3601)
     assert network.fresh_subnets(world.cloud, HOME_PLACE, Network()) == found
     assert world.mark() == mark + 2
 
