@@ -48,7 +48,7 @@ from goldenami_sandbox.settings import EC2_THROTTLE
 from benchmarks.apart import Apart
 from benchmarks.figures import note
 from goldenami import pipeline, recipe
-from goldenami.aws import descriptions
+from goldenami.aws import descriptions, session
 from goldenami.aws.errors import THROTTLE_CODES
 from goldenami.events import Event
 from goldenami.reconcile import Leftovers
@@ -378,9 +378,10 @@ def prepare_apart(world: ApartWorld, grid: Grid) -> None:
     world.fresh()
     open_project(world, grid)
     world.cloud.mutations = Unkept()
-    # As a process of the command line reads them.
+    # As a process of the command line makes its session: else each client looks for the names of its events anew.
     descriptions.install()
     descriptions.use(world.cloud._caller)
+    world.cloud._caller.get_component("event_emitter").__class__ = session._Names
 
 
 def furnish(cloud: SandboxCloud, grid: Grid) -> None:
