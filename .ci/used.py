@@ -7,7 +7,7 @@ _.__getattr__
 _.__dir__
 _.list_commands, _.format_commands  # click
 _.get_sudo_command, _.get_encoding  # testinfra
-_.CANONICAL_NAME, _.__class__, _._alias_name_cache  # botocore
+_.CANONICAL_NAME, _.__class__, _._alias_name_cache, _._service_model  # botocore
 _.no_wrap, _.overflow  # rich
 _.banner_timeout, _.auth_timeout, _.key_types  # paramiko
 _.gname, _.uname  # tarfile

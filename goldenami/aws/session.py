@@ -173,6 +173,8 @@ class Cloud:
         self._heard = _Heard()
         self._roles = _Roles(connection, self._caller)
         self._clients: dict[tuple[str, str, bool], Any] = {}  # by service, region, and whether it is the caller's
+        self._models: dict[str, Any] = {}  # botocore's descriptions, by service
+        self._validators: dict[str, validation.Validator] = {}
         self._identities: dict[str | None, Identity] = {}
         self._refusals: dict[str, tuple[float, str]] = {}  # by role: until when it counts, and the message
         self._paces: dict[tuple[Place, str, str], Pace] = {}
@@ -541,7 +543,10 @@ class Cloud:
             raise errors.translate(error, service=service, action="client", place=place) from error
         client.meta.events.register_first("before-call", refuse_unjournaled)
         client.meta.events.register("before-parameter-build", refuse_unscoped)
-        validation.quicken(client)
+        # What a first call finds out about an operation holds in all regions.
+        meta: Any = client.meta
+        meta._service_model = self._models.setdefault(service, meta.service_model)
+        validation.quicken(client, self._validators.setdefault(service, validation.Validator()))
         return client
 
     def _session(self, role: str | None) -> botocore.session.Session:

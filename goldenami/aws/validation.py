@@ -17,15 +17,16 @@ _Check = Callable[[Any], bool]
 _TYPES: Final = {"string": str, "boolean": bool, "integer": int, "long": int}
 
 
-def quicken(client: Any) -> None:
-    """Let a client of botocore validate its calls so, if it validates them at all."""
+def quicken(client: Any, validator: Validator) -> None:
+    """Let a client of botocore validate its calls so, if it validates them at all. ``validator``: of all clients that
+    share their model."""
     serializer = client._serializer
     if isinstance(getattr(serializer, "_param_validator", None), ParamValidator):
-        serializer._param_validator = Validator()
+        serializer._param_validator = validator
 
 
 class Validator(ParamValidator):
-    """botocore's validator, for one client: its shapes live as long as it does. Thread-safe."""
+    """botocore's validator for the shapes of one model, which live as long as it does. Thread-safe."""
 
     def __init__(self) -> None:
         self._checks: dict[Shape, _Check] = {}

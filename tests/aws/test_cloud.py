@@ -667,3 +667,12 @@ def test_no_partition_is_written_in_the_code() -> None:
     root = Path(goldenami.__file__).parent
     found = {str(path.relative_to(root)): path.read_text().count("arn:aws:") for path in root.rglob("*.py")}
     assert {name: count for name, count in found.items() if count} == examples
+
+
+def test_the_clients_of_a_service_share_its_description(world: World) -> None:
+    first, second = (world.cloud.client("ec2", place) for place in (HOME_PLACE, HOME_WEST))
+    assert first is not second
+    assert first.meta.region_name != second.meta.region_name
+    assert first.meta.service_model is second.meta.service_model
+    assert world.cloud.client("ec2", APPS_PLACE).meta.service_model is first.meta.service_model
+    assert world.cloud.client("ssm", HOME_PLACE).meta.service_model is not first.meta.service_model
