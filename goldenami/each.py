@@ -258,8 +258,8 @@ class Asides:
             if error is None:
                 self.wait()
         finally:
-            self._is_open = False
             try:
+                self._is_open = False
                 self._gate.close()
             finally:
                 if self._pool is not None:

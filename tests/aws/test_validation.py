@@ -7,6 +7,7 @@ from typing import Any
 
 import botocore.session
 import pytest
+from botocore.model import ShapeResolver
 from botocore.validate import ParamValidator
 
 from goldenami.aws.validation import Validator
@@ -79,3 +80,43 @@ def test_a_plain_request_takes_the_short_way(
     validator = Validator()
     assert not validator.validate(request_, asked).has_errors()
     assert not validator.validate(request_, asked).has_errors()  # and with the checks that it has made
+
+
+_SHAPES = {
+    "Text": {"type": "string"},
+    "OneOf": {"type": "structure", "union": True, "members": {"A": {"shape": "Text"}, "B": {"shape": "Text"}}},
+    "Document": {"type": "structure", "document": True, "members": {}},
+    "Union": {"type": "structure", "members": {"It": {"shape": "OneOf"}}},
+    "Free": {"type": "structure", "members": {"It": {"shape": "Document"}}},
+    "Host": {"type": "structure", "members": {"It": {"shape": "Text", "hostLabel": True}}},
+    "Json": {
+        "type": "structure",
+        "members": {"It": {"shape": "Text", "jsonvalue": True, "location": "header", "locationName": "X"}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("Union", {"It": {"A": "a"}}),
+        ("Union", {"It": {"A": "a", "B": "b"}}),
+        ("Union", {"It": {}}),
+        ("Free", {"It": {"any": [1, None]}}),
+        ("Free", {"It": {"any": b"bytes"}}),
+        ("Host", {"It": "a"}),
+        ("Host", {"It": ""}),
+        ("Json", {"It": {"a": 1}}),
+        ("Json", {"It": {"a": b"bytes"}}),
+    ],
+)
+def test_rare_shapes_are_left_to_botocore(name: str, request_: Any) -> None:
+    asked = ShapeResolver(_SHAPES).get_shape_by_name(name)
+    expected = ParamValidator().validate(request_, asked)
+    assert Validator().validate(request_, asked).generate_report() == expected.generate_report()
+
+
+def test_botocore_validates_nothing_else() -> None:
+    """A later botocore that validates more of a shape than this would lose that in the short way."""
+    known = {"required", "min", "document", "union"}
+    assert getattr(ParamValidator, "VALIDATED_METADATA_ATTRS", known) == known

@@ -67,7 +67,7 @@ def test_a_release_is_told_before_the_last_of_it_is_deleted(world: World, monkey
 
     def disturb(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
         if call.action == "DeregisterImage":
-            waited.append(told.wait(20))
+            waited.append(told.wait(120))
         return serve()
 
     monkeypatch.setattr(notices, "released", released)
