@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from goldenami.aws import errors, room, waiters
 from goldenami.aws.kms import CONSUMER_OPERATIONS
@@ -195,6 +195,9 @@ def _or_set(failed: threading.Event, do: Callable[[], None]) -> None:
         raise
 
 
+_GONE: Final = frozenset({"InvalidSubnetID.NotFound"})  # deleted since it was found: another one may be there
+
+
 class _NoRoom(BuilderError):
     """No instance could be launched, and for some combinations only because a quota is used up."""
 
@@ -226,7 +229,7 @@ def _launch_somewhere(
         try:
             return ledger.create(key, "instance", place, call, name=spec.name, tags=tags, temporary=True)
         except CloudError as error:
-            if error.code not in errors.CAPACITY_CODES | errors.NO_SPOT_CODES:
+            if error.code not in errors.CAPACITY_CODES | errors.NO_SPOT_CODES | _GONE:
                 raise
             if error.code in room.QUOTA_CODES:
                 error_class = _NoRoom

@@ -17,7 +17,7 @@ from goldenami.errors import NotFound, Unreachable
 from goldenami.model import Environment, Network, Place
 
 _CHECK_IP: Final = "https://checkip.amazonaws.com"
-_FRESH: Final = 3600.0  # seconds: the instances of a build start in the subnet that its checks found
+_FRESH: Final = 3600.0  # seconds: the instances of a build start in the subnets that its checks found
 _ANY_PORT: Final = 22  # a UDP "connect" sends nothing: the port only completes the address
 
 
@@ -42,7 +42,7 @@ def settings_in(environment: Environment, place: Place) -> Network:
 
 def fresh_subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
     """Return :func:`subnets`, without a call if this process read them within the last hour: the checks before a
-    build do. A launch into a subnet that was deleted meanwhile is refused. Raises as it does."""
+    build do. A launch tries the next one if a subnet was deleted meanwhile. Raises as it does."""
     known = cloud.subnets.get((place, network.subnet_id, _sorted_tags(network)))
     if known is not None and cloud.clock() - known[0] <= _FRESH:
         return known[1]

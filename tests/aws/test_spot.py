@@ -89,6 +89,14 @@ def test_without_capacity_in_any_market_the_error_names_all(world: World, spec: 
     assert tried(world) == 12
 
 
+def test_another_subnet_is_tried_if_one_was_deleted(world: World, spec: LaunchSpec) -> None:
+    """The subnets may have been read an hour before."""
+    world.raw("ec2").delete_subnet(SubnetId=spec.subnets[0].id)
+    instance, warnings = launched(world, replace(spec, spot=False))
+    assert (instance.market, instance.zone) == ("on-demand", "eu-central-1b")
+    assert (tried(world), warnings) == (2, [])
+
+
 def test_what_fails_beside_a_launch_ends_the_search(
     world: World, spec: LaunchSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def test_a_plain_request_takes_the_short_way(
     assert not validator.validate(request_, asked).has_errors()  # and with the checks that it has made
 
 
-_SHAPES = {
+_SHAPES: Any = {
     "Text": {"type": "string"},
     "OneOf": {"type": "structure", "union": True, "members": {"A": {"shape": "Text"}, "B": {"shape": "Text"}}},
     "Document": {"type": "structure", "document": True, "members": {}},
