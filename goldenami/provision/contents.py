@@ -32,12 +32,13 @@ LEFT_OUT: Final = (
 def contents_below(top: str) -> Script:
     """Return code that prints the digest of the files below a folder, and of all disks that are mounted there; empty
     for the root folder. It prints nothing if a list was cut, as by the end of a program: that is no digest of the
-    files. ``$work`` must be a directory."""
+    files. Nor does it print errors: a fact has them in its text. ``$work`` must be a directory."""
     # With what is below: a disk can be mounted there, at which a search begins.
     paths = [f"{top}{path}{end}" for path in LEFT_OUT for end in ("", "/*")]
     left_out = lines(*(sh('set -- "$@" -o -path @path', path=path) for path in paths))
     return sh(
-        """export LC_ALL=C
+        """exec 2>/dev/null
+export LC_ALL=C
 set -- -name __pycache__
 @left_out
 _mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
@@ -46,8 +47,9 @@ _list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G 
 # A directory or a file may have vanished, or be one that cannot be read: then find ends with 1, and xargs with 123.
 _known() { [ "$1" -le 1 ] || : >"$work/contents-cut"; }
 _sum=$({
-{ _list "$@" | sort && _files "$@" | sort -z | { xargs -0 -r sha256sum -- || [ $? = 123 ]; }; } || _known 2
-[ ! -r @top/etc/shadow ] || cut -d: -f1,2,4- @top/etc/shadow
+{ _list "$@" | sort &&
+_files "$@" | { sort -z || _known 2; } | { xargs -0 -r sha256sum -- || [ $? = 123 ]; }; } || _known 2
+[ ! -r @top/etc/shadow ] || cut -d: -f1,2,4- @top/etc/shadow || _known 2
 } | sha256sum | cut -d' ' -f1)
 if [ ! -e "$work/contents-cut" ]; then printf '%s\\n' "$_sum"; fi""",
         left_out=left_out,

@@ -14,19 +14,17 @@ _most() { awk -v most="$1" -v cut="$_here/cut" 'NR > most { print >cut; exit } {
 _suffix=-ahead
 [ -e "$work/owned-ahead" ] || {
 _suffix=''
-inventory_ahead '' || {
-: >"$_here/cut"
-echo // >"$work/owned"
-}
+inventory_ahead '' || : >"$_here/cut"
 }
 _section packages <"$work/packages$_suffix"
 
-# The files of the disk that the package database does not have.
-[ -s "$work/walk" ] && awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
+# The files of the disk that the package database does not have: none, if it is not known which it has.
+[ -s "$work/walk" ] && [ -e "$work/owned$_suffix" ] &&
+awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
 NF == 6 && $1 == "f" && $6 !~ left && $6 !~ skip { print $6, $4, $2 }
 END { print "//" }' "$work/walk" | sort -u >"$_here/files" && grep -qx // "$_here/files" &&
 join -t "$_tab" -v 2 "$work/owned$_suffix" "$_here/files" >"$_here/unowned" || : >>"$_here/unowned" >>"$_here/cut"
-cut -f 1 "$_here/unowned" >"$_here/paths"
+cut -f 1 "$_here/unowned" >"$_here/paths" || : >>"$_here/cut"
 
 # Python: the metadata of distributions, and the files that their RECORD names.
 grep -E '\.(dist-info/METADATA|egg-info/PKG-INFO|egg-info)$' "$_here/paths" | _most 5000 >"$_here/pip"

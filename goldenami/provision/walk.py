@@ -29,10 +29,15 @@ done
 _mounts=''
 [ @mounts = 0 ] || _mounts=$(awk -v top=@top/ \\
 '$1 ~ "^/dev/" && $1 !~ "^/dev/loop" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
-find @top/ $_mounts -xdev \\( -path @top/proc -o -path @top/sys -o -path @top/dev -o -path @top/run -o -path @top/tmp \\
--o -path @top/var/tmp \\) -prune -o -printf '%y\\t%m\\t%U:%G\\t%s\\t%l\\t%p\\n' \\
-${stamps:+-fprintf "$stamps" '%C@\\t%i\\t%p\\n'} 2>/dev/null >"$work/walk-part"
-if [ $? -lt 128 ]; then mv -f "$work/walk-part" "$work/walk"; else rm -f "$work/walk-part"; fi
+_said=$(LC_ALL=C find @top/ $_mounts -xdev \\( -path @top/proc -o -path @top/sys -o -path @top/dev -o -path @top/run \\
+-o -path @top/tmp -o -path @top/var/tmp \\) -prune -o -printf '%y\\t%m\\t%U:%G\\t%s\\t%l\\t%p\\n' \\
+${stamps:+-fprintf "$stamps" '%C@\\t%i\\t%p\\n'} 2>&1 >"$work/walk-part")
+# It ends with 1 for what vanished or cannot be read, and also on a disk without space.
+_ended=$?
+case $_said in *'No space left'*) _ended=128 ;; esac
+if [ "$_ended" -lt 128 ] && [ -z "$(tail -c 1 "$work/walk-part" 2>/dev/null)" ]; then
+mv -f "$work/walk-part" "$work/walk"
+else rm -f "$work/walk-part"; fi
 } || :
 rm -f "$work/walking"
 """,

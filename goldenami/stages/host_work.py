@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -105,7 +106,7 @@ class SshHostWork:
         traces = validate.parse_traces(sealed.facts[_READ_TRACES.name], host.login_key)
         changes = provision.package_changes(base.packages, after)
         sources = described[provision.SOURCES.name]
-        contents = sealed.facts.get(provision.CONTENTS.name, "").strip()
+        contents = _digest(sealed.facts.get(provision.CONTENTS.name, ""))
         inventory, host_state = described[provision.INVENTORY.name], described[provision.STATE.name]
         found = (report, after, changes, traces, outputs, sources, contents, base.set_id, inventory, host_state)
         frozen = freeze and not sealed.not_frozen
@@ -162,6 +163,13 @@ def _inventory(build: BuildContext, text: str) -> str:
     if found is None or not found.complete:
         build.note("the inventory of the image could not be read as a whole: its SBOM is missing or cut", "warning")
     return packages.dumps(found) if found is not None else ""
+
+
+def _digest(text: str) -> str:
+    """Return the digest of the files of a builder, or an empty text if the host printed anything else: two hosts that
+    could not read their files may say the same."""
+    text = text.strip()
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else ""
 
 
 def _state(build: BuildContext, text: str) -> bytes:
@@ -248,7 +256,7 @@ def _gate_and_seal(
         did = "rebooted by itself" if boot != before else "was going down"
         build.note(f"{host.instance_id} {did} during gate 1; what its tests found does not count", "warning")
     raise BuilderError(
-        f"{host.instance_id} {did} during gate 1, twice",
+        f"{host.instance_id} did not stay up during gate 1, twice",
         hint="Find what reboots the host after the recipe, such as an installer that schedules a reboot. Put the "
         "operation `reboot` after it.",
     )
