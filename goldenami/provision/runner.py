@@ -337,7 +337,7 @@ class _Run:
     def _was_ended(self, end: Ended) -> OperationFailed:
         """Return the error for a program that ended without an end event while the connection was up."""
         progress = self._progress
-        reason, hint = _reason(end)
+        reason, hint = _reason(end, on_disk=self._log_on_disk)
         if progress.bound is None:
             what = f"{reason}, in the stage {progress.stage_name}"
             return OperationFailed(what, output=progress.output, hint=hint)
@@ -349,7 +349,9 @@ class _Run:
         progress = self._progress
         seconds = self._deadline.seconds if self._deadline is not None else 0.0
         text = f"the stage {progress.stage_name} did not end within {seconds:.0f} s; it was {progress.doing}"
-        hint = "If the stage needs more time, increase builder.timeout in the recipe."
+        # Other limits, such as those of the freezing, are not set in the recipe.
+        is_general = seconds == self._timeout
+        hint = "If the stage needs more time, increase builder.timeout in the recipe." if is_general else None
         return self._failed(progress.bound, text, hint) if progress.bound else BuilderError(text, hint=hint)
 
     def _failed(self, bound: BoundOperation, text: str, hint: str | None) -> OperationFailed:
@@ -502,8 +504,9 @@ def settle(
     return connection.boot_id()
 
 
-def _reason(end: Ended) -> tuple[str, str | None]:
-    """Return why a program ended without its end event, as the begin of a sentence, and a hint."""
+def _reason(end: Ended, *, on_disk: bool) -> tuple[str, str | None]:
+    """Return why a program ended without its end event, as the begin of a sentence, and a hint. ``on_disk``: its log
+    is on the disk, and not in memory."""
     status = int(end.status) if end.status.isdecimal() else None
     is_full = status == UNWRITTEN or (end.free is not None and end.free < _LITTLE_KIB)
     if end.status == "output" or (is_full and end.size > _LONG_KIB):
@@ -515,6 +518,8 @@ def _reason(end: Ended) -> tuple[str, str | None]:
             f"the kernel ended processes for lack of memory ({end.out_of_memory}), and the program with them",
             hints.MORE_MEMORY,
         )
+    if is_full and not on_disk:
+        return "the program ended because its log could not be written: no space is left in /run", hints.MORE_MEMORY
     if is_full:
         return (
             "the program ended because its log could not be written: no space is left on the host",

@@ -118,27 +118,25 @@ def launch(
         access.let_in()  # first: a call that waits leaves the processor to the launch
         meanwhile()
 
-    if in_group:
-        beside()
-        instance = autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
-    else:
-        instance = instances.launch_running(
-            ledger,
-            key,
-            there,
-            spec,
-            tags=wanted.tags,
-            warn=lambda text: build.note(text, "warning"),
-            pause=knock.pause,
-            beside=beside,
-        )
     login_key = "\n".join(pair.public_key for pair in logins)
     with ExitStack() as unless_used:
-        connection = knock.connection
-        if connection is not None:
-            unless_used.callback(connection.close)
+        unless_used.callback(knock.close)
+        if in_group:
+            beside()
+            instance = autoscaling.launch_running(ledger, key, there, spec, more=wanted.tags)
+        else:
+            instance = instances.launch_running(
+                ledger,
+                key,
+                there,
+                spec,
+                tags=wanted.tags,
+                warn=lambda text: build.note(text, "warning"),
+                pause=knock.pause,
+                beside=beside,
+            )
         emit(build.emit, "host.launched", purpose=purpose, architecture=architecture, instance_id=instance.id)
-        used = connection if purpose == "builder" else None  # the tests connect by themselves
+        used = knock.connection if purpose == "builder" else None  # the tests connect by themselves
         group = access.default_group
         host = Host(key, instance.id, endpoint(instance), login_key, there, group, instance.launched, used)
         if used is not None:
@@ -167,6 +165,11 @@ class _Knock:
         self._ids: tuple[str, ...] = ()
         self._usual = pauses(_LOOKS, build.cloud.jitter)
         self._answered = False
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self.connection is not None:
+            self.connection.close()
 
     def pause(self, seconds: float, seen: Mapping[str, Observation]) -> bool:
         """Sleep, until the server answers for the first time. Return whether it let us in."""
@@ -304,9 +307,11 @@ def _user_data(
     """Return the user data of an instance. Raises UsageError if it is too large."""
     more = _more(build, architecture) if purpose == "builder" else ""
     command = lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime)
-    if purpose == "builder" and not more:  # what a recipe adds may use the package manager at the same time
-        # First: cloud-init tells the status of the last command, and the instance must not stay unseen.
-        command = f"{_fetch_lists(build.recipe, architecture)}\n{command}"
+    # What a recipe adds may use the package manager at the same time.
+    if purpose == "builder" and not more and (fetch := _fetch_lists(build.recipe, architecture)):
+        # Last: the instance has its end also if this hangs. cloud-init tells the status of the last command, and must
+        # tell that of the lifetime.
+        command = f"{command}\ngoldenami_set=$?\n{fetch}\n(exit $goldenami_set)"
     return user_data(host_keys, command, login_keys=[pair.public_key for pair in logins[1:]], more=more)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from goldenami import ssh
+from goldenami.aws import instances
 from goldenami.errors import AccessError, BuilderError
 from goldenami.events import Event
 from goldenami.model import SshEndpoint
@@ -122,8 +123,10 @@ def test_a_login_proves_that_an_instance_runs(world: World) -> None:
     assert builder.is_closed
 
 
-@pytest.mark.parametrize("in_work", [False, True])
-def test_a_connection_is_closed_if_the_build_ends_before_it_is_used(world: World, in_work: bool) -> None:
+@pytest.mark.parametrize("where", ["launch", "event", "work"])
+def test_a_connection_is_closed_if_the_build_ends_before_it_is_used(
+    world: World, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.fresh()
     logins = list[LoggedIn]()
 
@@ -136,8 +139,12 @@ def test_a_connection_is_closed_if_the_build_ends_before_it_is_used(world: World
 
     class Events(list[Event]):
         def append(self, event: Event) -> None:
-            if event.kind == "host.launched" and not in_work:
+            if event.kind == "host.launched" and where == "event":
                 end()
+
+    launch = instances.launch_running
+    if where == "launch":
+        monkeypatch.setattr(instances, "launch_running", lambda *given, **more: end(launch(*given, **more)))
 
     world.events = Events()
     world.paper.set(pending={"instance": RUNS_AFTER})

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from goldenami import ssh
+from goldenami.errors import BuilderError
 from goldenami.model import Package, PackageChange
-from goldenami.provision import hints
+from goldenami.provision import hints, runner
 from goldenami.provision.facts import package_changes, parse_packages
+from goldenami.provision.follower import UNWRITTEN
+from goldenami.provision.program import compile_program
 from goldenami.provision.stream import (
     Begun,
     Ended,
@@ -113,3 +120,24 @@ def test_changes_of_packages() -> None:
 def test_hints(output: str, part: str | None) -> None:
     hint = hints.find_hint(output)
     assert hint is None if part is None else part in (hint or "")
+
+
+def test_a_log_in_memory_that_is_full_needs_more_memory() -> None:
+    """The program that seals a host has no log on the disk."""
+    full = Ended(False, str(UNWRITTEN))
+    assert "size_gib" in str(runner._reason(full, on_disk=True))
+    assert runner._reason(full, on_disk=False)[1] == hints.MORE_MEMORY
+
+
+@pytest.mark.parametrize(("seconds", "advised"), [(3600.0, True), (600.0, False)])
+def test_more_time_is_advised_where_a_recipe_can_give_it(seconds: float, advised: bool) -> None:
+    """The freezing, and the facts that it waits for, have a limit of their own."""
+
+    def lost(*_: object, **__: object) -> None:
+        raise BuilderError("the connection is lost")
+
+    host: Any = SimpleNamespace(endpoint=SimpleNamespace(address="10.0.0.1", user="root"), as_root=str, run=lost)
+    nothing: Any = None
+    run = runner._Run(host, compile_program([]), nothing, str, "apply", 3600.0, 1.0, nothing, False)
+    run._deadline = ssh.Deadline(seconds)
+    assert ("builder.timeout" in (run._took_too_long("/run/x").hint or "")) is advised
