@@ -149,21 +149,12 @@ def both(first: Callable[[], T], second: Callable[[], R]) -> tuple[T, R]:
 def beside(first: Callable[[], T], second: Callable[[], R]) -> tuple[T, R]:
     """Return what two functions return. Only ``second`` gets a thread: a signal interrupts ``first`` at once, in the
     caller's thread. Raises as :func:`all_of`, and an interruption after ``second`` has ended."""
-    from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+    from concurrent.futures import ThreadPoolExecutor, wait
 
     gate = _Gate()
-
-    def other() -> R:
-        if not gate.enter(1):
-            raise CancelledError
-        try:
-            return second()
-        finally:
-            gate.leave()
-
     with ThreadPoolExecutor(1, thread_name_prefix="each") as pool:
         try:
-            future = pool.submit(other)
+            future = pool.submit(gate.run, 0, second)
             try:
                 one = first()
             except Exception as error:
@@ -212,7 +203,7 @@ class Asides:
     def start(self, do: Callable[[], object], *, in_turn: bool = False) -> Callable[[], None]:
         """Run a function beside the block. Its error does not reach the caller. ``in_turn``: only after all functions
         that were started before have ended. Returns a function that waits for the end of this one alone."""
-        from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+        from concurrent.futures import ThreadPoolExecutor, wait
 
         if not self._is_open:
             do()
@@ -222,12 +213,7 @@ class Asides:
 
             def one() -> object:
                 wait(before)
-                if not gate.enter(number):
-                    raise CancelledError
-                try:
-                    return do()
-                finally:
-                    gate.leave()
+                return gate.run(number, do)
 
             self._pool = self._pool or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="each")
             self._started.append(started := self._pool.submit(one))
@@ -295,6 +281,17 @@ class _Gate:
             self._running -= 1
             self._changed.notify_all()
 
+    def run(self, number: int, do: Callable[[], R]) -> R:
+        """Return what the function of an item returns. Raises CancelledError if the item may not begin."""
+        from concurrent.futures import CancelledError
+
+        if not self.enter(number):
+            raise CancelledError
+        try:
+            return do()
+        finally:
+            self.leave()
+
     def close(self) -> None:
         """Prevent all further items from beginning, and wait for the running ones. An interruption is raised after
         that, so that the clean-up that follows is not beside them."""
@@ -328,12 +325,7 @@ def _run(
     gate = _Gate()
 
     def one(number: int) -> R:
-        if not gate.enter(number):
-            raise CancelledError
-        try:
-            return do(ordered[number])
-        finally:
-            gate.leave()
+        return gate.run(number, lambda: do(ordered[number]))
 
     with ThreadPoolExecutor(min(len(ordered), at_once), thread_name_prefix="each") as pool:
         numbers: dict[Future[R], int] = {}
