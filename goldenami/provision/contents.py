@@ -42,8 +42,8 @@ export LC_ALL=C
 set -- -name __pycache__
 @left_out
 _mounts=$(awk -v top=@top/ '$1 ~ "^/dev/" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
-_files() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -type f -print0 2>/dev/null; _known $?; }
-_list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G %l %p\\n' 2>/dev/null; _known $?; }
+_files() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -type f -print0; _known $?; }
+_list() { find @top/ $_mounts -xdev \\( "$@" \\) -prune -o -printf '%y %m %U:%G %l %p\\n'; _known $?; }
 # A directory or a file may have vanished, or be one that cannot be read: then find ends with 1, and xargs with 123.
 _known() { [ "$1" -le 1 ] || : >"$work/contents-cut"; }
 _sum=$({

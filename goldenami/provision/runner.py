@@ -93,8 +93,8 @@ def run_program(
     within: Within = contextlib.nullcontext,
     log_on_disk: bool = True,
     network: BuildNetwork | None = None,
-    limits: Mapping[str, float] | None = None,
-    fact_limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, float] = MappingProxyType({}),
+    fact_limits: Mapping[str, float] = MappingProxyType({}),
     on_fact: OnFact | None = None,
 ) -> RunResult:
     """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
@@ -121,9 +121,9 @@ def run_program(
         reboot_timeout,
         within,
         log_on_disk,
-        limits or {},
+        limits,
         on_fact,
-        fact_limits or {},
+        fact_limits,
     )
     return run.carry_out()
 
@@ -231,14 +231,12 @@ class _Run:
         """Restarts the deadline: a limit applies to each stage. The limit of a single stage is not for the facts that
         it waits for."""
         if self._deadline is not None:
-            general = math.inf if self._timeout is None else self._timeout
-            fact_limit = self._fact_limits.get(self._progress.stage_name, general)
-            self._deadline.seconds = fact_limit if reads_fact else self._seconds()
+            self._deadline.seconds = self._seconds(self._fact_limits if reads_fact else self._limits)
             self._deadline.restart()
 
-    def _seconds(self) -> float:
-        """Return the limit of the stage that runs, or of the first."""
-        return self._limits.get(self._progress.stage_name, math.inf if self._timeout is None else self._timeout)
+    def _seconds(self, limits: Mapping[str, float]) -> float:
+        """Return the limit of the stage that runs, or of the first: that of ``limits``, or the general one."""
+        return limits.get(self._progress.stage_name, math.inf if self._timeout is None else self._timeout)
 
     # --- one run of the program ---------------------------------------------------------------------------------------
 
@@ -249,7 +247,7 @@ class _Run:
         name = f"goldenami.{randomness.token_hex(8)}"
         mark = f"goldenami-{randomness.token_hex(8)}"
         bounded = self._timeout is not None or self._limits
-        self._deadline = Deadline(self._seconds()) if bounded else None
+        self._deadline = Deadline(self._seconds(self._limits)) if bounded else None
         with self._program.archive() as archive:
             size = archive.seek(0, 2)
             archive.seek(0)

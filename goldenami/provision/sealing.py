@@ -236,8 +236,8 @@ def traces_of(login_key: str) -> tuple[Trace, ...]:
     return (_login_key("\n".join(line.split()[1] for line in login_key.splitlines())), *TRACES)
 
 
-# Where sshd looks for keys does not change while they are removed, and it takes sshd a while to tell.
 _GOING_DOWN = Fact("going-down", Script(f"({GOING_DOWN})\n:"))
+# Where sshd looks for keys does not change while they are removed, and it takes sshd a while to tell.
 _KEY_PLACES = Fact("key-files", Script(KEY_FILES))
 _KEY_FILES = "printf '%s\\n' \"$_key_files\""
 
