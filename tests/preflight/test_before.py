@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from goldenami_sandbox.http import Response
     from goldenami_sandbox.protocol import Call
 
-    from tests.worlds.builds import Label, World
+    from tests.worlds.builds import Disturb, Label, World
 
 OF_THE_PLAN, OF_THE_CHECKS, OF_THE_NAMES = "GenerateDataKeyWithoutPlaintext", "DescribeInstanceTypes", "GetParameters"
 
@@ -68,6 +68,15 @@ def record(world: World, do: Callable[[], object]) -> set[str]:
     return recorded
 
 
+def built(world: World, answer: Disturb) -> many.Result:
+    """Return the result of a build of web whose calls get these answers."""
+    work = many.choose(world.project, world.environment, ["web"], {})
+    world.gate.start(answer)
+    (done,) = many.build(world.project, world.environment, work, many.Options(cloud=world.cloud))
+    world.gate.stop()
+    return done
+
+
 def test_a_refused_caller_is_asked_for_once(build_world: World) -> None:
     """Its error is that of the build, which was loading its stages meanwhile."""
     world = build_world
@@ -78,10 +87,7 @@ def test_a_refused_caller_is_asked_for_once(build_world: World) -> None:
         return call.error("InvalidClientTokenId", "no such key", 403)
 
     asked: list[str] = []
-    work = many.choose(world.project, world.environment, ["web"], {})
-    world.gate.start(refuse)
-    (done,) = many.build(world.project, world.environment, work, many.Options(cloud=world.cloud))
-    world.gate.stop()
+    done = built(world, refuse)
     assert isinstance(done.error, CredentialsRefused)
     assert asked.count("GetCallerIdentity") == 1
     assert not set(asked) - {"GetCallerIdentity", "AssumeRole"}
@@ -126,10 +132,7 @@ def test_a_refused_role_is_asked_for_once_before_a_build(build_world: World) -> 
         asked.append(call.action)
         return no_role(label, call, serve)
 
-    work = many.choose(world.project, world.environment, ["web"], {})
-    world.gate.start(refuse)
-    (done,) = many.build(world.project, world.environment, work, many.Options(cloud=world.cloud))
-    world.gate.stop()
+    done = built(world, refuse)
     assert isinstance(done.error, TargetsFailed)
     assert asked.count("AssumeRole") == 1
     world.clock.sleep(11.0)
