@@ -100,8 +100,8 @@ def run_program(
     """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
 
     All stages need three round trips together. Reboots and new connections are handled here. The working directory on
-    the host is removed before the next command of the connection begins. If the connection is lost or this call is
-    interrupted, the host removes it within 10 minutes after the end of the program.
+    the host is removed before the next command of the connection begins, or ``Connection.close`` returns. If the
+    connection is lost or this call is interrupted, the host removes it within 10 minutes after the end of the program.
 
     ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
     ``timeout``: seconds for each stage. ``limits``: other seconds for stages, by name. ``fact_limits``: for each fact

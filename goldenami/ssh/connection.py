@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from goldenami.errors import BuilderError, ConnectionLost
+from goldenami.errors import BuilderError, ConnectionLost, GoldenAmiError
 from goldenami.model import SshEndpoint
 from goldenami.polling import Interval, poll
 from goldenami.ssh.library import paramiko
@@ -194,12 +194,17 @@ class Connection:
         return f"{self.endpoint.user}@{self.endpoint.address}:{self.endpoint.port}"
 
     def __enter__(self) -> Connection:
+        """Return this connection. The end of the block closes it, or drops it after an error that ends everything."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        is_interrupted = error is not None and not isinstance(error, Exception)
+        if is_interrupted or (isinstance(error, GoldenAmiError) and error.ends_everything):
+            self.drop()
+        else:
+            self.close()
 
     def check(self) -> None:
         """Raise the error of an interruption, if there was one."""
@@ -220,7 +225,20 @@ class Connection:
         self._sleep(seconds)
 
     def close(self) -> None:
-        """Close the connection, which ends all its commands. A second call does nothing."""
+        """Wait for the end of commands that were not waited for, ten seconds at most, then close the connection.
+
+        What was sent to them last may still be on its way, and the host would lose it. A lost connection is not waited
+        for. A second call does nothing."""
+        try:
+            if self._unfinished:
+                with self._opening:
+                    self._end_unfinished()
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection at once, which ends all its commands and each wait for them: for a host that is about
+        to be ended, or does not answer. A second call does nothing."""
         if isinstance(self._transport.sock, socket.socket):
             # It wakes the thread that reads, for which the close would wait up to a tenth of a second.
             with contextlib.suppress(OSError):
@@ -229,7 +247,7 @@ class Connection:
 
     def reconnect(self, *, timeout: float, on_wait: Callable[[float], None] | None = None) -> None:
         """Close the connection and open a new one. Raises the same errors as ``connect``. ``on_wait``: as there."""
-        self._transport.close()
+        self.close()
         self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock, self._check, on_wait)
 
     def run(
@@ -319,6 +337,7 @@ class Connection:
         ``until`` is called after each piece of output. When it returns true, the end of ``stdin`` is sent, and the
         result is returned with status 0, without waiting for the end of the command. That saves one round trip. The
         next command of this connection waits for that end, at most ten seconds, while its own channel is opened.
+        ``close`` waits for it, too.
 
         ``on_silence`` is called about every minute while no output arrives, with the seconds of silence.
         """
@@ -418,11 +437,16 @@ class Connection:
             channel = None
             with contextlib.suppress(paramiko.ChannelException):
                 channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
-            until = time.monotonic() + _LEFT_SECONDS
-            while self._unfinished:
-                self._unfinished[0].status_event.wait(until - time.monotonic())
-                self._unfinished.pop(0).close()
+            self._end_unfinished()
             return channel or self._open_session()
+
+    def _end_unfinished(self) -> None:
+        """Wait for the end of unfinished commands. The end of the connection ends the wait."""
+        until = time.monotonic() + _LEFT_SECONDS
+        while self._unfinished:
+            self._unfinished[0].status_event.wait(until - time.monotonic())
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                self._unfinished.pop(0).close()
 
     def _open_session(self) -> paramiko.Channel:
         """Open a channel. If sshd refuses it, try again while other commands of this connection may free their session.

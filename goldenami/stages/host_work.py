@@ -100,6 +100,7 @@ class SshHostWork:
 
             known = Known(set_id=base.set_id, fresh=True)
             report, sealed = _gate_and_seal(build, architecture, host, connection, outputs, undone, known, seal)
+            connection.drop()  # it is captured now: nobody needs what it has in memory, and frozen it may not answer
         # Now, and not beside the sealing: it takes a processor for a while, and the image takes longer.
         prepare_gate(build, architecture, gate="image", sealed=True)
         after = described[provision.PACKAGES.name]

@@ -263,7 +263,8 @@ def _named(build: BuildContext, what: str, place: Place) -> str:
 
 @contextmanager
 def connected(build: BuildContext, host: Host, architecture: Architecture) -> Iterator[ssh.Connection]:
-    """Open an SSH connection to a host under watch. Raises the errors of ``watched``."""
+    """Open an SSH connection to a host under watch. Raises the errors of ``watched``. The end of the block waits for
+    the end of its commands, unless it dropped the connection."""
     timeout = build.recipe.builder[architecture].ssh_timeout
     with watched(build, host) as watch:
         if host.connection is not None and host.connection.is_open:
@@ -279,7 +280,7 @@ def connected(build: BuildContext, host: Host, architecture: Architecture) -> It
                 ),
             )
         watch.reached = True
-        watch.on_loss.append(connection.close)
+        watch.on_loss.append(connection.drop)
         with connection:
             yield connection
 

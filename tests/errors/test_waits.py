@@ -100,7 +100,7 @@ LOOPS = {
     "report/terminal.py:_redraw self._closed.wait": "close, at the end of the live view; it is the sign of life",
     "ssh/bastion.py:own_address channel.recv": "the time limit of the channel, ATTEMPT_SECONDS, for a line of text",
     "ssh/connection.py:_drain channel.recv_stderr": "the close of the channel, when _execute ends",
-    "ssh/connection.py:_open self._unfinished[0].status_event.wait": "_LEFT_SECONDS for all of them",
+    "ssh/connection.py:_end_unfinished self._unfinished[0].status_event.wait": "_LEFT_SECONDS for all of them",
     "ssh/connection.py:_output channel.recv": "the time limit of the command; on_silence",
     "ssh/connection.py:_status channel.status_event.wait": "the time limit of the command; on_silence",
     "ssh/handover.py:_serve self._socket.recv": "close, after the tests; or the end of the child",

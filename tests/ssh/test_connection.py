@@ -20,7 +20,7 @@ import paramiko
 import pytest
 
 from goldenami import ssh
-from goldenami.errors import BuilderError, ConnectionLost
+from goldenami.errors import BuilderError, ConnectionLost, Interrupted, TestsFailed
 from goldenami.model import SshEndpoint
 from goldenami.ssh.transport import NotReachable, Refused, open_transport, translated
 from tests.ssh.relay import Relay
@@ -182,6 +182,7 @@ def test_a_command_can_return_before_its_end(connection: ssh.Connection) -> None
     done = connection.stream("echo known; sleep 100", b"", seen.append, until=lambda: bool(seen))
     assert (done.status, seen) == (0, ["known"])
     assert time.monotonic() - start < 60
+    connection.drop()
 
 
 def test_the_next_command_waits_for_the_end_of_an_unfinished_one(connection: ssh.Connection, tmp_path: Path) -> None:
@@ -192,6 +193,57 @@ def test_the_next_command_waits_for_the_end_of_an_unfinished_one(connection: ssh
     assert not mark.exists(), "it was not left"
     with ThreadPoolExecutor(4) as threads:
         assert [d.status for d in threads.map(connection.run, [f"test -e {mark}"] * 4)] == [0] * 4
+
+
+def leave(connection: ssh.Connection, then: str) -> None:
+    """Run a command that reads what it is sent and then does ``then``, and do not wait for its end."""
+    seen: list[str] = []
+    connection.stream(f"echo known; read -r _ && {then}", b"read\n", seen.append, until=lambda: bool(seen))
+
+
+@pytest.mark.parametrize("how", ["close", "reconnect", "end of the block", "error"])
+def test_the_end_of_a_connection_waits_for_unfinished_commands(endpoint: SshEndpoint, tmp_path: Path, how: str) -> None:
+    """The host would lose what was sent to them last, if it answers meanwhile."""
+    mark = tmp_path / "ended"
+    with contextlib.suppress(TestsFailed), ssh.connect(endpoint, timeout=60) as connection:
+        leave(connection, f"{{ echo more; sleep 0.2; : >{mark}; }}")
+        assert not mark.exists(), "it was not left"
+        if how == "error":
+            raise TestsFailed("the host is kept")
+        if how == "close":
+            connection.close()
+            assert mark.exists()
+        if how == "reconnect":
+            connection.reconnect(timeout=60)
+            assert mark.exists()
+            assert connection.run("echo again").text == "again"
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("how", ["drop", "signal", "interruption", "lost", "loss"])
+def test_nothing_waits_for_a_host_that_is_lost_or_about_to_end(
+    endpoint: SshEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """``loss``: it is noticed while the end of the connection is waited for."""
+    monkeypatch.setattr("goldenami.ssh.connection._LEFT_SECONDS", 600.0)
+    ended, start = tmp_path / "ended", time.monotonic()
+    with (
+        Relay((endpoint.address, endpoint.port)) as relay,
+        contextlib.suppress(KeyboardInterrupt, Interrupted),
+        ssh.connect(replace(endpoint, port=relay.port), timeout=60) as connection,
+    ):
+        leave(connection, f"until test -e {ended}; do sleep 0.05; done")
+        if how == "drop":
+            connection.drop()
+        elif how == "lost":
+            relay.cut()
+        elif how == "loss":
+            threading.Timer(0.1, connection.drop).start()
+        else:
+            raise KeyboardInterrupt if how == "signal" else Interrupted("interrupted")
+    ended.touch()
+    assert time.monotonic() - start < 300
+    assert not connection.is_open
 
 
 def test_commands_run_side_by_side(connection: ssh.Connection, tmp_path: Path) -> None:

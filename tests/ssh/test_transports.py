@@ -61,6 +61,8 @@ os.rename(pids + ".new", pids)
 with socket.create_connection(("127.0.0.1", port)) as host:
     while True:
         for ready in select.select([0, host], [], [])[0]:
+            if ready == 0 and os.path.exists(pids + ".slow"):
+                __import__("time").sleep(0.3)
             data = os.read(0, 65536) if ready == 0 else host.recv(65536)
             if not data and ready == 0:
                 __import__("time").sleep(600)  # a program that does not end at the end of its input
@@ -162,6 +164,24 @@ def test_commands_run_over_a_program_whose_group_ends_with_the_connection(
         pids = tuple(map(int, (tmp_path / "pids").read_text().split()))
         assert all(map(is_running, pids))
     assert ended(*pids), "the program, or the process that it started, still runs"
+
+
+def test_the_end_of_a_connection_loses_nothing_that_its_program_still_has(
+    endpoint: SshEndpoint, tmp_path: Path
+) -> None:
+    """The program is slow, and is ended with the connection."""
+    seen: list[str] = []
+
+    def word() -> Iterator[bytes]:
+        while not seen:
+            time.sleep(0.01)
+        (tmp_path / "pids.slow").touch()
+        yield b"read\n"
+
+    with ssh.connect(by_program(endpoint, tmp_path), timeout=60) as connection:
+        command = f"echo known; read -r word; echo $word >{tmp_path}/word"
+        connection.stream(command, word(), seen.append, until=lambda: bool(seen))
+    assert (tmp_path / "word").read_text() == "read\n"
 
 
 def test_a_program_that_ends_loses_the_connection(endpoint: SshEndpoint, tmp_path: Path) -> None:
