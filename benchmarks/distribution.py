@@ -75,7 +75,7 @@ ACCOUNT = 4  # its role, and three simulations of its policies
 LENDER = 2  # for each image that is shared: its launch permissions and those of its snapshot are changed
 CHANNEL = 2  # for each target, if the channel exists: whether its parameters are ours, and their values
 FORMER = 1  # for each image, if there is a former release: whether it has fast restores
-BUILD = 51  # of any build: its facts, the builder, the candidate, the tests, the clean-up
+BUILD = 50  # of any build: its facts, the builder, the candidate, the tests, the clean-up
 SETTINGS: dict[str, Any] = {
     "pending": {"instance": START, "stop": STOP, "image": CAPTURE, "copy": COPY},
     "throttle": EC2_THROTTLE,

@@ -77,7 +77,8 @@ def find(
     credentials of the caller that AWS refuses.
     """
     checks = [check for check in CHECKS if check not in _PLANNED] if builds else CHECKS
-    return _run(Context(cloud, environment, catalog, tuple(recipes), builds=builds), [*checks, *more])
+    context = Context(cloud, environment, catalog, tuple(recipes), builds=builds, remembering=cloud.remembering())
+    return _run(context, [*checks, *more])
 
 
 def find_keys(
@@ -85,7 +86,8 @@ def find_keys(
 ) -> tuple[Finding, ...]:
     """Check the use of the keys that the plan of a build has found. ``keys``: the ARN of each target's key, by label.
     Makes no call for a key that was used to find it."""
-    return _run(Context(cloud, environment, catalog, (recipe,), builds=True, keys=keys), [check_keys])
+    context = Context(cloud, environment, catalog, (recipe,), builds=True, keys=keys, remembering=cloud.remembering())
+    return _run(context, [check_keys])
 
 
 def _run(context: Context, checks: Sequence[Check]) -> tuple[Finding, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from goldenami.aws.session import Cloud
 from goldenami.each import each
@@ -17,7 +17,8 @@ from goldenami.release.catalog import Catalog
 class Context:
     """``recipes``: those that will be built; empty for the checks of an environment alone. ``refused``: the ids of the
     accounts whose credentials failed; no other check uses them. ``builds``: a build begins, whose plan finds regions
-    and keys itself. ``keys``: label of a target -> ARN of its key, if the plan has found them."""
+    and keys itself. ``keys``: label of a target -> ARN of its key, if the plan has found them. ``remembering``: the
+    cloud for what several checks read: each request is sent once."""
 
     cloud: Cloud
     environment: Environment
@@ -26,6 +27,7 @@ class Context:
     refused: frozenset[str] = frozenset()
     builds: bool = False
     keys: Mapping[str, str] | None = None
+    remembering: Cloud = field(kw_only=True)
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from goldenami.aws import capacity, network
 from goldenami.aws.instances import Market
 from goldenami.aws.network import Subnet
-from goldenami.aws.session import Cloud
 from goldenami.each import Failures, both
 from goldenami.model import Architecture, Place
 from goldenami.preflight.context import Context, for_each_place
@@ -22,9 +21,7 @@ def check_builders(context: Context) -> Iterator[Finding]:
     if not context.home_answers:
         return
     home = context.environment.home_place
-    there, offer = both(
-        lambda: _network(context, home), lambda: read_offer(context.cloud, home, _wanted_types(context.recipes))
-    )
+    there, offer = both(lambda: _network(context, home), lambda: read_offer(context, home, context.recipes))
     subnets, findings = there
     yield from findings
     yield from check_types(home, context.recipes, subnets, offer)
@@ -48,9 +45,7 @@ def find_subnets(context: Context, place: Place, level: Level) -> tuple[tuple[Su
 
 def check_usable(context: Context, place: Place, recipes: Sequence[Recipe], level: Level) -> Iterator[Finding]:
     """Instances of recipes can be launched in a place: it has a subnet, and the instance types in one of its zones."""
-    there, offer = both(
-        lambda: find_subnets(context, place, level), lambda: read_offer(context.cloud, place, _wanted_types(recipes))
-    )
+    there, offer = both(lambda: find_subnets(context, place, level), lambda: read_offer(context, place, recipes))
     subnets, missing = there
     yield from missing
     yield from check_types(place, recipes, subnets, offer, level)
@@ -64,13 +59,19 @@ class Offer:
     zones: capacity.Offered
 
 
-def read_offer(cloud: Cloud, place: Place, names: Collection[str]) -> Offer:
-    """Return what a place has of these instance types."""
+def read_offer(context: Context, place: Place, recipes: Sequence[Recipe]) -> Offer:
+    """Return what a place has of the instance types of recipes."""
+    names = _wanted_types(recipes)
     if not names:
         return Offer({}, {})
     return Offer(
-        *both(lambda: capacity.instance_types(cloud, place, names), lambda: capacity.zones(cloud, place, names))
+        *both(lambda: _read_types(context, place, recipes), lambda: capacity.zones(context.cloud, place, names))
     )
+
+
+def _read_types(context: Context, place: Place, recipes: Sequence[Recipe]) -> capacity.Types:
+    """Return the properties of the instance types of recipes. The checks of types and of quotas share one call."""
+    return capacity.instance_types(context.remembering, place, _wanted_types(recipes))
 
 
 def _wanted_types(recipes: Sequence[Recipe]) -> set[str]:
@@ -160,7 +161,7 @@ def check_room(context: Context, place: Place, recipes: Sequence[Recipe], level:
     used, (types, limits) = both(
         lambda: capacity.used_vcpus(cloud, place),
         lambda: both(
-            lambda: capacity.instance_types(cloud, place, {name for names in firsts.values() for name in names}),
+            lambda: _read_types(context, place, recipes),
             lambda: {market: capacity.quota(cloud, place, market) for market in dict.fromkeys(markets.values())},
         ),
     )

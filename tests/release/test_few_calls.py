@@ -40,6 +40,7 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
     # Each copy is described when it ends; the accounts that use images of others look at them.
     looks = figures.calls["copy", "ec2:DescribeImages"] + figures.calls["verify", "ec2:DescribeImages"]
     assert looks <= GRID.owned + 3 + shares
+    assert figures.calls["plan", "ec2:DescribeInstanceTypes"] == 1, "the checks of types and of quotas share it"
     assert stages["capture"] <= 16
     assert stages["launch"] <= 12
     # All of a place are read back together, and where an image lives, those of the version before.
