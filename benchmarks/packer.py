@@ -31,6 +31,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import boto3
 from goldenami_sandbox import control
 from goldenami_sandbox.accounts import HOME, REGIONS
 
@@ -49,6 +50,7 @@ GOALS: Final = {BY_COPY: 0.95, AT_LAUNCH: 0.90}  # of Packer's time, tuned
 OF_LIMIT: Final = 1.10
 # The name of the recipe, and lines of its environment.
 _RECIPES: Final = {BY_COPY: ("copy", ""), AT_LAUNCH: ("launch", "    encryption: launch\n")}
+_PROGRAM: Final = (sys.executable, "-m", "goldenami.cli.main")
 _SHELL: Final = [
     "sudo apt-get update -q",
     "sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nginx-light",
@@ -101,13 +103,19 @@ class Bench:
         self.info = info
         self.folder = folder
         self.login = 0.0  # seconds from RunInstances until somebody is logged in
+        self._ours = [_RECIPES[name][0] for name in names if name in _RECIPES]
         (folder / "recipes").mkdir(parents=True)
         (folder / "goldenami.yaml").write_text(environments([name for name in names if name in _RECIPES]))
         for name, _ in _RECIPES.values():
             (folder / "recipes" / f"bench-{name}.yaml").write_text(_RECIPE.format(name=name))
 
     def warm_up(self) -> None:
-        """Let everything that is kept between builds be there: the contents of the base, the compiled modules."""
+        """Let everything that is kept between builds be there: the contents of the base, the compiled modules, and what
+        the sandbox loads at the first call of a service. Otherwise the first run would wait for it, and no other."""
+        for recipe in self._ours:
+            for arguments in (["doctor"], ["plan", f"bench-{recipe}"]):
+                self._run([*_PROGRAM, *arguments, "-e", recipe], {})
+        boto3.client("ssm", **self.info.client()).describe_parameters()  # which neither of them calls
         times = []
         for _ in range(3):
             began = time.monotonic()
@@ -120,7 +128,7 @@ class Bench:
         if name in _RECIPES:
             recipe = _RECIPES[name][0]
             events = self.folder / f"{recipe}-{turn}.jsonl"
-            command = [sys.executable, "-m", "goldenami.cli.main", "build", f"bench-{recipe}", "-e", recipe, "--force"]
+            command = [*_PROGRAM, "build", f"bench-{recipe}", "-e", recipe, "--force"]
             run = self._run([*command, "--json", "--events", str(events)], {})
             told = [json.loads(line) for line in events.read_text().splitlines()]
             run.stages = chain(told)
