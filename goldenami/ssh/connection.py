@@ -18,7 +18,7 @@ from types import TracebackType
 from goldenami.errors import BuilderError, ConnectionLost, GoldenAmiError
 from goldenami.model import SshEndpoint
 from goldenami.polling import Interval, poll
-from goldenami.ssh.library import paramiko
+from goldenami.ssh.library import GONE, end_channel, paramiko
 from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_terminal, wrapped
 from goldenami.ssh.output import Lines, Tail
 from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, Refused, open_transport, translated
@@ -280,7 +280,7 @@ class Connection:
         def open_one(number: int) -> None:
             try:
                 channels[number] = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
-            except (OSError, EOFError, paramiko.SSHException) as error:
+            except GONE as error:
                 # sshd's MaxSessions. paramiko raises a ChannelException for one of several refusals at the same time.
                 if not self._transport.is_active():
                     errors.append(error)
@@ -415,7 +415,7 @@ class Connection:
                 return status, said
             finally:
                 if not is_unfinished:
-                    channel.close()
+                    end_channel(channel)
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[paramiko.Channel]:
@@ -445,8 +445,7 @@ class Connection:
         until = time.monotonic() + _LEFT_SECONDS
         while self._unfinished:
             self._unfinished[0].status_event.wait(until - time.monotonic())
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                self._unfinished.pop(0).close()
+            end_channel(self._unfinished.pop(0))
 
     def _open_session(self) -> paramiko.Channel:
         """Open a channel. If sshd refuses it, try again while other commands of this connection may free their session.
@@ -588,7 +587,7 @@ def _drain(channel: paramiko.Channel, errors: Tail, head: Head) -> None:
             if not data:
                 return
             errors.feed(head.feed(data))
-    except OSError:
+    except GONE:
         return
     finally:
         errors.end()
@@ -596,7 +595,7 @@ def _drain(channel: paramiko.Channel, errors: Tail, head: Head) -> None:
 
 def _send(channel: paramiko.Channel, stdin: bytes | Iterable[bytes]) -> None:
     # A command may end before it has read all its input, so a failed send is no error. The status shows the outcome.
-    with contextlib.suppress(OSError, paramiko.SSHException):
+    with contextlib.suppress(*GONE):
         for chunk in (stdin,) if isinstance(stdin, bytes) else stdin:
             _send_all(channel, memoryview(chunk))
         channel.shutdown_write()

@@ -26,3 +26,13 @@ def _without(name: str) -> Iterator[None]:
 
 with _without("invoke"):
     import paramiko as paramiko
+
+# What a channel raises if its other side is gone. paramiko also sends while it receives and closes, and raises EOFError
+# if it cannot.
+GONE = (OSError, EOFError, paramiko.SSHException)
+
+
+def end_channel(channel: paramiko.Channel) -> None:
+    """Close a channel, whose connection may have ended."""
+    with contextlib.suppress(*GONE):
+        channel.close()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from goldenami.ssh.connection import Completed, Connection
-from goldenami.ssh.library import paramiko
+from goldenami.ssh.library import GONE, end_channel, paramiko
 from goldenami.ssh.loginshell import Head, needs_terminal, new_mark, with_terminal
 
 _STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept, as Connection.run does
@@ -264,7 +264,7 @@ class _Shell:
             threading.Thread(target=self._send_later, args=(data,), daemon=True).start()
 
     def close(self) -> None:
-        self._channel.close()
+        end_channel(self._channel)
         self._end()
 
     def _send_later(self, data: bytes) -> None:
@@ -274,7 +274,7 @@ class _Shell:
     def _send(self, data: bytes) -> None:
         try:
             self._channel.sendall(data)
-        except (OSError, paramiko.SSHException):
+        except GONE:
             self._end()
 
     def _read(self, is_stderr: bool, head: Head, frames: Frames) -> None:
@@ -285,7 +285,7 @@ class _Shell:
                     continue
                 for number, status, output, seconds in frames.feed(data):
                     self._add(number, is_stderr, status, output, seconds)
-        except OSError:
+        except GONE:
             pass
         finally:
             self._end()
@@ -315,7 +315,7 @@ class _Shell:
             self._pending.clear()
         if not self.has_answered:
             self._on_not_started()
-        self._channel.close()
+        end_channel(self._channel)
         for asked in left:
             asked.on_answer(asked.text, None)
 

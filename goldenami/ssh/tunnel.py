@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from goldenami.errors import BuilderError
-from goldenami.ssh.library import paramiko
+from goldenami.ssh.library import GONE, end_channel, paramiko
 from goldenami.ssh.output import Tail
 
 _POLL_MILLISECONDS = 250
@@ -175,15 +175,15 @@ def over_channel(channel: paramiko.Channel) -> TunnelSocket:
 
 
 def _to_channel(theirs: socket.socket, channel: paramiko.Channel) -> None:
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+    with contextlib.suppress(*GONE):
         while data := theirs.recv(_CHUNK):
             channel.sendall(data)
     # SSH never closes only one direction, so the end of its stream is the end of the tunnel.
-    channel.close()
+    end_channel(channel)
 
 
 def _from_channel(theirs: socket.socket, channel: paramiko.Channel) -> None:
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+    with contextlib.suppress(*GONE):
         while data := channel.recv(_CHUNK):
             theirs.sendall(data)
     with contextlib.suppress(OSError):

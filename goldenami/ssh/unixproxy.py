@@ -3,6 +3,7 @@
 ``python -IS unixproxy.py SOCKET``. It imports nothing of goldenami, so that it starts quickly.
 """
 
+import contextlib
 import os
 import socket
 import sys
@@ -16,14 +17,17 @@ def main() -> None:
         connection.connect(sys.argv[1])
 
         def send() -> None:
-            while data := os.read(0, _CHUNK):
-                connection.sendall(data)
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the other side may be gone
+                while data := os.read(0, _CHUNK):
+                    connection.sendall(data)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
         threading.Thread(target=send, daemon=True).start()
-        while data := connection.recv(_CHUNK):
-            while data:
-                data = data[os.write(1, data) :]
+        with contextlib.suppress(OSError):
+            while data := connection.recv(_CHUNK):
+                while data:
+                    data = data[os.write(1, data) :]
 
 
 if __name__ == "__main__":
