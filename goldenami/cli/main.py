@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from goldenami import __version__, onecommand, quickclasses, quickpatterns
+from goldenami import __version__, onecommand, quickclasses, quickcode, quickpatterns
 from goldenami.aws import descriptions
 from goldenami.cli import output
 from goldenami.errors import GoldenAmiError
@@ -87,6 +87,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
+        if onecommand.here():  # a list of commands needs few classes, and would not gain from it
+            quickcode.install()
         command = getattr(import_module(module), attribute)
         if cmd_name in FOUND:
             command = command()
