@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from goldenami.provision.stream import Ended, Message, Reader
@@ -19,6 +19,11 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
     from goldenami.ssh import Completed, Connection, Deadline
 
 DISK = "/var/tmp"  # for the log: /run is small
+FLAGS = "/run/goldenami"  # as in prelude.sh
+# With the name of a working directory: its program is not to start any more. The suite base does not take it for
+# something that was left behind, which it finds by the name of the program.
+_TOO_LATE = "/run/start-too-late"
+_LATEST_SECONDS = 60  # for a start command whose connection was lost
 LOG_BYTES = 1 << 30
 _LEAST_KIB = 64 << 10  # of free space on the disk for a log there
 _OOM = "sed -n 's/^oom_kill //p' /proc/vmstat"  # how many processes the kernel has ended for memory
@@ -92,7 +97,7 @@ class Follower:
         self._on_message(message)
 
 
-def start_script(work: str, mark: str, arguments: str, size: int, *, on_disk: bool) -> str:
+def start_script(work: str, mark: str, arguments: str, size: int, *, on_disk: bool, earlier: Sequence[str] = ()) -> str:
     """Return the script that unpacks the archive from stdin, starts the program in its own session and follows its log.
 
     ``arguments``: shell words, after the working directory and the mark. ``size``: bytes of the archive. ``on_disk``:
@@ -102,10 +107,15 @@ def start_script(work: str, mark: str, arguments: str, size: int, *, on_disk: bo
     directory would remain.
 
     A program whose log has more than ``LOG_BYTES``, or half of the free space, is ended: the disk must not fill up.
+    ``earlier``: the working directories of runs of the same program that have ended or are lost. What they left, as by
+    a reboot, is removed.
     """
-    log = f"{DISK}/{work.rpartition('/')[2]}.log"
+    log = _log(work)
+    left = " ".join(f"{one} {_log(one)} {FLAGS}/.{_name(one)}" for one in earlier)
     return f"""umask 077
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
+[ ! -e {_too_late(work)} ] || {{ rmdir {work}; exit {NO_DIRECTORY}; }}
+{f"rm -rf {left}" if left else ":"}
 head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 1; }}
 if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
 free=0
@@ -154,12 +164,12 @@ def attach_script(work: str, mark: str) -> str:
     such program exists.
 
     The earlier connection may have been lost before its command began, or during the transfer of the archive. So this
-    script creates the working directory first: a late start command then fails and starts nothing.
+    script leaves a mark first, for a minute: a late start command finds it and starts nothing. One that has made the
+    directory looks for the mark after that, so it is either followed here or starts nothing.
     """
-    return f"""if mkdir {work} 2>/dev/null; then
-(sleep 60; rmdir {work}) </dev/null >/dev/null 2>&1 &
-exit {NO_DIRECTORY}
-fi
+    return f""": >{_too_late(work)}
+(trap '' HUP; sleep {_LATEST_SECONDS}; rm -f {_too_late(work)}) </dev/null >/dev/null 2>&1 &
+if mkdir {work} 2>/dev/null; then rmdir {work}; exit {NO_DIRECTORY}; fi
 tries=0
 until [ -e {work}/log ]; do
 if [ ! -d {work} ] || [ $tries -ge 100 ]; then rm -rf {work}; exit {NO_DIRECTORY}; fi
@@ -206,4 +216,19 @@ kill $follower
 
 def end_script(work: str) -> str:
     """Return the script that ends a program and all processes that it started."""
-    return f'kill -s KILL -- -$(cat {work}/pid); rm -f "$(readlink {work}/log)"; rm -rf {work}'
+    return (
+        f'kill -s KILL -- -$(cat {work}/pid); rm -f "$(readlink {work}/log)"; rm -rf {work} {FLAGS}/.{_name(work)}; '
+        f"rmdir {FLAGS}"
+    )
+
+
+def _name(work: str) -> str:
+    return work.rpartition("/")[2]
+
+
+def _log(work: str) -> str:
+    return f"{DISK}/{_name(work)}.log"
+
+
+def _too_late(work: str) -> str:
+    return f"{_TOO_LATE}.{_name(work).rpartition('.')[2]}"

@@ -102,6 +102,7 @@ def run_program(
     All stages need three round trips together. Reboots and new connections are handled here. The working directory on
     the host is removed before the next command of the connection begins, or ``Connection.close`` returns. If the
     connection is lost or this call is interrupted, the host removes it within 10 minutes after the end of the program.
+    What a run leaves that the host lost, such as its log after a reboot, is removed when the program starts again.
 
     ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
     ``timeout``: seconds for each stage. ``limits``: other seconds for stages, by name. ``fact_limits``: for each fact
@@ -153,6 +154,7 @@ class _Run:
         self._timeout = timeout
         self._reboot_timeout = reboot_timeout
         self._deadline: Deadline | None = None
+        self._earlier: list[str] = []  # the working directories of the runs so far
         self._progress = Progress(program, to, mask, connection.endpoint.address, within, self._limit, on_fact)
 
     def await_reboot(self, boot: str) -> None:
@@ -253,7 +255,10 @@ class _Run:
             archive.seek(0)
             work = f"{'/run' if size <= _MEMORY_BYTES else '/var/tmp'}/{name}"
             follower = Follower(mark, self._progress.on_message, self._progress.on_output)
-            script = start_script(work, mark, self._arguments(first), size, on_disk=self._log_on_disk)
+            script = start_script(
+                work, mark, self._arguments(first), size, on_disk=self._log_on_disk, earlier=self._earlier
+            )
+            self._earlier.append(work)
             command = sudo(self._connection, script)
             try:
                 done = follower.follow(self._connection, command, archive, self._deadline, self._progress.silent)

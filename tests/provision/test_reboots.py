@@ -115,6 +115,7 @@ class TestReal:
         assert result.stages[0].rebooted == 1
         assert "reboots by itself" in notes(host.events)
         assert [o.status for o in result.stages[0].operations] == ["changed"] * 4
+        assert host.sh("ls -A /run /var/tmp | grep goldenami || :") == "", "what the reboot ended could remove nothing"
 
     def test_a_script_whose_end_is_unknown_is_no_lost_host(self, host: Host) -> None:
         with pytest.raises(OperationFailed, match="the host rebooted while this ran") as caught:
