@@ -36,7 +36,7 @@ def environments(project: Project, endpoint: str | None = None) -> Mapping[str, 
     if kept is not None:
         return kept
     # here, because they load pydantic and the parser of YAML
-    from goldenami.recipe.environmentspec import read_environments
+    from goldenami.recipe.environmentsection import read_environments
     from goldenami.recipe.problems import Problems
 
     problems = Problems()

@@ -64,7 +64,8 @@ def inspect(
     A recipe with ``environments`` is checked for the chosen one if it is listed. Otherwise it is checked for those that
     it lists if ``environment`` is None, and left out of a check of the whole project (``all_agents``).
     """
-    from goldenami.recipe.environmentspec import read_environments  # here: what only plans and builds does not need it
+    # here: what only plans and builds does not need it
+    from goldenami.recipe.environmentsection import read_environments
 
     problems = Problems()
     found = read_environments(project, problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from goldenami.errors import NotFound
 from goldenami.model import Environment
 from goldenami.recipe.allowed import allowed_in
-from goldenami.recipe.environmentspec import environment_schedules
+from goldenami.recipe.environmentsection import environment_schedules
 from goldenami.recipe.loader import load
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
