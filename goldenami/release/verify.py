@@ -34,6 +34,7 @@ from goldenami.release.distribute import Distributed, Placed, account_root
 from goldenami.release.order import ReleaseOrder
 
 Item = Mapping[str, Any]
+_Reads = dict[Place | str, Callable[[], Any]]  # what to read of an id, or as a user
 NOT_COMPARED: Final = "any"  # a boot mode that is not known
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
 _ROW: Final = ("ImageId", "Name", "Architecture", "BlockDeviceMappings")  # of an image, for ``manifest_row``
@@ -87,6 +88,12 @@ class Actual:
     volume_permissions: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by snapshot id
     grantees: frozenset[str] = frozenset()  # principals that have a grant on the key with all that a launch takes
     seen_by_user: bool = False  # whether the user's describe shows the image
+
+    @property
+    def id(self) -> str:
+        """The id of an image that is not missing."""
+        assert self.image is not None
+        return str(self.image["ImageId"])
 
     @property
     def behind(self) -> tuple[str, ...]:
@@ -332,11 +339,9 @@ class Readings:
         owner, since = expected[0].owner, cloud.clock()
         known = {one.image_id: self._known[one.image_id][1] for one in expected}
         users = sorted({one.user for one in expected if one.user.account != owner.account})
-        reads: dict[Place | str, Callable[[], Any]] = {}
-        for id, actual in known.items():
-            reads[id] = partial(images.launch_permissions, cloud, owner, id)
-            for snapshot_id in actual.snapshots:
-                reads[snapshot_id] = partial(snapshots.volume_permissions, cloud, owner, snapshot_id)
+        reads: _Reads = {}
+        for actual in known.values():
+            reads |= _permission_reads(cloud, owner, actual)
         for user in users:
             reads[user] = partial(images.describe_many, cloud, user, list(known))
         answers = each(reads, lambda what: reads[what](), at_once=_READS)
@@ -347,9 +352,7 @@ class Readings:
         grantees = self._grantees(owner, expected)
         for one in expected:
             actual = replace(
-                known[one.image_id],
-                launch_permissions=found[one.image_id],
-                volume_permissions={id: found[id] for id in known[one.image_id].snapshots},
+                _permitted(known[one.image_id], found),
                 grantees=grantees.get(one.kms_key, frozenset()),
                 seen_by_user=one.image_id in found.get(one.user, ()),
             )
@@ -382,7 +385,7 @@ class Readings:
         known = {id: one[1] for id, one in read.items() if one is not None and one[0] >= since}
         grantees = self._grantees(owner, expected)
         return {
-            e.image_id: replace(with_permissions(cloud, owner, actual), grantees=grantees.get(e.kms_key, frozenset()))
+            e.image_id: replace(_with_permissions(cloud, owner, actual), grantees=grantees.get(e.kms_key, frozenset()))
             for e in expected
             if (actual := known.get(e.image_id)) is not None
         }
@@ -530,17 +533,29 @@ def read_images(cloud: Cloud, owner: Place, image_ids: Collection[str]) -> dict[
     actual = dict.fromkeys(image_ids, Actual(None))
     for image_id, image in found.items():
         own = {id: read[id] for id in behind[image_id] if id in read}
-        actual[image_id] = with_permissions(cloud, owner, Actual(image, own))
+        actual[image_id] = _with_permissions(cloud, owner, Actual(image, own))
     return actual
 
 
-def with_permissions(cloud: Cloud, owner: Place, actual: Actual) -> Actual:
+def _with_permissions(cloud: Cloud, owner: Place, actual: Actual) -> Actual:
     """Return an image with the permissions on it and on its snapshots that were read, by one call for each."""
-    assert actual.image is not None
+    return _permitted(actual, {id: read() for id, read in _permission_reads(cloud, owner, actual).items()})
+
+
+def _permission_reads(cloud: Cloud, owner: Place, actual: Actual) -> _Reads:
+    """Return what reads the permissions on an image and on its snapshots, by their ids: one call for each."""
+    return {
+        actual.id: partial(images.launch_permissions, cloud, owner, actual.id),
+        **{id: partial(snapshots.volume_permissions, cloud, owner, id) for id in actual.snapshots},
+    }
+
+
+def _permitted(actual: Actual, found: Mapping[Place | str, Any]) -> Actual:
+    """Return an image with the permissions that were read, by the ids of the image and of its snapshots."""
     return replace(
         actual,
-        launch_permissions=images.launch_permissions(cloud, owner, str(actual.image["ImageId"])),
-        volume_permissions={id: snapshots.volume_permissions(cloud, owner, id) for id in actual.snapshots},
+        launch_permissions=found[actual.id],
+        volume_permissions={id: found[id] for id in actual.snapshots},
     )
 
 
