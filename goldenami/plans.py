@@ -32,7 +32,8 @@ from goldenami.recipe.places import Place
 from goldenami.recipe.prices import prices as read_prices
 from goldenami.release import targets as modes
 from goldenami.release import unchanged
-from goldenami.release.catalog import Catalog, Channel
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Channel
 from goldenami.release.parameters import parameter_name
 from goldenami.release.templates import following
 from goldenami.same import for_the_same

@@ -35,95 +35,42 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from goldenami import forms
 from goldenami import manifest as codec
 from goldenami.aws import catalogs
 from goldenami.errors import Busy, CatalogError, GoldenAmiError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place, timestamp
 from goldenami.nextstep import step
+from goldenami.release import catalogfiles
 from goldenami.release import targets as modes
+from goldenami.release.catalogfiles import (
+    CHANNEL_SCHEMA,
+    RESERVATION_SCHEMA,
+    Channel,
+    Move,
+    MoveAction,
+    Reservation,
+    channel_key,
+    decode,
+    document_key,
+    encode,
+    original_key,
+    release_key,
+    reservation_key,
+)
 from goldenami.release.index import Index, IndexedImage, IndexedRelease, Records, View
 from goldenami.release.marks import MARKS, Marks
 from goldenami.release.versions import Reference, Version, check_name, highest_first, is_version
 from goldenami.store import DirectoryStore, Store, Wait, ensure_identity, read_identity
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
     from goldenami.aws.session import Cloud
     from goldenami.evidence.state import State
 
-CHANNEL_SCHEMA = "goldenami.channel/1"
-RESERVATION_SCHEMA = "goldenami.reservation/1"
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}  # of forms, by their classes
 _NEWEST = 30  # releases in which equal inputs are searched
 _RACES = 5  # a lease in a bucket can expire while it is held, so each write checks again
 _LOCK_TIMEOUT = 30.0  # seconds; these locks are held for milliseconds
-_DOCUMENT = re.compile(r"[a-z0-9]+([._-][a-z0-9_]+)*")
-_T = TypeVar("_T")
-
-
-MoveAction = Literal["build", "promote", "rollback", "revoke"]
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One move of a channel.
-
-    ``moved``: the time (ISO 8601, UTC) since which the channel points to the version. ``build_id``: the id of the build
-    or task that moved it. ``action``: the command that moved it; ``by``: the ARN of its caller, None if it is unknown.
-    """
-
-    version: str
-    moved: str
-    build_id: str | None = None
-    action: MoveAction = "build"
-    by: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A pointer to a release. ``previous``: the version before the last move; None if it was moved once.
-
-    A consumer may be allowed to read this object only, so it has a copy of what a consumer needs: ``images`` are those
-    of the current release, and empty in a file of an earlier version of goldenami. ``created``: when it was built.
-    ``unusable``: why it must not be used, if it was revoked while the channel had no earlier release.
-    """
-
-    name: str
-    channel: str
-    current: str
-    previous: str | None
-    history: tuple[Move, ...]  # oldest first; the last is the current one
-    images: tuple[ManifestImage, ...] = ()
-    created: str | None = None
-    unusable: str | None = None
-    schema: str = CHANNEL_SCHEMA
-
-    def rolled_back(self, version: str) -> Move | None:
-        """Return the rollback or revocation that moved the channel away from a version; None if the channel points to
-        the version, never did, or left it for another reason. Only the last time counts."""
-        numbers = [number for number, move in enumerate(self.history[:-1]) if move.version == version]
-        if self.current == version or not numbers:
-            return None
-        away = self.history[numbers[-1] + 1]
-        return away if away.action in ("rollback", "revoke") else None
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A version that one build has reserved. ``environment``: that of the build; None in a file of an earlier version
-    of goldenami."""
-
-    name: str
-    version: str
-    build_id: str
-    reserved: str  # ISO 8601, UTC
-    environment: str | None = None
-    schema: str = RESERVATION_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +215,7 @@ class Catalog:
 
     def get(self, name: str, version: str) -> ImageManifest:
         """Return the manifest of a release. Raises NotFound, with the nearest name or the newest versions as a hint."""
-        key = _release_key(name, version)
+        key = release_key(name, version)
         data = self._read(key)
         if data is None:
             raise self._no_such_version(name, version)
@@ -276,7 +223,7 @@ class Catalog:
 
     def evidence(self, name: str, version: str) -> Evidence:
         """Return where the manifest that the build wrote is, and its digest, which never changes. Raises NotFound."""
-        for key in (_original_key(name, version), _release_key(name, version)):
+        for key in (original_key(name, version), release_key(name, version)):
             data = self._read(key)
             if data is not None:
                 break
@@ -288,10 +235,10 @@ class Catalog:
     def manifest_files(self, name: str, version: str) -> tuple[bytes, bytes]:
         """Return the files of the manifest: as the build wrote it, and as it is now. They are not decoded. Raises
         NotFound."""
-        now = self._read(_release_key(name, version))
+        now = self._read(release_key(name, version))
         if now is None:
             raise self._no_such_version(name, version)
-        return self._read(_original_key(name, version)) or now, now
+        return self._read(original_key(name, version)) or now, now
 
     def documents(self, name: str, version: str) -> tuple[str, ...]:
         """Return the file names of the documents about a release, sorted."""
@@ -299,7 +246,7 @@ class Catalog:
 
     def document(self, name: str, version: str, file: str) -> bytes | None:
         """Return a document about a release, or None if there is none of this name."""
-        found = self._store.read(_document_key(name, version, file))
+        found = self._store.read(document_key(name, version, file))
         return None if found is None else found.data
 
     def states(self, manifest: ImageManifest) -> dict[Architecture, State]:
@@ -312,7 +259,7 @@ class Catalog:
             file = state.file_name(architecture)
             data = self.document(manifest.recipe, manifest.version, file)
             if data is not None:
-                key = _document_key(manifest.recipe, manifest.version, file)
+                key = document_key(manifest.recipe, manifest.version, file)
                 found[architecture] = state.loads(data, source=self._store.where(key))
         return found
 
@@ -323,11 +270,11 @@ class Catalog:
         A second call with the same data does nothing. A document of a build whose manifest was not added is replaced.
         Raises CatalogError if the release exists and its document differs.
         """
-        key = _document_key(name, version, file)
+        key = document_key(name, version, file)
         before = self._store.read(key)
         if before is not None and before.data == data:
             return
-        if before is not None and final and self._read(_release_key(name, version)) is not None:
+        if before is not None and final and self._read(release_key(name, version)) is not None:
             raise CatalogError(
                 f"{name} {version} has another {file} already",
                 hint=f"Compare with {self._store.where(key)}. The documents of a release do not change.",
@@ -341,7 +288,7 @@ class Catalog:
         A second call with the same manifest does nothing. Raises CatalogError if the version has another manifest, or
         is reserved by another build.
         """
-        key = _release_key(manifest.recipe, manifest.version)
+        key = release_key(manifest.recipe, manifest.version)
         reserved = self._reservation(manifest.recipe, manifest.version)
         if reserved is not None and reserved.build_id != manifest.build_id:
             raise CatalogError(f"{manifest.label} is reserved by build {reserved.build_id}")
@@ -414,7 +361,7 @@ class Catalog:
         The manifest that the build wrote is kept unchanged below ``originals/``. A second call does nothing. Raises
         CatalogError if something else than images and revisions differs, or another process revised it meanwhile.
         """
-        key = _release_key(manifest.recipe, manifest.version)
+        key = release_key(manifest.recipe, manifest.version)
         stored = self._store.read(key)
         if stored is None:
             raise self._no_such_version(manifest.recipe, manifest.version)
@@ -430,7 +377,7 @@ class Catalog:
                 hint=f"Run {step('distribute', f'{manifest.recipe}@{manifest.version}')} again.",
             )
         if not before.revisions:
-            self._store.create(_original_key(manifest.recipe, manifest.version), stored.data)
+            self._store.create(original_key(manifest.recipe, manifest.version), stored.data)
         with self._index.changing("releases", manifest.recipe, manifest.version):
             if self._store.replace(key, data, stored) is None:
                 raise CatalogError(
@@ -452,7 +399,7 @@ class Catalog:
         versions = self.versions(name)[:_NEWEST]
         marks = [json.dumps(value).encode() for value in set(inputs.values())] if versions else []
         for version in versions:
-            key = _release_key(name, version)
+            key = release_key(name, version)
             data = self._read(key)
             if data is not None and all(mark in data for mark in marks):
                 manifest = self._decode(key, data, name, version)
@@ -474,7 +421,7 @@ class Catalog:
         """
         mark = json.dumps(text).encode()
         for version in self.versions(name) if versions is None else versions:
-            key = _release_key(name, version)
+            key = release_key(name, version)
             data = self._read(key)
             if data is not None and mark in data:
                 yield version, key, data
@@ -514,7 +461,7 @@ class Catalog:
             for _ in range(_RACES):
                 version = self.next_version(name, line, day, taken=taken)
                 reservation = Reservation(name, version, build_id, timestamp(now), environment)
-                if self._store.create(_reservation_key(name, version), _encode(reservation)) is not None:
+                if self._store.create(reservation_key(name, version), encode(reservation)) is not None:
                     return version
             raise CatalogError(
                 f"{name} {version} was reserved by another process, although this process holds the catalog's lock",
@@ -541,7 +488,7 @@ class Catalog:
 
     def channel(self, name: str, channel: str) -> Channel | None:
         """Return a channel, or None if no release was published to it."""
-        key = _channel_key(name, channel)
+        key = channel_key(name, channel)
         data = self._read(key)
         return None if data is None else self._channel(name, channel, key, data)
 
@@ -553,7 +500,7 @@ class Catalog:
         return pointer
 
     def _channel(self, name: str, channel: str, key: str, data: bytes) -> Channel:
-        found = self._read_form(Channel, key, data, CHANNEL_SCHEMA)
+        found = decode(Channel, data, CHANNEL_SCHEMA, source=self._store.where(key))
         if (found.name, found.channel) != (name, channel):
             raise CatalogError(
                 f"{self._store.where(key)} is the file of {found.name}@{found.channel}, expected {name}@{channel}",
@@ -564,7 +511,7 @@ class Catalog:
     @staticmethod
     def prepare() -> None:
         """Load what :meth:`move` takes. The first call takes some hundredths of a second."""
-        _adapter(Channel)
+        catalogfiles.prepare()
 
     def move(
         self,
@@ -585,7 +532,7 @@ class Catalog:
         """
         with self._locked(f"{name}.channels", timeout=_LOCK_TIMEOUT):
             manifest = self.get(name, version)
-            key = _channel_key(name, channel)
+            key = channel_key(name, channel)
             stored = self._store.read(key)
             before = None if stored is None else self._channel(name, channel, key, stored.data)
             if before is not None and before.current == version:
@@ -593,7 +540,7 @@ class Catalog:
             history = (*(before.history if before else ()), Move(version, timestamp(now), build_id, action, by, reason))
             previous = before.current if before else None
             after = Channel(name, channel, version, previous, history, manifest.images, manifest.created)
-            if self._store.replace(key, _encode(after), stored) is None:
+            if self._store.replace(key, encode(after), stored) is None:
                 raise CatalogError(
                     f"{name}@{channel} was moved by another process at the same time",
                     hint=f"{step('images list')} shows the channel. Then try again.",
@@ -611,7 +558,7 @@ class Catalog:
             changed = False
             for file in (file for file in self._store.names(f"channels/{name}") if file.endswith(".json")):
                 channel = file.removesuffix(".json")
-                key = _channel_key(name, channel)
+                key = channel_key(name, channel)
                 stored = self._store.read(key)
                 before = None if stored is None else self._channel(name, channel, key, stored.data)
                 if before is None or before.current != version:
@@ -619,7 +566,7 @@ class Catalog:
                 after = replace(before, images=manifest.images, created=manifest.created, unusable=unusable)
                 if after == before:
                     continue
-                if self._store.replace(key, _encode(after), stored) is None:
+                if self._store.replace(key, encode(after), stored) is None:
                     raise CatalogError(
                         f"{name}@{channel} was changed by another process at the same time", hint="Try again."
                     )
@@ -640,10 +587,10 @@ class Catalog:
         with self._locked(f"{channel.name}.channels", timeout=_LOCK_TIMEOUT):
             for move in channel.history:
                 self.get(channel.name, move.version)
-            key = _channel_key(channel.name, channel.channel)
+            key = channel_key(channel.name, channel.channel)
             manifest = self.get(channel.name, channel.current)
             made = replace(channel, images=manifest.images, created=manifest.created)
-            is_new = self._store.create(key, _encode(made)) is not None
+            is_new = self._store.create(key, encode(made)) is not None
             self._index_channels(channel.name)
             return is_new
 
@@ -652,7 +599,7 @@ class Catalog:
 
         Raises CatalogError after ``timeout`` seconds.
         """
-        _channel_key(name, channel)
+        channel_key(name, channel)
         return self._locked(f"{name}@{channel}", timeout=timeout)
 
     # --- marks --------------------------------------------------------------------------------------------------------
@@ -813,34 +760,11 @@ class Catalog:
         return self._decode(key, data, name, file.removesuffix(".json"))
 
     def _reservation(self, name: str, version: str) -> Reservation | None:
-        key = _reservation_key(name, version)
+        key = reservation_key(name, version)
         data = self._read(key)
-        return None if data is None else self._read_form(Reservation, key, data, RESERVATION_SCHEMA)
-
-    def _read_form(self, kind: type[_T], key: str, data: bytes, schema: str) -> _T:
-        try:
-            form = json.loads(data.decode())
-            found = form.get("schema") if isinstance(form, dict) else None
-            if found != schema:
-                raise CatalogError(
-                    f"{self._store.where(key)}: the schema is {found!r}, expected {schema!r}",
-                    hint="Update goldenami, or restore the file from a backup.",
-                )
-            made = forms.build(kind, form)
-            if made is not None:
-                return made
-        except ValueError as error:
-            where = self._store.where(key)
-            raise CatalogError(f"{where}: not JSON: {error}", hint="Restore the file from a backup.") from error
-        from pydantic import ValidationError  # here: it is slow to load, and says what is wrong
-
-        try:
-            return _adapter(kind).validate_json(data, strict=True)
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            place = ".".join(map(str, problem["loc"]))
-            where = self._store.where(key)
-            raise CatalogError(f"{where}: {place}: {problem['msg']}", hint="Restore the file from a backup.") from error
+        if data is None:
+            return None
+        return decode(Reservation, data, RESERVATION_SCHEMA, source=self._store.where(key))
 
     def _no_such_name(self, name: str) -> NotFound:
         hint = (
@@ -899,44 +823,6 @@ def choose_image(label: str, images: Sequence[_Image], place: Place, architectur
             f"{label} has several images in {place}: {_listed(architectures)}", hint="Choose one with --architecture."
         )
     return matching[0]
-
-
-def _release_key(name: str, version: str) -> str:
-    return f"releases/{check_name(name, 'release')}/{Version.parse(version)}.json"
-
-
-def _original_key(name: str, version: str) -> str:
-    return f"originals/{check_name(name, 'release')}/{Version.parse(version)}.json"
-
-
-def _document_key(name: str, version: str, file: str) -> str:
-    if not _DOCUMENT.fullmatch(file):
-        raise UsageError(f"{file!r} is no name of a document")
-    return f"evidence/{check_name(name, 'release')}/{Version.parse(version)}/{file}"
-
-
-def _reservation_key(name: str, version: str) -> str:
-    return f"reservations/{check_name(name, 'release')}/{Version.parse(version)}.json"
-
-
-def _channel_key(name: str, channel: str) -> str:
-    return f"channels/{check_name(name, 'release')}/{check_name(channel, 'channel')}.json"
-
-
-def _encode(form: Channel | Reservation) -> bytes:
-    kind: type[Any] = type(form)
-    fields: dict[str, Any] = _adapter(kind).dump_python(form, mode="json")
-    return (json.dumps({"schema": form.schema} | fields, indent=2) + "\n").encode()
-
-
-def _adapter(kind: type[_T]) -> TypeAdapter[_T]:
-    """Return what reads and writes a form. To make it takes some hundredths of a second."""
-    from pydantic import TypeAdapter  # here, because few commands write or check one
-
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    made: TypeAdapter[_T] = _ADAPTERS[kind]
-    return made
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -32,7 +32,8 @@ from goldenami.model import ChannelRules, Environment, ImageManifest, Place
 from goldenami.nextstep import step
 from goldenami.notify import delivery as notify
 from goldenami.release import notices, templates, usage
-from goldenami.release.catalog import Catalog, Channel, MoveAction
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Channel, MoveAction
 from goldenami.release.conditions import unmet, unmet_by_rollback
 from goldenami.release.publish import LOCK_TIMEOUT, Publication
 from goldenami.release.removal import Removal

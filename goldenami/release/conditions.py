@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from goldenami.model import ChannelRules, ImageManifest
-from goldenami.release.catalog import Channel, Move
+from goldenami.release.catalogfiles import Channel, Move
 
 _ASSUMED: Final = re.compile(r"(arn:aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/(.+)")
 _SSO: Final = "AWSReservedSSO_"  # roles of IAM Identity Center, which sets the session name to the user's name

@@ -16,7 +16,8 @@ from goldenami.errors import CatalogError
 from goldenami.model import Environment, Place
 from goldenami.nextstep import step
 from goldenami.release import usage
-from goldenami.release.catalog import Catalog, Reservation
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Reservation
 
 
 def rebuild_hint() -> str:

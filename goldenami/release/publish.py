@@ -49,7 +49,8 @@ from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Account, ImageManifest, LaunchTemplate, ManifestImage, Place, Target
 from goldenami.nextstep import step
 from goldenami.release import targets as modes
-from goldenami.release.catalog import Catalog, Channel, Evidence, Move
+from goldenami.release.catalog import Catalog, Evidence
+from goldenami.release.catalogfiles import Channel, Move
 from goldenami.release.parameters import Parameter, Parameters, channel_parameters, parameters_for
 from goldenami.release.templates import Follower, Templates, followers
 

@@ -43,7 +43,8 @@ from goldenami.model import (
     timestamp,
 )
 from goldenami.release import targets as modes
-from goldenami.release.catalog import Catalog, Channel, Move
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Channel, Move
 from goldenami.release.verify import manifest_row
 from goldenami.release.versions import is_version
 

@@ -11,7 +11,8 @@ from goldenami.each import Failures
 from goldenami.evidence.packages import SYSTEM_TYPES, Inventory
 from goldenami.model import Architecture, Environment, ImageManifest
 from goldenami.release import export as exports
-from goldenami.release.catalog import Catalog, Channel
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Channel
 from goldenami.release.comparison import Comparison, compare
 from goldenami.release.history import HistoryEvent, history_of
 from goldenami.release.listing import Filter, ListedRelease, list_releases

@@ -27,7 +27,7 @@ from goldenami.model import Architecture, ImageManifest, ManifestImage, Package,
 from goldenami.nextstep import command
 from goldenami.release import history_picture
 from goldenami.release.attest import PROVENANCE
-from goldenami.release.catalog import Move
+from goldenami.release.catalogfiles import Move
 from goldenami.release.retention import Lifetime
 from goldenami.site import chart
 from goldenami.site.gather import NEWEST, NameFacts, ReleaseFacts, Site, data_of

@@ -14,7 +14,8 @@ from goldenami.model import Architecture, BaseImage, Environment, ImageManifest
 from goldenami.nextstep import step
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
-from goldenami.release.catalog import Catalog, Channel
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Channel
 from goldenami.stages import facts, freshness
 from goldenami.stages.tools import Tools
 

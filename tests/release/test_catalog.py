@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from goldenami.errors import CatalogError, ManifestError, NotFound, UsageError
 from goldenami.model import Place
-from goldenami.release.catalog import Catalog, Move
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Move
 from goldenami.release.versions import Reference
 from goldenami.store import DirectoryStore, Stored
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from goldenami.model import ChannelRules, ImageManifest
-from goldenami.release.catalog import Channel, Move
+from goldenami.release.catalogfiles import Channel, Move
 from goldenami.release.conditions import identity, unmet, unmet_by_rollback
 
 VERSION = "1.4.20261124.1"

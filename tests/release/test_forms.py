@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from goldenami import forms
 from goldenami.model import Account
-from goldenami.release.catalog import Channel, Move, Reservation
+from goldenami.release.catalogfiles import Channel, Move, Reservation
 from goldenami.release.marks import Pin, Retirement, Revocation
 
 from .conftest import ManifestFactory

@@ -16,7 +16,8 @@ import pytest
 from goldenami.aws.ledger import Ledger
 from goldenami.errors import CatalogError, Interrupted, TargetsFailed
 from goldenami.model import ImageManifest, Place, TestReport
-from goldenami.release.catalog import Catalog, Channel
+from goldenami.release.catalog import Catalog
+from goldenami.release.catalogfiles import Channel
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.parameters import parameter_name, parameters_for
