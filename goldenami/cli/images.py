@@ -1,6 +1,6 @@
-"""The commands about releases: what there is, what is in it, and which image id to use.
+"""The commands about releases: what there is, and what is in it.
 
-`resolve` reads the catalog alone. `images list` and `images show` also ask every place whether the images are there.
+`images list`, `images show` and `images of` also ask the accounts and regions about the images.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import click
 
 from goldenami.cli import completing, places
 from goldenami.cli.context import (
-    account_id,
-    in_bucket,
     is_up,
     keeping_memory,
     open_catalog,
@@ -32,18 +30,15 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.nextstep import step
 
 if TYPE_CHECKING:
-    from goldenami.model import Architecture, ControlResult, Environment, ImageManifest, PackageChange
+    from goldenami.model import Environment, ImageManifest
     from goldenami.release.catalog import Catalog
-    from goldenami.release.consume import ResolvedImage
     from goldenami.release.index import IndexedImage, IndexedRelease
     from goldenami.release.listing import Filter, ListedRelease
     from goldenami.release.presence import Presence, WithImages
-    from goldenami.release.versions import Reference
 
 IMAGE_LINEAGE_SCHEMA = "goldenami.image-lineage/1"
 RELEASES_SCHEMA = "goldenami.releases/1"
 IMAGE_OF_SCHEMA = "goldenami.image-of/1"
-RESOLVE_SCHEMA = "goldenami.resolve/1"
 
 
 @click.group()
@@ -145,6 +140,7 @@ def show_release(
     NAME alone means its newest release. --json prints the manifest as it is in the catalog, and queries no
     place. The exit code is 6 if an account or region did not answer.
     """
+    from goldenami.cli import described
     from goldenami.release.versions import Reference
 
     _, environment = open_project(environment_name)
@@ -156,11 +152,11 @@ def show_release(
         click.echo(codec.dumps(manifest), nl=False)
         return 0
     if list_changes:
-        print_table(["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"], _change_rows(manifest))
+        print_table(["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"], described.change_rows(manifest))
         return 0
     presence = _look(environment, lambda: [manifest], check)
     pointing = [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version]
-    for line in _description(manifest, pointing):
+    for line in described.text(manifest, pointing):
         click.echo(line)
     click.echo()
     state = ["STATE"] if presence is not None else []
@@ -409,159 +405,6 @@ def _image_of_instance(environment: Environment, id: str, region: str | None, ac
     return found.image_id
 
 
-@click.command()
-@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION|NAME@MAJOR.MINOR.x", shell_complete=completing.releases)
-@click.option(
-    "--region",
-    required=True,
-    metavar="REGION",
-    envvar="AWS_REGION",
-    help="Region to use the image in. Default: $AWS_REGION.",
-)
-@click.option(
-    "--account", metavar="ACCOUNT", help="Account to use it in: a name of goldenami.yaml or 12 digits. Default: home."
-)
-@click.option(
-    "--architecture",
-    type=click.Choice(["x86_64", "arm64"]),
-    help="Needed only where the release has images of both.",
-)
-@click.option(
-    "--parameter",
-    "by_parameter",
-    is_flag=True,
-    help="Read the SSM parameter in the account of your credentials, without goldenami.yaml.",
-)
-@click.option("--prefix", metavar="PATH", help="Prefix of the parameters, with --parameter. Default: /golden-ami.")
-@click.option(
-    "--catalog",
-    "where",
-    metavar="S3_URL|DIRECTORY",
-    help="Read this catalog, without goldenami.yaml. Then the default of --account is the account of the caller.",
-)
-@environment_option
-@json_option
-@keeping_memory()
-def resolve(
-    reference: str,
-    region: str,
-    account: str | None,
-    architecture: Architecture | None,
-    by_parameter: bool,
-    prefix: str | None,
-    where: str | None,
-    environment_name: str | None,
-    as_json: bool,
-) -> None:
-    """Print the id of the image behind NAME@CHANNEL or NAME@VERSION for a region and an account, and nothing else.
-
-    NAME@1.4.x means the newest release of version 1.4, and NAME alone the newest of all. Revoked and retired releases
-    do not count. --json also prints the release and the channels that point to it.
-
-    With --parameter, a consumer needs only ssm:GetParameters on the parameters of NAME@CHANNEL or NAME@VERSION.
-
-    With --catalog, a consumer needs s3:GetObject on one object: channels/NAME/CHANNEL.json for NAME@CHANNEL, otherwise
-    index/catalog.json. Then --json prints only the channels that these objects name.
-
-    Example: goldenami resolve debian-12-web@stable --catalog s3://acme-golden-ami/catalog --region eu-central-1
-    """
-    from goldenami.model import Place
-    from goldenami.release.consume import ResolvedImage
-    from goldenami.release.versions import Reference
-
-    if by_parameter and where is not None:
-        raise UsageError(
-            "found --parameter and --catalog, expected one of them",
-            hint="--parameter reads the parameters of the release, --catalog its record in the catalog.",
-        )
-    if by_parameter:
-        _resolve_by_parameter(reference, region, account, architecture, prefix, as_json=as_json)
-        return
-    if prefix is not None:
-        raise UsageError("--prefix is used with --parameter only", hint="Add --parameter, or remove --prefix.")
-    parsed = Reference.parse(reference)
-    if where is not None:
-        found = _resolve_for_consumer(where, parsed, region, account, architecture)
-    else:
-        _, environment = open_project(environment_name)
-        place = Place(account_id(environment, account), region)
-        catalog = open_catalog(environment)
-        if not as_json and (parsed.channel or parsed.version):
-            click.echo(catalog.resolve(parsed, place, architecture).image_id)
-            return
-        catalog = catalog.indexed(parsed.name)
-        entry, image = catalog.resolve_entry(parsed, place, architecture)
-        channels = tuple(c.channel for c in catalog.channels(entry.name) if c.current == entry.version)
-        found = ResolvedImage(
-            image.image_id, entry.name, entry.version, entry.created, image.architecture, image.place, channels
-        )
-    _print_resolved(found, as_json)
-
-
-def _print_resolved(found: ResolvedImage, as_json: bool) -> None:
-    if not as_json:
-        click.echo(found.image_id)
-        return
-    form = {
-        "image_id": found.image_id,
-        "name": found.name,
-        "version": found.version,
-        "created": found.created,
-        "architecture": found.architecture,
-        "account": found.place.account,
-        "region": found.place.region,
-        "channels": list(found.channels),
-    }
-    print_json({"schema": RESOLVE_SCHEMA, **form})
-
-
-def _resolve_by_parameter(
-    text: str,
-    region: str,
-    account: str | None,
-    architecture: Architecture | None,
-    prefix: str | None,
-    *,
-    as_json: bool,
-) -> None:
-    from goldenami.release import published
-    from goldenami.release.consume import ResolvedImage
-    from goldenami.release.versions import Reference
-
-    if account is not None:
-        raise UsageError(
-            "--account cannot be used with --parameter, which reads in the account of your credentials",
-            hint="Remove --account, and use credentials of that account.",
-        )
-    reference = Reference.parse(text)
-    cloud = published.open_caller(region)
-    prefix = prefix or published.DEFAULT_PREFIX
-    found = published.read_published(cloud, reference, prefix=prefix, architecture=architecture)
-    channels = (reference.channel,) if reference.channel else ()
-    _print_resolved(
-        ResolvedImage(
-            found.image_id, reference.name, found.version, found.created, found.architecture, found.place, channels
-        ),
-        as_json,
-    )
-
-
-def _resolve_for_consumer(
-    where: str, reference: Reference, region: str, account: str | None, architecture: Architecture | None
-) -> ResolvedImage:
-    from goldenami.aws import catalogs
-    from goldenami.release import consume
-
-    if account is not None and not (account.isascii() and account.isdigit() and len(account) == 12):
-        raise UsageError(
-            f"--account is {account!r}, expected 12 digits", hint="With --catalog there are no names of accounts."
-        )
-    if not in_bucket(where) and not Path(where).is_dir():
-        raise NotFound(f"--catalog {where} is no directory", hint="Write s3://BUCKET/PREFIX, or a directory.")
-    store, caller = catalogs.open_for_consumer(where, region)
-    return consume.resolve_in(store, reference, region, account, architecture, caller)
-
-
 @dataclass(frozen=True, slots=True)
 class _OneImage:
     """Some images of a release, whose state is read."""
@@ -683,62 +526,6 @@ def _chosen(release: ListedRelease, wanted: Filter, presence: Presence | None) -
     if presence is None or release.retired:
         return []
     return [image for image in release.entry.images if wanted.matches_image(image)]
-
-
-def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
-    facts = {
-        "channels": ", ".join(channels) or "none points to it",
-        "description": manifest.description,
-        "owner": manifest.owner,
-        "created": manifest.created,
-        "build": manifest.build_id,
-        "digest": manifest.digest,
-        "commit": manifest.git_commit or "",
-        "restored": f"{manifest.restored} from the cloud; its digest, inputs, tests and packages are unknown"
-        if manifest.restored
-        else "",
-    }
-    for architecture, base in manifest.base.items():
-        facts[f"base {architecture}"] = f"{base.image_id} {base.name} ({base.source})"
-    for architecture, packages in manifest.packages.items():
-        words = change_words(manifest.changes.get(architecture, ()))
-        facts[f"packages {architecture}"] = f"{len(packages)}; against the base {words or 'no change'}"
-    for report in manifest.tests:
-        flaky = f", {report.flaky} flaky" if report.flaky else ""
-        skipped = f"{report.skipped} skipped" + (
-            f" ({report.not_executed} not executed)" if report.not_executed else ""
-        )
-        facts[f"tests {report.gate} {report.architecture}"] = (
-            f"{report.passed} passed, {report.failed} failed, {skipped}{flaky} in {report.seconds:.1f} s"
-        )
-        if report.gate == "image" and report.controls:
-            facts[f"controls {report.architecture}"] = _controls(report.controls)
-    width = max(len(label) for label in facts)
-    return [manifest.label, *(f"  {k:<{width}}  {v}" for k, v in facts.items() if v)]
-
-
-def _controls(results: Sequence[ControlResult]) -> str:
-    """Count the hardening controls by outcome, and list the waived ones with their expiry dates."""
-    counts = Counter(result.outcome.replace("-", " ") for result in results)
-    waived = [f"{result.control} until {result.until}" for result in results if result.outcome == "waived"]
-    summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items(), key=lambda c: -c[1]))
-    return summary + (f" ({'; '.join(waived)})" if waived else "")
-
-
-def change_words(changes: Sequence[PackageChange]) -> str:
-    """Return "3 new, 13 updated, 1 removed"; a count of zero is left out."""
-    new = sum(1 for c in changes if c.before is None)
-    gone = sum(1 for c in changes if c.after is None)
-    numbers = {"new": new, "updated": len(changes) - new - gone, "removed": gone}
-    return ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
-
-
-def _change_rows(manifest: ImageManifest) -> list[list[str]]:
-    return [
-        [architecture, change.name, change.before or "-", change.after or "-"]
-        for architecture, changes in sorted(manifest.changes.items())
-        for change in changes
-    ]
 
 
 def _cell(words: Sequence[str]) -> str:

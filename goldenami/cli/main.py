@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "drift": ("goldenami.cli.distribution", "drift", "Compare the releases in channels with what is declared now."),
     "catalog": ("goldenami.cli.catalog", "catalog", "Show the catalog, or restore a lost one from the cloud."),
     "notify": ("goldenami.cli.notify", "notify", "Receivers of notifications: send them a test."),
-    "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
+    "resolve": ("goldenami.cli.resolving", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "scan": ("goldenami.cli.scan", "scan", "Look for vulnerabilities of releases, without a build."),
     "sbom": ("goldenami.cli.sbom", "sbom", "Software bill of materials of a release: CycloneDX or SPDX."),
     "export": ("goldenami.cli.export", "export", "Snippets for Terraform, CloudFormation, Karpenter and others."),
