@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         Plan,
         Project,
         Release,
-        Run,
         build,
         clean,
         distribute,
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
         resume,
         revoke,
         rollback,
-        start,
     )
+    from goldenami.background import Run, start
     from goldenami.errors import GoldenAmiError, Problem
     from goldenami.events import Event
     from goldenami.model import Connection, Environment, ImageManifest, ManifestImage, Place, Target
@@ -47,10 +46,11 @@ __version__ = "0.2.0"
 
 _MODULES = {
     "goldenami.api": (
-        *("Plan", "Project", "Release", "Run"),
+        *("Plan", "Project", "Release"),
         *("build", "clean", "distribute", "doctor", "drift", "fleet", "plan", "promote", "rebuild_catalog"),
-        *("releases", "resolve", "restore", "resume", "revoke", "rollback", "start"),
+        *("releases", "resolve", "restore", "resume", "revoke", "rollback"),
     ),
+    "goldenami.background": ("Run", "start"),
     "goldenami.errors": ("GoldenAmiError", "Problem"),
     "goldenami.events": ("Event",),
     "goldenami.model": ("Connection", "Environment", "ImageManifest", "ManifestImage", "Place", "Target"),

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from goldenami.events import Emit, Event, emit, ignore_events
+from goldenami.background import OnEvent, run_work
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.model import (
     Architecture,
@@ -51,11 +50,9 @@ if TYPE_CHECKING:
     from goldenami.release.rebuild import Rebuild
     from goldenami.release.redistribute import Redistributed
 
-OnEvent = Callable[[Event], object]
 OnFailure = Literal["clean", "keep"]
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 
 
 class Project:
@@ -225,7 +222,7 @@ def plan(
         request = pipeline.Request(project._files, project._connect(emit_to), recipe, given)
         return pipeline.make_plan(request, interrupts=interrupts)
 
-    return Plan(project, recipe, given, _run_work(work, on_event, stop))
+    return Plan(project, recipe, given, run_work(work, on_event, stop))
 
 
 @overload
@@ -309,7 +306,7 @@ def build(
             interrupts=interrupts,
         )
 
-    return _run_work(work, on_event, stop)
+    return run_work(work, on_event, stop)
 
 
 def resume(
@@ -339,7 +336,7 @@ def resume(
             interrupts=interrupts,
         )
 
-    return _run_work(work, on_event, stop)
+    return run_work(work, on_event, stop)
 
 
 def clean(
@@ -365,7 +362,7 @@ def clean(
         chosen = pipeline.choose_build(journals.open_journals(environment), build_id, environment).build_id
         return pipeline.clean(environment, chosen, dry_run=dry_run, wait=wait, emit_to=emit_to, interrupts=interrupts)
 
-    return _run_work(work, on_event, stop)
+    return run_work(work, on_event, stop)
 
 
 def doctor(project: Project, *recipes: str) -> tuple[Finding, ...]:
@@ -626,76 +623,7 @@ def rebuild_catalog(
             rebuild.restore(catalog, found)
         return found
 
-    return _run_work(work, on_event, stop)
-
-
-# --- in the background ------------------------------------------------------------------------------------------------
-
-
-class Run(Generic[_T]):
-    """Work in the background, returned by ``start``. Iterate over it for its events, then call ``result``.
-
-    ::
-
-        run = goldenami.start(goldenami.build, plan)
-        for event in run:
-            print(event.kind)
-        outcome = run.result()
-    """
-
-    def __init__(self, function: Callable[..., _T], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
-        self._stop = threading.Event()
-        self._events: SimpleQueue[Event | None] = SimpleQueue()
-        self._future: Future[_T] = Future()
-        self._future.set_running_or_notify_cancel()
-
-        def work() -> None:
-            try:
-                result = function(*arguments, on_event=self._events.put, stop=self._stop, **options)
-            except BaseException as error:
-                self._future.set_exception(error)
-            else:
-                self._future.set_result(result)
-            finally:
-                self._events.put(None)
-
-        threading.Thread(target=work, name="goldenami run", daemon=True).start()
-
-    def __iter__(self) -> Iterator[Event]:
-        """Yield the events that were not read yet, and wait for more until the work has ended."""
-        while (event := self._events.get()) is not None:
-            yield event
-        self._events.put(None)  # so that a second iteration ends at once
-
-    @property
-    def done(self) -> bool:
-        """Whether the work has ended."""
-        return self._future.done()
-
-    def stop(self) -> None:
-        """Request the end: the resources of a build are deleted, and ``result`` raises Interrupted. Returns at once."""
-        self._stop.set()
-
-    def result(self, timeout: float | None = None) -> _T:
-        """Wait for the end, and return the function's result or raise its error.
-
-        Raises TimeoutError after ``timeout`` seconds; the work continues. A second call returns the same result.
-        """
-        return self._future.result(timeout)
-
-
-def start(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Run[_T]:
-    """Start ``plan``, ``build``, ``resume`` or ``clean`` in the background, with the same arguments.
-
-    Do not pass ``on_event`` and ``stop``: the Run sets them.
-    """
-    return Run(function, args, kwargs)
-
-
-@dataclass(slots=True)
-class _Result(Generic[_T]):
-    values: list[_T] = field(default_factory=list)
-    error: BaseException | None = None
+    return run_work(work, on_event, stop)
 
 
 def _with_cloud(
@@ -712,45 +640,4 @@ def _with_cloud(
         environment = project._connect(emit_to)
         return work(environment, Cloud.of(environment, sleep=interrupts.sleep), emit_to)
 
-    return _run_work(run, on_event, stop)
-
-
-def _run_work(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None, stop: threading.Event | None) -> _T:
-    """Run the work in a separate thread, call ``on_event`` in this thread, and return the result."""
-    interrupts = Interrupts(stop, signals=False)
-    events: SimpleQueue[Event | None] = SimpleQueue()
-    result: _Result[_T] = _Result()
-
-    def run() -> None:
-        try:
-            result.values.append(work(interrupts, events.put if on_event is not None else ignore_events))
-        except BaseException as error:
-            result.error = error
-        finally:
-            events.put(None)
-
-    thread = threading.Thread(target=run, name="goldenami", daemon=True)
-    thread.start()
-    ending: BaseException | None = None  # the exception to raise after the work has ended
-    while True:
-        try:
-            event = events.get()
-            if event is None:
-                break
-            if on_event is not None:
-                on_event(event)
-        except KeyboardInterrupt as interrupt:
-            if ending is not None:
-                raise
-            ending = interrupt
-            interrupts.stop.set()
-        except BaseException as error:  # an error of on_event, which is not called again
-            ending = ending or error
-            on_event = None
-            interrupts.stop.set()
-    thread.join()
-    if ending is not None:
-        raise ending from result.error
-    if result.error is not None:
-        raise result.error
-    return result.values[0]
+    return run_work(run, on_event, stop)

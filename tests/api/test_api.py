@@ -19,6 +19,7 @@ import pytest
 
 import goldenami
 from goldenami import errors, model
+from goldenami.background import OnEvent
 from goldenami.release.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def test_nothing_of_the_process_is_touched(
     assert capfd.readouterr() == ("", "")
 
 
-def _interrupt_at_launch(look: Callable[[], None] = lambda: None) -> goldenami.api.OnEvent:
+def _interrupt_at_launch(look: Callable[[], None] = lambda: None) -> OnEvent:
     def on_event(event: goldenami.Event) -> None:
         look()
         if event.kind == "stage.started" and event.fields["stage"] == "launch":
