@@ -30,6 +30,16 @@ mv "$work/units-list" "$work/units"
 }
 """
 )
+# What prints digests of files. openssl uses the processor's instructions for SHA-256, so it takes a third of the time
+# of Debian's sha256sum. Both print the digest, two characters, and the path. Some versions of openssl end with the
+# number of files that they could not read.
+_SUMS: Final = Script(
+    """sums='openssl dgst -sha256 -r'
+[ "$($sums /dev/null 2>/dev/null)" = \
+'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 */dev/null' ] || sums='sha256sum --'
+export sums
+"""
+)
 # The walk's lines of files that get a digest, for awk: others may read them, and they are smaller than 64 MiB.
 _DIGESTED: Final = Script("""NF == 6 && $1 == "f" && $2 ~ /[4567]$/ && $4 < 67107840 { print $6 }""")
 
@@ -43,7 +53,8 @@ def state_below(top: str, ahead: str = "") -> Script:
 _ahead=@ahead stamps=$work/stamps
 [ -z "$_ahead" ] || [ ! -s "$_ahead/pid" ] || kill -s KILL -- "-$(cat "$_ahead/pid")" 2>/dev/null || :
 """
-    return sh(first, ahead=ahead) + _READ_UNITS + walk_below(top) + sh(text, top=Script(top), digested=_DIGESTED)
+    functions = _READ_UNITS + _SUMS + walk_below(top)
+    return sh(first, ahead=ahead) + functions + sh(text, top=Script(top), digested=_DIGESTED)
 
 
 def read_ahead_below(top: str, ahead: str) -> Script:
@@ -76,10 +87,12 @@ ulimit -f "$most" && {
 for list in walk stamps; do
 [ "$(wc -c <$list)" -lt $((most * 512)) ] || { rm -f began walk stamps; exit; }
 done
+@sums
 awk -F '\\t' '@digested' walk | xargs -d '\\n' -r -P 8 -n 300 sh -c '
-sums=$(sha256sum -- "$@" 2>/dev/null)
-[ $? -gt 1 ] || { printf "%s\\n" "$sums" >part.$$ && mv part.$$ of.$$; } || rm -f part.$$' sh
+made=$($sums "$@" 2>/dev/null)
+[ $? -gt 125 ] || { printf "%s\\n" "$made" >part.$$ && mv part.$$ of.$$; } || rm -f part.$$' sh
 """,
+        sums=_SUMS,
         walk=walk_below(top, mounts=False),
         digested=_DIGESTED,
     )

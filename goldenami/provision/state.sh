@@ -45,8 +45,8 @@ of == "now" { if (path in now) stamp = "now"; now[path] = stamp }
 mv "$_digests/left" "$_digests/paths" || rm -f "$_digests/of.ahead"
 fi
 # A part that cannot be written as a whole ends the reading (255): its last line could name another file.
-{ timeout 120 xargs -d '\n' -r -P 8 -n 1000 sh -c 'sums=$(sha256sum -- "$@")
-[ $? -le 1 ] && printf "%s\n" "$sums" >"$0.$$" || { rm -f "$0.$$"; exit 255; }' "$_digests/of" 2>/dev/null ||
+{ timeout 120 xargs -d '\n' -r -P 8 -n 1000 sh -c 'made=$($sums "$@")
+[ $? -le 125 ] && printf "%s\n" "$made" >"$0.$$" || { rm -f "$0.$$"; exit 255; }' "$_digests/of" 2>/dev/null ||
 [ $? = 123 ] || echo digests >&5; } <"$_digests/paths"
 cat "$_digests"/of.* 2>/dev/null | awk '/^[0-9a-f]/ { print substr($0, 1, 16) "\t" substr($0, 67) }' |
 _section digests >&4

@@ -78,6 +78,38 @@ def test_a_host_is_read(found: State) -> None:
     assert found.used > 0
 
 
+OPENSSL = """#!/bin/sh
+shift 3
+for file; do [ "$file" != /dev/null ] && echo {other} "*$file" || {known}; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "digest"),
+    [("sha256sum -b /dev/null", "f" * 16), ("echo 0 */dev/null", "2c8b08da5ce60398"), ("exit 127", "2c8b08da5ce60398")],
+    ids=["right", "wrong", "none"],
+)
+@pytest.mark.parametrize("by", ["state", "reading ahead"])
+def test_openssl_makes_the_digests_if_its_answer_for_a_known_file_is_right(
+    tmp_path: Path, by: str, known: str, digest: str
+) -> None:
+    host, ahead, program = tmp_path / "host", tmp_path / "ahead", tmp_path / "bin/openssl"
+    host.mkdir()
+    (host / "one").write_text("one\n")
+    program.parent.mkdir()
+    program.write_text(OPENSSL.format(other="f" * 64, known=known))
+    program.chmod(0o755)
+    path = f"PATH={program.parent}:$PATH\n"
+    if by == "state":
+        found = state.parse(read(host, path + provision.state_below(str(host)).text), top=str(host))
+        assert found is not None
+        assert (found.files["/one"].digest, found.complete) == (digest, True)
+    else:
+        read(host, path + provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait"), left=[])
+        (made,) = ahead.glob("of.*")
+        assert (made.read_text()[:16], made.read_text()[66:]) == (digest, f"{host}/one\n")
+
+
 def test_what_was_read_ahead_counts_only_for_files_that_are_the_same(tmp_path: Path) -> None:
     """Between the two looks, a file is written with its time set back, one is replaced, and one is new."""
     host, ahead = tmp_path / "host", tmp_path / "ahead"
