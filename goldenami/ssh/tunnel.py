@@ -23,6 +23,8 @@ from goldenami.ssh.library import GONE, end_channel, paramiko
 from goldenami.ssh.output import Tail
 
 _POLL_MILLISECONDS = 250
+# A program that another user runs, as by sudo, cannot be ended. It ends by itself when its input has ended.
+_NOT_OURS = (ProcessLookupError, PermissionError)
 _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
 _EXPLAIN_SECONDS = 1.0  # a program that failed has ended after this time
 _STDERR_BYTES = 16 << 10
@@ -111,7 +113,7 @@ class _Program:
 
     def kill(self) -> None:
         """End the process group at once."""
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(*_NOT_OURS):
             if self._process.returncode is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -134,14 +136,14 @@ class _Program:
 
     def _end_group(self) -> None:
         for end in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(*_NOT_OURS):
                 os.killpg(self._process.pid, end)
             until = time.monotonic() + _TERM_SECONDS
             while not self._has_ended() and time.monotonic() < until:
                 time.sleep(0.02)
             if self._has_ended():
                 break
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(*_NOT_OURS):
             os.killpg(self._process.pid, signal.SIGKILL)  # the other processes of the group
         self._process.wait()
 

@@ -223,6 +223,23 @@ while not pathlib.Path({str(tmp_path / "pids")!r}).exists(): time.sleep(0.05)
     assert ended(*map(int, (tmp_path / "pids").read_text().split()))
 
 
+@pytest.mark.root
+def test_a_program_of_another_user_ends_with_its_input() -> None:
+    """As with sudo: this process may not end it."""
+    code = """
+import os, threading
+from goldenami.ssh import open_process
+over = threading.Event()
+tunnel = open_process(["cat"], ended=over.set)
+keep = open_process(["cat"])
+os.setresuid(65534, 65534, 65534)
+tunnel.close()
+assert over.wait(60)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # --- a bastion --------------------------------------------------------------------------------------------------------
 
 
