@@ -10,7 +10,7 @@ with a journal that is not empty. ``clean`` deletes the resources that the journ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -240,11 +240,19 @@ def start(
 ) -> Outcome:
     """Open the journal of a new build of a plan, and run all stages. ``names``: those of its release."""
     with opening.create(project, plan, variables, names, tools) as opened:
-        return _to_the_end(project, opened, tools)
+        return _to_the_end(project, opened, tools, beside=partial(before.tell_permissions, opened, tools.catalog))
 
 
-def _to_the_end(project: Project, opened: BuildContext, tools: Tools) -> Outcome:
-    work = partial(carry_out, opened, tools.catalog)
+def _to_the_end(
+    project: Project, opened: BuildContext, tools: Tools, *, beside: Callable[[], None] | None = None
+) -> Outcome:
+    """Run all stages of a build, and clean up after it. ``beside``: is called while they run."""
+
+    def work() -> Outcome:
+        if beside is not None:
+            opened.asides.start(beside)
+        return carry_out(opened, tools.catalog)
+
     return to_the_end(
         opened, tools, project.root, work, status=lambda outcome: outcome.status, exit_code=lambda o: o.exit_code
     )

@@ -10,7 +10,7 @@ from goldenami.ondemand import load_names
 from goldenami.preflight.finding import SCHEMA, Finding, PreflightFailed, from_error
 
 if TYPE_CHECKING:
-    from goldenami.preflight.checks import CODES, find, find_keys, ordered, require
+    from goldenami.preflight.checks import CODES, find, find_keys, find_permissions, ordered, require
     from goldenami.preflight.context import Context
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PreflightFailed",
     "find",
     "find_keys",
+    "find_permissions",
     "from_error",
     "ordered",
     "require",
@@ -28,5 +29,6 @@ __all__ = [
 
 if not TYPE_CHECKING:  # a type checker reads the imports above
     __getattr__ = load_names(
-        __name__, {"checks": ("CODES", "find", "find_keys", "ordered", "require"), "context": ("Context",)}
+        __name__,
+        {"checks": ("CODES", "find", "find_keys", "find_permissions", "ordered", "require"), "context": ("Context",)},
     )

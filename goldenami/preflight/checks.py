@@ -36,8 +36,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_launch_templates,
     check_programs,
 )
-# Checks of what the plan of a build finds, and of risks that do not stop it. Those of its keys follow: ``find_keys``.
-_PLANNED: Final = (access.check_regions, images.check_public_access, check_keys)
+# Checks of what the plan of a build finds, and of risks that do not stop it. Those of its keys and of its permissions
+# follow: ``find_keys``, ``find_permissions``.
+_NOT_BEFORE: Final = (access.check_regions, images.check_public_access, check_keys, check_permissions)
 # What each code checks, for the documentation and for --help.
 CODES: Final = {
     "role": "the credentials of each account work and belong to it",
@@ -72,11 +73,11 @@ def find(
     """Run all checks at the same time, and return the findings: errors first, then in the order of ``CODES``.
 
     ``recipes``: those to build; without recipes, only the environment is checked. ``builds``: a build of them begins,
-    whose plan finds regions and keys: only the rest is checked, and a permission that a role lacks is a warning. This
-    needs nothing of the plan. ``more``: checks of the caller. Raises only errors that end everything, such as
-    credentials of the caller that AWS refuses.
+    whose plan finds regions and keys: only the rest is checked, and no permissions, which stop no build. This needs
+    nothing of the plan. ``more``: checks of the caller. Raises only errors that end everything, such as credentials of
+    the caller that AWS refuses.
     """
-    checks = [check for check in CHECKS if check not in _PLANNED] if builds else CHECKS
+    checks = [check for check in CHECKS if check not in _NOT_BEFORE] if builds else CHECKS
     context = Context(cloud, environment, catalog, tuple(recipes), builds=builds, remembering=cloud.remembering())
     return _run(context, [*checks, *more])
 
@@ -88,6 +89,13 @@ def find_keys(
     Makes no call for a key that was used to find it."""
     context = Context(cloud, environment, catalog, (recipe,), builds=True, keys=keys, remembering=cloud.remembering())
     return _run(context, [check_keys])
+
+
+def find_permissions(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe) -> tuple[Finding, ...]:
+    """Return the permissions that the roles of a build lack, as warnings: a policy of another shape can be enough for
+    one recipe."""
+    context = Context(cloud, environment, catalog, (recipe,), builds=True, remembering=cloud.remembering())
+    return tuple(found for found in _run(context, [check_permissions]) if found.level == "warning")
 
 
 def _run(context: Context, checks: Sequence[Check]) -> tuple[Finding, ...]:

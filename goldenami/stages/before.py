@@ -19,7 +19,9 @@ from goldenami.model import Environment, Target
 from goldenami.planning import BuildPlan
 from goldenami.preflight import Finding
 from goldenami.recipe import Recipe
+from goldenami.release.catalog import Catalog
 from goldenami.stages import deciding, facts, opening
+from goldenami.stages.build import BuildContext
 from goldenami.stages.checks import check_proofs
 from goldenami.stages.tools import Tools
 
@@ -68,6 +70,13 @@ def require(plan: BuildPlan, looked: Looked | None, tools: Tools) -> opening.Nam
     if isinstance(looked.names, GoldenAmiError):
         raise looked.names
     return looked.names
+
+
+def tell_permissions(build: BuildContext, catalog: Catalog) -> None:
+    """Warn of the permissions that the roles of a build lack. That stops no build, so no build waits for it: IAM's
+    simulations are the largest part of what is read before a build."""
+    for finding in preflight.find_permissions(build.cloud, build.environment, catalog, build.recipe):
+        build.note(str(finding), "warning")
 
 
 def _look(recipe: Recipe, environment: Environment, targets: Sequence[Target], tools: Tools) -> Looked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from goldenami import many
 from goldenami import recipe as recipes
 from goldenami.errors import CredentialsRefused, TargetsFailed, UsageError
 from goldenami.events import ignore_events
+from goldenami.model import Place
 from goldenami.stages import before
 from goldenami.stages.tools import open_tools
 from tests.errors.test_accounts import no_role, rewrite
@@ -47,6 +49,31 @@ def test_the_checks_and_the_plan_wait_for_each_other_only_at_the_end(build_world
         assert looked is not None
         asked = record(world, lambda: before.require(plan, looked, tools))
     assert asked == set(), "what was read is not read again, also of the keys"
+
+
+def test_no_build_waits_for_what_only_warns(build_world: World) -> None:
+    """The simulations of policies are answered when the builder is launched, and what a role lacks is still told."""
+    world = build_world
+    world.fresh()
+    deny = {"Effect": "Deny", "Action": "ssm:DeleteParameter", "Resource": "*"}  # which only the undoing calls
+    document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    world.client("iam", Place(APPS, world.environment.home_region)).put_role_policy(
+        RoleName="goldenami-publisher", PolicyName="no-deletions", PolicyDocument=document
+    )
+    launched = threading.Event()
+
+    def answer(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label.action == "RunInstances":
+            launched.set()
+        elif label.action == "SimulatePrincipalPolicy":
+            assert launched.wait(120)
+        return serve()
+
+    world.gate.start(answer)
+    assert world.build().status == "released"
+    world.gate.stop()
+    warnings = [event.fields["message"] for event in world.events if event.fields.get("level") == "warning"]
+    assert [text for text in warnings if "goldenami-publisher lacks ssm:DeleteParameter" in text], warnings
 
 
 def test_a_recipe_that_may_be_unchanged_is_planned_alone(build_world: World) -> None:
