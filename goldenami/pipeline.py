@@ -249,9 +249,12 @@ def _to_the_end(
     """Run all stages of a build, and clean up after it. ``beside``: is called while they run."""
 
     def work() -> Outcome:
-        if beside is not None:
-            opened.asides.start(beside)
-        return carry_out(opened, tools.catalog)
+        try:
+            if beside is not None:
+                opened.asides.start(beside)
+            return carry_out(opened, tools.catalog)
+        finally:
+            opened.is_launching.set()
 
     return to_the_end(
         opened, tools, project.root, work, status=lambda outcome: outcome.status, exit_code=lambda o: o.exit_code

@@ -73,8 +73,11 @@ def require(plan: BuildPlan, looked: Looked | None, tools: Tools) -> opening.Nam
 
 
 def tell_permissions(build: BuildContext, catalog: Catalog) -> None:
-    """Warn of the permissions that the roles of a build lack. That stops no build, so no build waits for it: IAM's
-    simulations are the largest part of what is read before a build."""
+    """Warn of the permissions that the roles of a build lack, while it launches a builder, or after it failed. That
+    stops no build, so no build waits for it: IAM's simulations are the largest part of what is read before a build."""
+    build.is_launching.wait()
+    if build.stop.is_set():
+        return
     for finding in preflight.find_permissions(build.cloud, build.environment, catalog, build.recipe):
         build.note(str(finding), "warning")
 

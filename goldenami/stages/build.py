@@ -82,7 +82,8 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildContext(JournaledWork):
-    """One build: its plan, version, journal, reports and secrets. ``asides``: deletes what nothing waits for."""
+    """One build: its plan, version, journal, reports and secrets. ``asides``: does what nothing waits for.
+    ``is_launching``: set when a builder is being launched, and at the end: what is not urgent waits for it."""
 
     plan: BuildPlan
     version: str  # MAJOR.MINOR.YYYYMMDD.N
@@ -92,6 +93,7 @@ class BuildContext(JournaledWork):
     transport: HostTransport  # opens the connections to temporary instances
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name of the variable -> value
     asides: Asides = field(default_factory=Asides, repr=False)
+    is_launching: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
     def home(self) -> Place:

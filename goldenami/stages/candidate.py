@@ -94,6 +94,10 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
             host = launch(spot, at_end)
             return build.host_work.prepare(build, architecture, host)
 
+    def get_ready() -> None:
+        build.is_launching.set()
+        build.host_work.get_ready(build, architecture)
+
     def launch(spot: bool, at_end: ExitStack) -> Host:
         with build.stage("launch", architecture):
             base, volume = build.plan.facts.base[architecture], root_volume(build, architecture)
@@ -109,7 +113,7 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
                 volumes=data_volumes(build),
                 kept_devices=kept_devices(build.recipe, base),
                 spot=spot,
-                meanwhile=partial(build.host_work.get_ready, build, architecture),
+                meanwhile=get_ready,
             )
             if host.connection is not None:
                 at_end.callback(host.connection.close)  # whatever happens before the work uses it

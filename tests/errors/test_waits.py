@@ -86,6 +86,7 @@ BLOCKING = {
     "report/terminal.py:close self._redrawing.join": "the event is set; the thread draws once more at most",
     "snapshots/freeze.py:word said.wait": "the end of the context, which always sets it; a daemon thread waits",
     "ssh/tunnel.py:_end_group self._process.wait": "the process is killed",
+    "stages/before.py:tell_permissions build.is_launching.wait": "the launch of a builder, or the end of the work",
     "validate/runner.py:end self.popen.wait": "the process is killed",
 }
 # Loops around a call that waits for a short time, or for the next data, by file and function: what ends the loop, and

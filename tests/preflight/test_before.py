@@ -12,7 +12,7 @@ import pytest
 
 from goldenami import many
 from goldenami import recipe as recipes
-from goldenami.errors import CredentialsRefused, TargetsFailed, UsageError
+from goldenami.errors import AccessError, CredentialsRefused, TargetsFailed, UsageError
 from goldenami.events import ignore_events
 from goldenami.model import Place
 from goldenami.stages import before
@@ -51,15 +51,27 @@ def test_the_checks_and_the_plan_wait_for_each_other_only_at_the_end(build_world
     assert asked == set(), "what was read is not read again, also of the keys"
 
 
-def test_no_build_waits_for_what_only_warns(build_world: World) -> None:
-    """The simulations of policies are answered when the builder is launched, and what a role lacks is still told."""
-    world = build_world
+def warnings(world: World, answer: Disturb) -> str:
+    """Return the warnings of a build with these answers whose publisher lacks what only the undoing calls."""
     world.fresh()
-    deny = {"Effect": "Deny", "Action": "ssm:DeleteParameter", "Resource": "*"}  # which only the undoing calls
+    deny = {"Effect": "Deny", "Action": "ssm:DeleteParameter", "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
     world.client("iam", Place(APPS, world.environment.home_region)).put_role_policy(
         RoleName="goldenami-publisher", PolicyName="no-deletions", PolicyDocument=document
     )
+    world.gate.start(answer)
+    try:
+        world.build()
+    finally:
+        world.gate.stop()
+    return "\n".join(event.fields["message"] for event in world.events if event.fields.get("level") == "warning")
+
+
+LACKS = "goldenami-publisher lacks ssm:DeleteParameter"
+
+
+def test_no_build_waits_for_what_only_warns(build_world: World) -> None:
+    """The simulations of policies are answered when the builder is launched, and what a role lacks is still told."""
     launched = threading.Event()
 
     def answer(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
@@ -69,11 +81,18 @@ def test_no_build_waits_for_what_only_warns(build_world: World) -> None:
             assert launched.wait(120)
         return serve()
 
-    world.gate.start(answer)
-    assert world.build().status == "released"
-    world.gate.stop()
-    warnings = [event.fields["message"] for event in world.events if event.fields.get("level") == "warning"]
-    assert [text for text in warnings if "goldenami-publisher lacks ssm:DeleteParameter" in text], warnings
+    assert LACKS in warnings(build_world, answer)
+
+
+def test_a_build_that_launches_nothing_tells_what_a_role_lacks(build_world: World) -> None:
+    def answer(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label.action == "ImportKeyPair":
+            return call.error("UnauthorizedOperation", "You are not authorized", 403)
+        return serve()
+
+    with pytest.raises(AccessError):
+        warnings(build_world, answer)
+    assert any(LACKS in str(event.fields.get("message")) for event in build_world.events)
 
 
 def test_a_recipe_that_may_be_unchanged_is_planned_alone(build_world: World) -> None:
