@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from goldenami.journal import Header, Journal
-from tests.worlds.ledgers import BUILD, CATALOG, Trap, World, make_ledger
+from tests.worlds.ledgers import BUILD, CATALOG, Trap, World, have_only, make_ledger
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def world(paper_cloud: Callable[..., PaperCloud], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     paper = paper_cloud()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in paper.variables().items():
-        monkeypatch.setenv(name, value)
+    have_only(paper.variables(), monkeypatch)
     trap = Trap()
     header = Header(BUILD, "debian-12-web", "d" * 64, "sandbox", datetime.now(UTC), {"catalog": CATALOG})
     journal = Journal.create(tmp_path / "builds", header, sync=trap)

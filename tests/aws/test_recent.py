@@ -22,7 +22,19 @@ from goldenami.errors import AccessError, CloudError
 from goldenami.events import Event
 from goldenami.journal import Header, Intent, Journal
 from goldenami.model import Network
-from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, PROOFS, Crash, Trap, World, make_cloud
+from tests.worlds.ledgers import (
+    APPS,
+    APPS_PLACE,
+    BUILD,
+    CATALOG,
+    HOME_PLACE,
+    PROOFS,
+    Crash,
+    Trap,
+    World,
+    have_only,
+    make_cloud,
+)
 
 from .test_ledger import (
     DEBIAN,
@@ -96,10 +108,7 @@ def late(
     clock = Clock()
     events: list[Event] = []
     paper = paper_cloud(clock=clock.now)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in paper.variables().items():
-        monkeypatch.setenv(name, value)
+    have_only(paper.variables(), monkeypatch)
     trap = Trap()
     header = Header(BUILD, "debian-12-web", "d" * 64, "sandbox", datetime.now(UTC), {"catalog": CATALOG})
     journal = Journal.create(tmp_path / "builds", header, sync=trap)

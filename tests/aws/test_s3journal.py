@@ -25,7 +25,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, Busy, JournalError, NotFound, UnjournaledMutation
 from goldenami.journal import Header, Intent, Journal, Journals, Secret, Wait, token
 from goldenami.model import Environment, Network, Place, Target
-from tests.worlds.ledgers import APPS, HOME, HOME_PLACE, PROOFS, make_cloud, new_session
+from tests.worlds.ledgers import APPS, HOME, HOME_PLACE, PROOFS, have_only, make_cloud, new_session
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -94,10 +94,7 @@ def _s3_buckets(paper: PaperCloud) -> list[Any]:
 @pytest.fixture
 def bench(paper_cloud: Callable[..., PaperCloud], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     paper = paper_cloud()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in paper.variables().items():
-        monkeypatch.setenv(name, value)
+    have_only(paper.variables(), monkeypatch)
     yield Bench(paper, tmp_path)
     names = [t.name for t in threading.enumerate() if t.name.startswith("lease")]
     assert not names, f"leases that nobody gave back: {names}"

@@ -59,17 +59,8 @@ ROOT = f"arn:aws:iam::{APPS}:root"
 OF_APPS = {scaling(APPS), nodes(APPS), f"arn:aws:iam::{APPS}:role/runner"}
 
 
-def rewrite(world: World, old: str, new: str, name: str = "goldenami.yaml") -> None:
-    file = world.path / name
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-    world.project = recipe.load_project(world.path)
-    world.environment = recipe.environment(world.project, "test")
-
-
 def with_consumers(world: World) -> None:
-    rewrite(world, "    tags: {owner", CONSUMERS.lstrip("\n") + "    tags: {owner")
+    world.rewrite("    tags: {owner", CONSUMERS.lstrip("\n") + "    tags: {owner")
     # KMS refuses a grant to a role that does not exist.
     trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
@@ -79,7 +70,7 @@ def with_consumers(world: World) -> None:
 
 
 def share(world: World, what: str) -> None:
-    rewrite(world, "channel: stable}", f"channel: stable, share: {what}}}", "recipes/web.yaml")
+    world.rewrite("channel: stable}", f"channel: stable, share: {what}}}", "recipes/web.yaml")
 
 
 def grants(world: World, place: Place) -> dict[str, list[dict[str, Any]]]:
@@ -108,7 +99,7 @@ def estate(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_organizations_and_units_may_launch_but_not_copy(world: World) -> None:
     members = {APPS: "ou-ab12-11111111", THIRD: ""}
     world.paper.set(organizations=[{"id": "o-abcdefghij", "management": HOME, "accounts": members}])
-    rewrite(world, "      - {account: apps, regions: [eu-west-1], mode: share}\n", "")
+    world.rewrite("      - {account: apps, regions: [eu-west-1], mode: share}\n", "")
     before = pipeline.make_plan(Request(world.project, world.environment, RECIPE))
     share(world, f'{{organizational_units: ["{UNIT}"]}}')
     plan = pipeline.make_plan(Request(world.project, world.environment, RECIPE))
@@ -228,12 +219,12 @@ def test_a_failed_build_keeps_the_grant_of_another_release(world: World) -> None
 def test_a_grant_ends_with_the_last_release_that_needs_it(world: World) -> None:
     with_consumers(world)
     world.built()
-    rewrite(world, "      - {account: apps, regions: [eu-west-1], mode: share}\n", "")
-    rewrite(world, "regions: [eu-central-1, eu-west-1]", "regions: [eu-central-1]")
+    world.rewrite("      - {account: apps, regions: [eu-west-1], mode: share}\n", "")
+    world.rewrite("regions: [eu-central-1, eu-west-1]", "regions: [eu-central-1]")
     for _ in range(2):
         world.cloud.start_process()
         world.change_recipe(f"another {_}")
-        rewrite(world, "content: another", "content: hello", "recipes/web.yaml")
+        world.rewrite("content: another", "content: hello", "recipes/web.yaml")
         world.build()
     assert set(grants(world, THERE)) == {scaling(HOME), ROOT, *OF_APPS}
     world.cloud.start_process()
@@ -285,12 +276,12 @@ def test_consumers_can_be_added_and_removed_later(estate: Estate) -> None:
     with_consumers(world)
     code, _, err = estate.try_("consumers", "show", "--environment", "test")
     assert (code, "run `goldenami consumers apply`" in err) == (0, True)
-    rewrite(world, "services: [eks], ", "")
+    world.rewrite("services: [eks], ", "")
     done = estate.run("consumers", "apply", "--environment", "test")
     assert len(done["granted"]) == 5, "home twice, the runner on two keys, and its account on the home account's key"
     assert list(done["left"]) == []
     assert estate.run("consumers", "apply", "--environment", "test")["granted"] == []
-    rewrite(world, "      - {account: home, services: [autoscaling]}\n", "")
+    world.rewrite("      - {account: home, services: [autoscaling]}\n", "")
     done = estate.run("consumers", "apply", "--environment", "test")
     assert len(done["revoked"]) == 2
     assert scaling(HOME) not in grants(world, HERE)

@@ -32,21 +32,12 @@ def world(build_world: World) -> World:
     return build_world
 
 
-def rewrite(world: World, old: str, new: str) -> None:
-    file = world.path / "goldenami.yaml"
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-    world.project = recipes.load_project(world.path)
-    world.environment = recipes.environment(world.project, "test")
-
-
 def plan(world: World) -> planning.BuildPlan:
     return pipeline.make_plan(Request(world.project, world.environment, RECIPE))
 
 
 def test_a_best_effort_account_holds_nothing_up(world: World) -> None:
-    rewrite(world, APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(
+    world.rewrite(APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(
         "share}", "share, required: false}"
     ))  # fmt: skip
     whole = plan(world).digest
@@ -66,7 +57,7 @@ def test_a_best_effort_account_holds_nothing_up(world: World) -> None:
 
 
 def test_an_account_that_cannot_be_asked_is_no_reason_to_build_again(world: World) -> None:
-    rewrite(world, APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(
+    world.rewrite(APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(
         "share}", "share, required: false}"
     ))  # fmt: skip
     assert len(world.build().images) == 4
@@ -86,7 +77,7 @@ def test_an_account_that_cannot_be_asked_is_no_reason_to_build_again(world: Worl
 
 def test_an_account_that_goes_away_later_holds_nothing_up(world: World) -> None:
     """It was there for the plan. Then the role is taken away, before the first call for the copy."""
-    rewrite(world, APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(
+    world.rewrite(APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(
         "share}", "share, required: false}"
     ))  # fmt: skip
     gone = False
@@ -123,8 +114,7 @@ def test_a_required_account_is_named_with_its_targets(world: World) -> None:
 
 
 def test_the_home_account_is_needed(world: World) -> None:
-    rewrite(
-        world,
+    world.rewrite(
         "region: eu-central-1}\n    network",
         'region: eu-central-1, role: "arn:aws:iam::111111111111:role/no"}\n    network',
     )

@@ -17,7 +17,7 @@ from goldenami.events import ignore_events
 from goldenami.model import Place
 from goldenami.stages import before
 from goldenami.stages.tools import open_tools
-from tests.errors.test_accounts import no_role, rewrite
+from tests.errors.test_accounts import no_role
 from tests.worlds.builds import APPS
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_another_partition_is_told_before_any_call(build_world: World, old: str,
     """The credentials are not valid there: a call would be refused for a reason that does not help."""
     world, results = build_world, list[many.Result]()
     world.fresh(new_process=True)
-    rewrite(world, old, new)
+    world.rewrite(old, new)
     work = many.choose(world.project, world.environment, ["web"], {})
     asked = record(world, lambda: results.extend(many.build(world.project, world.environment, work, many.Options())))
     assert isinstance(results[0].error, UsageError)

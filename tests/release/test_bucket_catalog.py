@@ -18,7 +18,7 @@ from goldenami.model import MANIFEST_SCHEMA, ImageManifest
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
 from goldenami.store import Stored
-from tests.worlds.ledgers import HOME_PLACE, make_cloud, new_session
+from tests.worlds.ledgers import HOME_PLACE, have_only, make_cloud, new_session
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -34,10 +34,7 @@ Open = Callable[..., Catalog]
 def machine(paper_cloud: Callable[..., PaperCloud], monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Opens the catalog as another machine does."""
     paper = paper_cloud()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in paper.variables().items():
-        monkeypatch.setenv(name, value)
+    have_only(paper.variables(), monkeypatch)
     s3: Any = new_session().create_client("s3", **paper.client())
     s3.create_bucket(Bucket="releases", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
 

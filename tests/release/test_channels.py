@@ -10,7 +10,6 @@ import pytest
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
-from goldenami.aws.guard import reads_only
 from goldenami.cli.main import main
 from goldenami.errors import ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed
 from goldenami.model import ImageManifest, Place
@@ -68,17 +67,6 @@ def ids(manifest: ImageManifest) -> dict[Place, str | None]:
     return {Place(image.account, image.region): image.image_id for image in manifest.images}
 
 
-def made(world: World) -> list[str]:
-    """The changing calls since the last call of ``forget``."""
-    calls = world.paper.calls[getattr(world, "_seen", 0) :]
-    return [c["action"] for c in calls if not reads_only(c["service"], c["action"])]
-
-
-def forget(world: World) -> None:
-    world._seen = len(world.paper.calls)  # type: ignore[attr-defined]
-    world.cloud.start_process()
-
-
 def states(world: World, manifest: ImageManifest) -> set[str]:
     owners = {(row.region, row.image_id) for row in manifest.images if row.account == HOME}
     found = set()
@@ -93,11 +81,11 @@ def states(world: World, manifest: ImageManifest) -> set[str]:
 
 def test_promote_moves_the_pointer_and_builds_nothing(world: World) -> None:
     first, second = releases(world, 2)
-    forget(world)
+    world.forget()
     moved = promote(world, first, "live", reason="soaked for a week")
     assert (moved.before, moved.changed, moved.channel.current) == (None, True, first.version)
     assert values(world, "live") == ids(first)
-    assert made(world) == ["PutParameter"] * 3 * len(PLACES)
+    assert world.made() == ["PutParameter"] * 3 * len(PLACES)
     name = parameter_name("/golden-ami", RECIPE, "x86_64", "live")
     own = world.client("ssm", PLACES[0]).list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
     assert {t["Key"]: t["Value"] for t in own}["goldenami:recipe"] == RECIPE
@@ -116,9 +104,9 @@ def test_promote_moves_the_pointer_and_builds_nothing(world: World) -> None:
 def test_a_second_promotion_changes_nothing(world: World) -> None:
     (only,) = releases(world, 1)
     promote(world, only, "live")
-    forget(world)
+    world.forget()
     again = promote(world, only, "live")
-    assert (again.changed, made(world)) == (False, [])
+    assert (again.changed, world.made()) == (False, [])
     # A parameter that was changed by hand is set again.
     world.client("ssm", PLACES[1]).delete_parameter(Name=parameter_name("/golden-ami", RECIPE, "x86_64", "live"))
     assert promote(world, only, "live").changed is True
@@ -129,10 +117,10 @@ def test_a_release_that_lacks_an_image_is_not_promoted(world: World) -> None:
     first, _ = releases(world, 2)
     row = first.images[0]
     world.client("ec2", row.place).disable_image(ImageId=row.image_id)
-    forget(world)
+    world.forget()
     with pytest.raises(NotFound, match=f"not available: {row.image_id}"):
         promote(world, first)
-    assert made(world) == []
+    assert world.made() == []
 
 
 def test_a_channel_keeps_the_places_that_a_release_lacks_only_if_told(world: World) -> None:
@@ -161,10 +149,10 @@ def test_a_parameter_of_another_program_stops_all(world: World) -> None:
     name = parameter_name("/golden-ami", RECIPE, "x86_64", CHANNEL)
     (base, *_) = world.client("ec2", PLACES[3]).describe_images(Owners=["136693071363"])["Images"]
     ssm.put_parameter(Name=name, Value=base["ImageId"], Type="String", DataType="aws:ec2:image", Overwrite=True)
-    forget(world)
+    world.forget()
     with pytest.raises(TargetsFailed, match="was not moved"):
         promote(world, first)
-    assert made(world) == []
+    assert world.made() == []
     assert values(world) == ids(second) | {PLACES[3]: base["ImageId"]}
 
 
@@ -181,12 +169,12 @@ def test_rollback_goes_to_the_release_before_and_builds_do_not_return(world: Wor
         text.replace(f"hello {third.build_id}", f"hello {second.build_id}")
     )
     world.project = _loaded(world)
-    forget(world)
+    world.forget()
     outcome = world.build()
     assert (outcome.status, outcome.manifest) == ("unchanged", third)
     assert "rollback (it leaks)" in outcome.reason
     assert f"goldenami promote {RECIPE}@{third.version} --to {CHANNEL}" in outcome.reason
-    assert made(world) == []
+    assert world.made() == []
     assert values(world) == ids(second)
     assert rollback(world).channel.current == first.version, "one further back"
     with pytest.raises(NotFound, match="no earlier release"):
@@ -203,16 +191,16 @@ def test_a_reverted_recipe_moves_the_channel_back_without_a_build(world: World) 
     first, second = releases(world, 2)
     (world.path / "recipes" / "web.yaml").write_text(original)
     world.project = _loaded(world)
-    forget(world)
+    world.forget()
     outcome = world.build(move=False)
     assert (outcome.status, outcome.manifest.version) == ("unchanged", first.version)
     assert values(world) == ids(second)
     outcome = world.build()
     assert (outcome.status, outcome.manifest) == ("moved", first)
     assert values(world) == ids(first)
-    assert made(world) == ["PutParameter"] * 3 * len(PLACES)
-    forget(world)
-    assert (world.build().status, made(world)) == ("unchanged", [])
+    assert world.made() == ["PutParameter"] * 3 * len(PLACES)
+    world.forget()
+    assert (world.build().status, world.made()) == ("unchanged", [])
 
 
 def test_another_channel_in_the_recipe_is_no_other_image(world: World) -> None:
@@ -261,9 +249,9 @@ def test_a_revoked_release_cannot_be_used_and_comes_back_as_it_was(
     world.project = _loaded(world)
     with pytest.raises(ConditionsUnmet, match="same inputs as a revoked release"):
         world.build()
-    forget(world)
+    world.forget()
     again = revoke(world, second)
-    assert (again.images, again.left, made(world)) == ((), {}, []), "a second call changes nothing"
+    assert (again.images, again.left, world.made()) == ((), {}, []), "a second call changes nothing"
     restored = channels.restore(world.environment, RECIPE, second.version, reason="patched", cloud=world.cloud)
     assert (restored.left, states(world, second)) == ({}, {"available"})
     promote(world, second)
@@ -359,13 +347,13 @@ def test_conditions_are_checked_before_anything_changes(world: World) -> None:
     from goldenami import recipe
 
     world.environment = recipe.environment(world.project, "test")
-    forget(world)
+    world.forget()
     with pytest.raises(ConditionsUnmet) as caught:
         promote(world, first, "live")
     assert [reason.split()[0:2] for reason in caught.value.reasons] == [
         ["a", "reason"], ["it", "came"], ["a", "second"],
     ]  # fmt: skip
-    assert (caught.value.exit_code, made(world), values(world, "live")) == (5, [], dict.fromkeys(PLACES))
+    assert (caught.value.exit_code, world.made(), values(world, "live")) == (5, [], dict.fromkeys(PLACES))
     assert second.version
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from goldenami import costs, pipeline, planning, recipe
 from goldenami.aws import tags
-from goldenami.aws.guard import reads_only
 from goldenami.errors import CatalogError, InvalidInput, TargetsFailed
 from goldenami.model import ImageManifest, Place
 from goldenami.pipeline import Request
@@ -58,10 +57,6 @@ def fast(world: World, manifest: ImageManifest) -> dict[Place, tuple[set[str], s
     return found
 
 
-def made(world: World, since: int) -> list[str]:
-    return [c["action"] for c in world.paper.calls[since:] if not reads_only(c["service"], c["action"])]
-
-
 DECLARED = {CENTRAL: ({"eu-central-1a"}, "eu-central-1a"), WEST: ({"eu-west-1b"}, "eu-west-1b")}
 
 
@@ -75,7 +70,7 @@ def test_a_build_enables_it_and_the_next_one_ends_it_for_the_release_before(worl
     assert calls.index(ENABLE) > calls.index("PutParameter")
     assert drift(world) == []
     seen = len(world.paper.calls)
-    assert (distribute(world, second).task_id, made(world, seen)) == (None, [])
+    assert (distribute(world, second).task_id, world.made(seen)) == (None, [])
 
 
 def test_a_look_that_failed_beside_the_publication_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from goldenami.release.index import KEY, PENDING
 from goldenami.release.listing import Filter, descent, list_releases, newer
 from goldenami.release.versions import Reference
 from goldenami.store import DirectoryStore, Store
-from tests.worlds.ledgers import HOME_PLACE, make_cloud, new_session
+from tests.worlds.ledgers import HOME_PLACE, have_only, make_cloud, new_session
 
 from .conftest import ManifestFactory
 
@@ -57,10 +57,7 @@ class Shop:
 @pytest.fixture
 def bucket(paper_cloud: Callable[..., PaperCloud], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     paper = paper_cloud()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in paper.variables().items():
-        monkeypatch.setenv(name, value)
+    have_only(paper.variables(), monkeypatch)
     s3: Any = new_session().create_client("s3", **paper.client())
     s3.create_bucket(Bucket="releases", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     cloud = make_cloud()

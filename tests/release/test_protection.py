@@ -10,7 +10,6 @@ from botocore.exceptions import ClientError
 from goldenami_sandbox.direct import Direct
 
 from goldenami.aws import tags
-from goldenami.aws.guard import reads_only
 from goldenami.errors import TargetsFailed
 from goldenami.model import ImageManifest
 from goldenami.release import targets as modes
@@ -82,10 +81,6 @@ def state(world: World, manifest: ImageManifest) -> set[tuple[str, str | None]]:
     return found
 
 
-def made(world: World, since: int) -> list[str]:
-    return [c["action"] for c in world.paper.calls[since:] if not reads_only(c["service"], c["action"])]
-
-
 def test_a_build_protects_its_images_after_they_are_released(
     world: World, built: Three, current: ImageManifest
 ) -> None:
@@ -94,7 +89,7 @@ def test_a_build_protects_its_images_after_they_are_released(
     assert built.calls.index(ENABLE) > built.calls.index("PutParameter")
     assert drift(world) == []
     assert distribute(world, current).task_id is None
-    assert ENABLE not in made(world, 0)
+    assert ENABLE not in world.made(0)
 
 
 @pytest.mark.parametrize(("when", "then"), [("before", "resume"), ("after", "clean")])
@@ -172,7 +167,7 @@ def test_a_protected_release_is_retired_after_its_cooldown(world: World, old: Im
     seen = len(world.paper.calls)
     again = retiring.go(world, later=LATER + timedelta(hours=23))
     assert (again.deleted, again.left, list(again.waiting.values())) == ((), {}, [end])
-    assert made(world, seen) == [], "nothing is due, so nothing is sent"
+    assert world.made(seen) == [], "nothing is due, so nothing is sent"
     a_day_later(world)
     done = retiring.go(world, later=LATER + DAY + timedelta(minutes=10))
     assert (done.left, done.waiting) == ({}, {})

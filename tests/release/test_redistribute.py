@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,8 +16,7 @@ from goldenami_sandbox.direct import Direct
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
-from goldenami import recipe, reconcile
-from goldenami.aws.guard import reads_only
+from goldenami import reconcile
 from goldenami.errors import TargetsFailed
 from goldenami.model import ImageManifest, ManifestImage, Place
 from goldenami.release import consumers, rebuild, redistribute
@@ -40,28 +40,11 @@ def world(build_world: World) -> World:
     return build_world
 
 
-def rewrite(world: World, old: str, new: str, name: str = "recipes/web.yaml") -> None:
-    file = world.path / name
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-    world.project = recipe.load_project(world.path)
-    world.environment = recipe.environment(world.project, "test")
+rewrite = partial(World.rewrite, name="recipes/web.yaml")
 
 
 def distribute(world: World, manifest: ImageManifest, **more: Any) -> redistribute.Redistributed:
     return distributing.distribute(world, manifest, emit_to=world.events.append, **more)
-
-
-def made(world: World) -> list[str]:
-    """The changing calls since the last call of ``forget``."""
-    calls = world.paper.calls[getattr(world, "_seen", 0) :]
-    return [c["action"] for c in calls if not reads_only(c["service"], c["action"])]
-
-
-def forget(world: World) -> None:
-    world._seen = len(world.paper.calls)  # type: ignore[attr-defined]
-    world.cloud.start_process()
 
 
 def shown(difference: Difference) -> set[tuple[str, str, str | None, str | None]]:
@@ -70,21 +53,21 @@ def shown(difference: Difference) -> set[tuple[str, str, str | None, str | None]
 
 def test_a_release_is_in_sync_after_its_build(world: World) -> None:
     (only,) = releases(world, 1)
-    forget(world)
+    world.forget()
     (found,) = drift(world)
     assert (found.changes, found.broken, found.kept, found.unreachable) == ((), (), (), {})
     done = distribute(world, only)
-    assert (done.difference.in_sync, done.task_id, made(world)) == (True, None, [])
+    assert (done.difference.in_sync, done.task_id, world.made()) == (True, None, [])
 
 
 def test_accounts_and_organizations_come_and_go(world: World) -> None:
     (only,) = releases(world, 1)
     rewrite(world, "channel: stable}", f"channel: stable{SHARED}}}")
-    forget(world)
+    world.forget()
     (found,) = drift(world)
-    assert made(world) == []
+    assert world.made() == []
     plan = distribute(world, only, dry_run=True)
-    assert (plan.difference, made(world)) == (found, [])
+    assert (plan.difference, world.made()) == (found, [])
     root = f"arn:aws:iam::{THIRD}:root"
     assert {(kind, what) for kind, what, before, after in shown(found) if kind != "record"} == {
         ("launch permission", THIRD), ("launch permission", ORGANIZATION), ("snapshot permission", THIRD),
@@ -93,9 +76,9 @@ def test_accounts_and_organizations_come_and_go(world: World) -> None:
     done = distribute(world, only)
     assert done.failures == {}
     assert drift(world)[0].in_sync
-    forget(world)
+    world.forget()
     assert distribute(world, only).task_id is None
-    assert made(world) == []
+    assert world.made() == []
     row = next(r for r in done.manifest.images if r.account == HOME)
     assert set(row.shared_with) >= {THIRD, ORGANIZATION}
     (revision,) = done.manifest.revisions
@@ -124,7 +107,7 @@ def test_drift_by_hand_is_reported_and_mended(world: World) -> None:
     name = parameter_name("/golden-ami", RECIPE, "x86_64", CHANNEL)
     old = next(r for r in first.images if r.place == PLACES[1])
     ssm.put_parameter(Name=name, Value=old.image_id, Type="String", DataType="aws:ec2:image", Overwrite=True)
-    forget(world)
+    world.forget()
     (found,) = drift(world)
     assert shown(found) >= {
         ("launch permission", APPS, None, "allowed"),
@@ -134,12 +117,12 @@ def test_drift_by_hand_is_reported_and_mended(world: World) -> None:
     }
     assert [c.before for c in found.changes if c.kind == "deprecation"] == [None]
     assert len(found.changes) == 5, found.changes
-    assert made(world) == []
+    assert world.made() == []
     distribute(world, second)
     assert drift(world)[0].in_sync
-    forget(world)
+    world.forget()
     distribute(world, second)
-    assert made(world) == []
+    assert world.made() == []
 
 
 def test_a_new_target_gets_a_copy_without_a_build(world: World) -> None:
@@ -147,16 +130,16 @@ def test_a_new_target_gets_a_copy_without_a_build(world: World) -> None:
     (only,) = releases(world, 1)
     assert len(only.images) == 1
     rewrite(world, ", targets: [home/eu-central-1]", "")
-    forget(world)
+    world.forget()
     (found,) = drift(world)
     assert [c.kind for c in found.changes].count("image") == 3
     done = distribute(world, only)
-    calls = made(world)
+    calls = world.made()
     assert (calls.count("CopyImage"), {"RunInstances", "CreateImage"} & set(calls)) == (2, set())
     assert drift(world)[0].in_sync
-    forget(world)
+    world.forget()
     assert distribute(world, only).task_id is None
-    assert made(world) == []
+    assert world.made() == []
     assert {row.place for row in done.manifest.images} == set(PLACES)
     name = parameter_name("/golden-ami", RECIPE, "x86_64", CHANNEL)
     for row in done.manifest.images:
@@ -283,12 +266,10 @@ def test_an_account_and_a_unit_that_are_taken_out_can_do_nothing(neighbours: Wor
 
 
 def test_a_target_that_is_taken_out_loses_its_parameters_and_the_grants_of_its_consumers(world: World) -> None:
-    rewrite(
-        world,
+    world.rewrite(
         "    tags: {owner",
         "    consumers: [{account: home, services: [autoscaling]}, {account: apps, services: [autoscaling]}]\n"
         "    tags: {owner",
-        "goldenami.yaml",
     )
     old, only = releases(world, 2)
     row = next(r for r in only.images if r.place == PLACES[1])
@@ -305,8 +286,8 @@ def test_a_target_that_is_taken_out_loses_its_parameters_and_the_grants_of_its_c
     assert world.client("ssm", PLACES[3]).describe_parameters()["Parameters"] == []
     assert {p.split(":")[4] for p in principals(world, PLACES[1], key)} == {HOME}, "its service-linked role has none"
     assert drift(world)[0].in_sync
-    forget(world)
-    assert (distribute(world, only).task_id, made(world)) == (None, [])
+    world.forget()
+    assert (distribute(world, only).task_id, world.made()) == (None, [])
 
 
 def principals(world: World, place: Place, key: str) -> set[str]:
@@ -382,10 +363,10 @@ def test_what_is_lost_or_of_others_is_reported_and_the_rest_is_mended(world: Wor
     assert f"{lost.image_id} in {lost.place} does not exist any more" in texts
     assert f"{other.image_id} in {other.place} is of the catalog 0123456789abcdef" in texts
     assert f"{base['ImageId']}, which is not an image of this catalog" in texts
-    forget(world)
+    world.forget()
     with pytest.raises(TargetsFailed) as caught:
         distribute(world, only)
-    assert made(world) == ["EnableImageDeprecation"], "nothing else was touched"
+    assert world.made() == ["EnableImageDeprecation"], "nothing else was touched"
     assert len(caught.value.failures) == 3
     assert drift(world)[0].changes == ()
 
@@ -486,18 +467,18 @@ def test_every_account_launches_the_image_in_every_region_and_one_that_is_taken_
     (only,) = releases(wide, 1)
     assert len(only.images) == 1
     rewrite(wide, ", targets: [home/eu-central-1]", "")
-    forget(wide)
+    wide.forget()
     done = distribute(wide, only)
-    calls = made(wide)
+    calls = wide.made()
     assert (calls.count("CopyImage"), calls.count("RunInstances"), calls.count("CreateImage")) == (9, 0, 0)
     images = {row.place: row.image_id for row in done.manifest.images}
     assert set(images) == set(EVERYWHERE)
     for place, image_id in images.items():
         assert launch(wide, place, image_id) == "running", place
         assert launched_by_a_group(wide, place, image_id) == "running", place
-    forget(wide)
+    wide.forget()
     assert distribute(wide, only).task_id is None
-    assert made(wide) == []
+    assert wide.made() == []
     text = (wide.path / "goldenami.yaml").read_text().splitlines()
     kept = [line for line in text if "{account: ml" not in line]
     (wide.path / "goldenami.yaml").write_text("\n".join(kept) + "\n")
@@ -594,8 +575,8 @@ def test_a_cleaned_task_keeps_its_grants_only_if_the_manifest_names_it(world: Wo
 def test_what_a_killed_task_did_not_delete_is_deleted_by_its_resume(world: World) -> None:
     """The parameters of an account that is informed are those of the release's build, and not of the task's."""
     place = PLACES[3]
-    rewrite(world, 'goldenami-publisher"}', 'goldenami-publisher", parameters: true}', "goldenami.yaml")
-    rewrite(world, "      - {account: apps, regions: [eu-west-1], mode: share}\n", "", "goldenami.yaml")
+    world.rewrite('goldenami-publisher"}', 'goldenami-publisher", parameters: true}')
+    world.rewrite("      - {account: apps, regions: [eu-west-1], mode: share}\n", "")
     distributing.declare(world, "share: {accounts: [apps]}")
     (only,) = releases(world, 1)
     ssm = world.client("ssm", place)
@@ -629,6 +610,6 @@ def kill(world: World, before: Before, label: Label, when: str, then: str) -> No
     assert drift(world)[0].in_sync
     assert world.journals.unfinished() == ()
     assert everything(world) == before.there
-    forget(world)
+    world.forget()
     distribute(world, only)
-    assert made(world) == []
+    assert world.made() == []

@@ -58,6 +58,7 @@ from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Version
 from tests.worlds.inprocess import called_directly
+from tests.worlds.ledgers import have_only
 from tests.worlds.paper import PATIENCE
 from tests.worlds.paper import RECIPE as RECIPE
 from tests.worlds.paper import PaperHostWork as PaperHostWork
@@ -406,11 +407,13 @@ class World:
     _saved: list[Path] = field(default_factory=list)
     _clients: dict[tuple[str, Place], Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _seen: int = 0  # calls before the last ``forget``
 
     def fresh(self, *, new_process: bool = False, bucket: bool = False, saved: Saved | None = None) -> None:
         """An empty cloud and an empty project, or saved ones. ``new_process``: its clients log in again, too (which
         takes a while). ``bucket``: journals and catalog are kept in one."""
         self.end()
+        self._seen = 0
         self.clock.reset(saved.seconds if saved is not None else 0.0)
         sessions = self.gate.target.credentials.dump() if self.gate.target is not None else []
         self._open(PaperNode() if saved is None else saved.node.copy())
@@ -692,6 +695,25 @@ class World:
             return
         raise AssertionError(f"the build never came to {label}")
 
+    def rewrite(self, old: str, new: str, name: str = "goldenami.yaml") -> None:
+        """Change a file of the project, and read it again."""
+        file = self.path / name
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+        self.project = recipes.load_project(self.path)
+        self.environment = recipes.environment(self.project, "test")
+
+    def forget(self) -> None:
+        """Begin a new process. :meth:`made` has its calls only."""
+        self._seen = len(self.paper.calls)
+        self.cloud.start_process()
+
+    def made(self, since: int | None = None) -> list[str]:
+        """Return the changing calls since this number of calls, or since :meth:`forget`."""
+        calls = self.paper.calls[self._seen if since is None else since :]
+        return [c["action"] for c in calls if not reads_only(c["service"], c["action"])]
+
     def change_recipe(self, content: str) -> None:
         """Other inputs: the next build is a new one."""
         file = self.path / "recipes" / "web.yaml"
@@ -796,13 +818,14 @@ def a_world(
     guard.remove_later(base)
     try:
         with open_world(base, wire=wire, clock=clock, kind=kind) as world:
-            for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-                patch.delenv(name, raising=False)
             key = admin_key(HOME, SECRET)
-            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{world.server.port}")
-            patch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
-            patch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
-            patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+            variables = {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{world.server.port}",
+                "AWS_ACCESS_KEY_ID": key.access_key_id,
+                "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+                "AWS_DEFAULT_REGION": "eu-central-1",
+            }
+            have_only(variables, patch)
             # How long the waits of another run took decides when a build looks, and so how many calls it makes.
             patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
             yield world

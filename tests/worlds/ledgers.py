@@ -7,11 +7,13 @@ import os
 import random
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
+import pytest
 
 from goldenami.aws import tags
 from goldenami.aws.guard import reads_only
@@ -118,6 +120,14 @@ class World:
 
 
 LOADER = botocore.session.Session().get_component("data_loader")
+
+
+def have_only(variables: Mapping[str, str], patch: pytest.MonkeyPatch) -> None:
+    """Let the process have these AWS_* variables, and no credentials of who runs the tests."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        patch.delenv(name, raising=False)
+    for name, value in variables.items():
+        patch.setenv(name, value)
 
 
 def new_session() -> botocore.session.Session:
