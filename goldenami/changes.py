@@ -20,7 +20,6 @@ from goldenami.errors import GoldenAmiError, InvalidInput, NotFound
 from goldenami.many import Step, Work
 from goldenami.model import Environment, ImageManifest, Mark
 from goldenami.nextstep import step as next_step
-from goldenami.provision import all_operations
 from goldenami.reading import FILE_BYTES, TEXT_BYTES
 from goldenami.recipe import Project, Recipe, places
 from goldenami.recipe.code import FOLDER as OPERATIONS
@@ -370,16 +369,8 @@ def _in_files(sides: Sides) -> Iterator[Place]:
 
 def _files(recipe: Recipe, project: Project) -> dict[str, Path]:
     """Return the files of a recipe by their path from the project."""
-    payloads = (
-        path
-        for stages in recipe.provisioning.values()
-        for stage in stages
-        for bound in all_operations(stage)
-        for payload in bound.payloads.values()
-        for path in payload.paths
-    )
     tests = (test.path for test in recipe.tests if not test.installed)
-    return {os.path.relpath(path, project.root): path for path in (*payloads, *tests) if path is not None}
+    return {os.path.relpath(path, project.root): path for path in (*recipe.payloads, *tests) if path is not None}
 
 
 def _in_file(sides: Sides, then: Path | None, now: Path | None) -> Iterator[Place]:

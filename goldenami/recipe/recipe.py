@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Place, Protection, Target
-from goldenami.provision import BuildNetwork, PatchSpec, Stage
+from goldenami.provision import BuildNetwork, PatchSpec, Stage, all_operations
 from goldenami.recipe.expectspec import Expected
 from goldenami.recipe.lookup import Found
 from goldenami.recipe.schema import ImageSpec, RefreshSpec, RetentionSpec
@@ -125,6 +125,18 @@ class Recipe:
     hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are also in provisioning
     expect: Mapping[Architecture, Expected] = field(default_factory=dict)
     lookups: tuple[Found, ...] = ()  # the agents, profiles and files of controls that it uses
+
+    @property
+    def payloads(self) -> frozenset[Path]:
+        """The files and folders that its operations send to the host."""
+        return frozenset(
+            path
+            for stages in self.provisioning.values()
+            for stage in stages
+            for bound in all_operations(stage)
+            for payload in bound.payloads.values()
+            for path in payload.paths
+        )
 
     def has_suite(self, name: str) -> bool:
         """Return whether the recipe names a built-in suite in ``tests``."""

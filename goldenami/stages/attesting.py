@@ -16,7 +16,7 @@ from goldenami.errors import Interrupted, NotFound
 from goldenami.evidence import contents, state
 from goldenami.evidence.statement import Made
 from goldenami.model import Architecture, Environment, ImageManifest, TestReport, timestamp
-from goldenami.provision import Payload, all_operations
+from goldenami.provision import Payload
 from goldenami.recipe import Project, Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.release.conditions import identity
@@ -37,14 +37,7 @@ def read_files(project: Project, recipe: Recipe) -> dict[str, str]:
     sources of its operations, its agents, profiles and controls, and goldenami.yaml."""
     paths = {project.file, recipe.source, *(one.path for one in recipe.lookups)}
     paths |= {test.path for test in recipe.tests if test.path is not None}
-    paths |= {
-        path
-        for stages in recipe.provisioning.values()
-        for stage in stages
-        for bound in all_operations(stage)
-        for payload in bound.payloads.values()
-        for path in payload.paths
-    }
+    paths |= recipe.payloads
     found: dict[str, str] = {}
     for path in sorted(paths):
         if path.is_file():
