@@ -381,7 +381,7 @@ def prepare_apart(world: ApartWorld, grid: Grid) -> None:
     # As a process of the command line makes its session: else each client looks for the names of its events anew.
     descriptions.install()
     descriptions.use(world.cloud._caller)
-    world.cloud._caller.get_component("event_emitter").__class__ = session._Names
+    session.EventNames.use(world.cloud._caller)
 
 
 def furnish(cloud: SandboxCloud, grid: Grid) -> None:

@@ -646,18 +646,23 @@ def _bare_session(kind: type[_S], connection: Connection, profile: str | None) -
 
 def _register_handlers(session: botocore.session.Session) -> None:
     """Register botocore's handlers, without those of its documentation: each client copies all of them."""
+    EventNames.use(session)
     events = session.get_component("event_emitter")
-    events.__class__ = _Names
     ways = {None: events.register, REGISTER_FIRST: events.register_first, REGISTER_LAST: events.register_last}
     for event, handler, *way in BUILTIN_HANDLERS:
         if not event.startswith("docs."):
             ways[way[0] if way else None](event, handler)
 
 
-class _Names(EventAliaser):
+class EventNames(EventAliaser):
     """The events of a session. The names of services in events are found once, and not anew for each client. Few events
     have a name that botocore changed; it looks for each of these names in each event, which took a twentieth of the
     first calls of a process."""
+
+    @classmethod
+    def use(cls, session: botocore.session.Session) -> None:
+        """Let a session find the names of its events so."""
+        session.get_component("event_emitter").__class__ = cls
 
     def __copy__(self) -> Any:
         other: Any = super().__copy__()
