@@ -1,4 +1,4 @@
-"""What a person sees of a build, on a terminal and off it, and what a machine gets."""
+"""What a person sees of a build on a terminal. ``test_endpoint`` has what is told off it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 RECIPE = "software:\n  - file: {dest: /etc/greeting, content: hello, mode: '0644'}\n  - command: {shell: sleep 3}\n"
-KINDS = {
-    "build.started",
-    "build.finished",
-    "host.launched",
-    "stage.started",
-    "stage.finished",
-    "operation.started",
-    "operation.finished",
-    "operation.output",
-    "target.progress",
-    "tests.started",
-    "test.started",
-    "test.finished",
-    "tests.finished",
-    "cloud.call",
-    "note",
-}
 
 
 def on_a_terminal(workspace: Workspace, *arguments: str, **variables: str) -> tuple[int, Screen, str]:
@@ -109,45 +92,3 @@ def test_failure_on_a_terminal(project: Workspace) -> None:
     assert "| because" in text
     assert "exit status 7" in text or "status 7" in text
     assert text.endswith("nothing is left behind")
-
-
-def test_lines_and_events(project: Workspace) -> None:
-    from tests.worlds.machines import events_of
-
-    project.recipe("lines", RECIPE)
-    events = project.root / "events.jsonl"
-    done = project.run("build", "lines", "--json", "--events", str(events))
-    assert done.status == 0, done.stderr
-    assert "\x1b" not in done.stderr
-    assert "\r" not in done.stderr
-    progress = [line for line in done.stderr.splitlines() if line]
-    assert all(re.match(r"\d\d:\d\d  \w+ ", line) for line in progress), progress
-    assert progress[0].endswith("note     lines has no release yet")
-    assert progress[1].split()[1:4] == ["build", "lines", done.manifest["version"]]
-    assert progress[-1].split()[1] == "released"
-    check_events(events_of(events), done.manifest)
-
-
-def check_events(events: list[dict[str, object]], manifest: dict[str, object]) -> None:
-    assert {e["schema"] for e in events} == {"goldenami.events/1"}
-    assert {e["kind"] for e in events} <= KINDS
-    assert [e["time"] for e in events] == sorted(str(e["time"]) for e in events)
-    first, last = next(e for e in events if e["kind"] != "note"), events[-1]
-    assert (first["kind"], first["recipe"], first["version"]) == ("build.started", "lines", manifest["version"])
-    assert (last["kind"], last["status"]) == ("build.finished", "released")
-
-    def of(kind: str) -> list[dict[str, object]]:
-        return [e for e in events if e["kind"] == kind]
-
-    started = [(e["stage"], e.get("architecture")) for e in of("stage.started")]
-    assert sorted(map(str, started)) == sorted(str((e["stage"], e.get("architecture"))) for e in of("stage.finished"))
-    assert {e["status"] for e in of("stage.finished")} == {"ok"}
-    operations = [(e["index"], e["total"], e["status"], e["place"]) for e in of("operation.finished") if e["place"]]
-    assert operations == [
-        (1, 1, "ok", "recipes/lines.yaml:4:10"),  # the patches: that the host has booted
-        (1, 2, "changed", "recipes/lines.yaml:6:5"),
-        (2, 2, "changed", "recipes/lines.yaml:7:5"),
-    ]
-    assert {e["gate"] for e in of("tests.finished")} == {"builder", "image"}
-    assert of("target.progress")[-1]["target"] == "home/eu-central-1"
-    assert {"RunInstances", "CreateImage", "CopyImage", "DeregisterImage"} <= {e["action"] for e in of("cloud.call")}

@@ -126,9 +126,12 @@ def test_what_there_is(aws: Cli) -> None:
     assert "alias/golden-ami" in aws.json("kms", "list-aliases", "--query", "Aliases[].AliasName")
 
     # A page of the service is smaller than what is asked for: the client goes on by the token.
-    paged = aws.json("ec2", "describe-images", "--owners", DEBIAN, "--page-size", "1", "--query", "Images[].ImageId")
+    every = "Images[].[ImageId,Name]"
+    there = ["--owners", DEBIAN, "--region", "us-east-1"]
+    paged = dict(aws.json("ec2", "describe-images", *there, "--page-size", "1", "--query", every))
     first = aws.json("ec2", "describe-images", "--owners", DEBIAN, "--max-items", "1")
-    assert len(paged) == len(set(paged)) >= 4
+    assert len(paged) == len(set(paged.values())) >= 4
+    assert {name.rpartition("-2026")[0] for name in paged.values()} >= {"debian-12-amd64", "debian-13-amd64"}
     assert len(first["Images"]) == 1
     assert first["NextToken"]
 
