@@ -78,7 +78,7 @@ class Observation:
 
 OnProgress = Callable[[Observation], None]
 _LEAST_PERCENT: Final = 3.0  # below this, a progress says little about the time that is left
-_PART: Final = 0.5  # of the time that is left, until a look at the progress alone finds out more about it
+_PART: Final = 0.55  # of the time that is left, until a look at the progress alone finds out more about it
 _DOUBT: Final = 0.02  # of the whole wait: a forecast that may be wrong by more is not good enough
 _SHORTEST: Final = 0.1  # seconds between two looks when the end is near
 _ONE_PERCENT: Final = 0.01  # of the whole wait: a progress is rounded by so much
@@ -100,10 +100,10 @@ class Ahead:
     """Finds out when the next look at waiting resources is worth its call.
 
     A progress gives the time that is left, if it has moved since the last look. When it began to move is not known: an
-    instance may be shut down first. So the first progress only says when to look again: after half of the time that it
-    gives. It says more if it is where it must be for a wait as long as the last one of this kind, or as another wait
-    that began at the same time (``compare``): then this one takes as long. Otherwise the speed between two looks says
-    when the resource is ready.
+    instance may be shut down first. So the first progress only says when to look again: after a little more than half
+    of the time that it gives. It says more if it is where it must be for a wait as long as the last one of this kind,
+    or as another wait that began at the same time (``compare``): then this one takes as long. Otherwise the speed
+    between two looks says when the resource is ready.
 
     Before the first progress, the duration of the last wait of this kind counts: half of it, if there is a progress to
     learn from then, and nine tenths of it otherwise, or if none is told then. A progress, and the forecast of another
@@ -442,7 +442,7 @@ class Watch:
         """Return how long a wait took that has ended. ``told``: by its last progress."""
         between = _common((self._looked, elapsed), told) if told is not None else None
         if between is not None:
-            return (between[0] + between[1]) / 2
+            return between[1]  # too long rather than too short: else the next wait would look a little too early
         # It was ready between the last two looks; a look that a progress suggested is not much too late.
         return max((self._looked + elapsed) / 2, elapsed if self._sure else _AT_LEAST * elapsed)
 

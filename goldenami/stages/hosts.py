@@ -33,7 +33,7 @@ from goldenami.stages.watch import watched
 SECURITY_GROUP = "security-group"
 _KNOCKS: Final = Interval(0.03, 1.02, 0.1)
 _LOOKS: Final = Interval(first=0.5)  # at EC2, at most, while there is no server to knock at
-_AT_LEAST: Final = 5.0  # seconds between two looks at EC2 while the SSH server is asked
+_AT_LEAST: Final = 10.0  # seconds between two looks at EC2 while the SSH server is asked
 _AT_MOST: Final = 15.0
 _PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 

@@ -527,7 +527,7 @@ def copying(
     monkeypatch.setattr(late.cloud, "clock", lambda: late.clock.offset)  # without the time that the machine takes
     source = {"SourceImageId": foreign_image(late), "SourceRegion": HOME_PLACE.region}
     began, asked = late.clock.offset, list[float]()
-    id = late.raw("ec2").copy_image(**source, Name="copy")["ImageId"]
+    id = late.raw("ec2").copy_image(**source, Name=f"copy {began}")["ImageId"]
 
     def told(ids: Collection[str], _: object) -> dict[str, float]:
         asked.append(late.clock.offset - began)
@@ -556,6 +556,26 @@ def test_a_wait_is_as_long_as_its_progress_told_however_late_its_last_look_was(
         watch.look()
     assert watch.seen[id].ok
     assert late.cloud.durations["image/copy"] == pytest.approx(240.0, rel=0.02)
+
+
+def test_a_wait_as_long_as_the_last_one_is_not_looked_at_too_early(
+    late: LateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The progress of the last one told only that it takes between 235.5 and 239.3 seconds."""
+    id, _, told = copying(late, 239.0, monkeypatch)
+    watch = waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told, is_new=True)
+    for seconds in (60.0, 86.0, 180.0):
+        late.clock.sleep(seconds)
+        watch.look()
+    assert watch.seen[id].ok
+    id, asked, told = copying(late, 239.0, monkeypatch)
+    watch = waiters.Watch(late.cloud, HOME_PLACE, waiters.COPIES, [id], percent=told, is_new=True)
+    began, ended = late.clock.offset, list[bool]()
+    while True not in ended:
+        late.clock.sleep(watch.pause)
+        ended.append(watch.look())
+    assert (ended, len(asked)) == ([False, True], 1), "one look at its progress, and one at its end"
+    assert late.clock.offset - began <= 1.01 * 239.0
 
 
 def test_a_copy_that_is_a_little_late_is_not_asked_for_its_progress_again(

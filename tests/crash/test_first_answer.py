@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from goldenami_sandbox.http import Response
     from goldenami_sandbox.protocol import Call
 
-RUNS_AFTER = 33.0  # virtual seconds; the looks at EC2 that no answer causes come every five seconds
+RUNS_AFTER = 33.0  # virtual seconds; the looks at EC2 that no answer causes come every ten seconds
 
 
 class Answering:

@@ -46,7 +46,10 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
     assert looks <= GRID.owned + 3 + shares
     assert figures.calls["plan", "ec2:DescribeInstanceTypes"] == 1, "the checks of types and of quotas share it"
     assert stages["capture"] <= 16
-    assert stages["launch"] <= 12
+    assert stages["launch"] <= 8, "the first login ends the wait"
+    assert again.calls["capture", "ec2:DescribeSnapshots"] <= 2, "the last build told how long that takes"
+    described = ("copy", "ec2:DescribeImages")
+    assert again.calls[described] <= figures.calls[described], "none is described before it has ended"
     # All of a place are read back together, and where an image lives, those of the version before.
     assert figures.calls["publish", "ssm:GetParameters"] == GRID.targets + GRID.owned
     assert again.by(1)["ssm:DescribeParameters"] <= GRID.targets + 1
