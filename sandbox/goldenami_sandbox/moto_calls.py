@@ -183,10 +183,10 @@ def _dispatch(service: str) -> _Dispatch:
 
 @cache
 def remember() -> None:
-    """Keep which modules moto has, which methods a class has, and which errors a service: functions of their arguments,
-    a third of each call. Other functions of moto are replaced by faster ones with the same results."""
+    """Keep which modules moto has, which methods a class has, and which errors and regions a service: functions of
+    their arguments, a third of each call. Other functions of moto are replaced by faster ones with the same results."""
     from moto import backends
-    from moto.core import errors, responses
+    from moto.core import base_backend, errors, responses
 
     of_moto: Any = backends
     of_moto.list_of_moto_modules = cache(lambda found=of_moto.list_of_moto_modules: frozenset(found()))
@@ -195,5 +195,8 @@ def remember() -> None:
     of_classes.method_names_from_class = cache(of_classes.method_names_from_class)
     of_services: Any = errors.ErrorLookupFactory
     of_services._create_error_lut = staticmethod(cache(of_services._create_error_lut))
+    of_accounts: Any = base_backend.AccountSpecificBackend  # it asks anew for each account of each cloud
+    find = of_accounts._generate_regions.__wrapped__
+    of_accounts._generate_regions = staticmethod(cache(lambda service: tuple(find(of_accounts, service))))
     of_classes.gen_amzn_requestid_long = _request_id
     moto_answers.quicken()

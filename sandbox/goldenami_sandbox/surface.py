@@ -214,6 +214,7 @@ def _prepare() -> None:
         os.environ.setdefault(name, value)
     if "moto.ec2" not in sys.modules:
         _load_ec2()
+    moto_calls.remember()
 
 
 def _load_ec2() -> None:
