@@ -1,15 +1,15 @@
 """What botocore makes from its descriptions of services, made once in a process.
 
 For each session, botocore reads the description of a service, and looks at the parameters of its 300 handlers; for each
-client, it makes a method for each operation of the service, 800 for EC2, and looks for the names of events in a list of
-aliases. Together that is a third of the processor time of the tests that call the cloud on paper, because each test has
-sessions of its own. All of it is the same each time.
+client, it makes a name and a method for each operation of the service, 800 for EC2, and looks for the names of events
+in a list of aliases. Together that is a third of the processor time of the tests that call the cloud on paper, because
+each test has sessions of its own. All of it is the same each time.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import botocore.hooks
@@ -28,10 +28,12 @@ def share() -> None:
     hooks: Any = botocore.hooks
     session: Any = botocore.session
     creator: Any = ClientCreator
-    make_methods, accepts_kwargs = creator._create_methods, hooks.accepts_kwargs
+    make_methods, make_names = creator._create_methods, creator._create_name_mapping
+    accepts_kwargs = hooks.accepts_kwargs
     find_alias = hooks.EventAliaser._alias_event_name
     for_functions = cache(accepts_kwargs)
     methods: dict[ServiceModel, dict[str, Any]] = {}
+    names: dict[ServiceModel, dict[str, str]] = {}
     aliases: dict[str, str] = {}
 
     @cache
@@ -46,8 +48,14 @@ def share() -> None:
             methods[model] = make_methods(self, model)
         return dict(methods[model])
 
+    def create_name_mapping(self: Any, model: ServiceModel) -> dict[str, str]:
+        if model not in names:
+            names[model] = make_names(self, model)
+        return dict(names[model])
+
     def accepts(function: Any) -> Any:
-        return (for_functions if isinstance(function, FunctionType) else accepts_kwargs)(function)
+        plain = function.__func__ if isinstance(function, MethodType) else function  # not kept with its object
+        return (for_functions if isinstance(plain, FunctionType) else accepts_kwargs)(plain)
 
     def alias_event_name(self: Any, event_name: str) -> str:
         """All sessions have the same aliases."""
@@ -61,5 +69,6 @@ def share() -> None:
     patch.setattr(descriptions, "install", lambda: None)
     patch.setattr(creator, "_load_service_model", load_service_model)
     patch.setattr(creator, "_create_methods", create_methods)
+    patch.setattr(creator, "_create_name_mapping", create_name_mapping)
     patch.setattr(hooks, "accepts_kwargs", accepts)
     patch.setattr(hooks.EventAliaser, "_alias_event_name", alias_event_name)
