@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from goldenami import __version__, onecommand, quickclasses, quickcode, quickpatterns
 from goldenami.aws import descriptions
-from goldenami.cli import output
+from goldenami.cli import ending, output
 from goldenami.errors import GoldenAmiError
 
 # name -> (module, attribute, one line of help). The help is here so that a list of commands imports none of them.
@@ -144,6 +144,11 @@ def program(ctx: click.Context, directory: str | None, allow_project_code: bool,
         os.chdir(directory)
 
 
+def run_process() -> NoReturn:
+    """Be the program: run one command with the arguments of this process, and end the process."""
+    ending.end(main())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the table of codes is in goldenami/errors.py. No error leaves it.
 
@@ -247,4 +252,4 @@ def _unexpected(error: Exception) -> GoldenAmiError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_process()

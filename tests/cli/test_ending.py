@@ -1,0 +1,86 @@
+"""A command ends as every Python program does, for all that others can see of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = str(Path(__file__).resolve().parents[2])
+# Each writes at the end what it did. None of it is written at once, because stdout is a pipe.
+PROGRAM = """
+import atexit, os, signal, sys, threading, weakref
+from goldenami.cli import ending
+
+class Memory:
+    def __del__(self):
+        os.write(1, b"memory\\n")
+
+def work():
+    threading.main_thread().join()  # returns when the end has begun
+    SIGNAL
+    print("thread")
+
+memory = Memory()
+atexit.register(print, "handler")
+weakref.finalize(memory, print, "finalizer")
+threading.Thread(target=work).start()
+print("program")
+END
+"""
+
+
+def output(end: str, *options: str, during: str = "pass") -> list[str]:
+    """Return what the program wrote until its end."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", PROGRAM.replace("SIGNAL", during).replace("END", end)],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 7
+    return done.stdout.splitlines()
+
+
+def test_threads_and_handlers_end_and_all_output_is_written() -> None:
+    expected = ["program", "thread", "finalizer", "handler"]
+    assert output("sys.exit(7)") == [*expected, "memory"]
+    assert output("ending.end(7)") == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "observed"),
+    [
+        (["-X", "dev"], "pass"),
+        ([], "sys.settrace(lambda *_: None)"),
+        ([], "sys.setprofile(lambda *_: None)"),
+    ],
+    ids=["development", "traced", "profiled"],
+)
+def test_python_ends_a_process_that_is_observed(option: list[str], observed: str) -> None:
+    # A call of os._exit would be an error, with the status 1.
+    assert "handler" in output(f"os._exit = None; {observed}; ending.end(7)", *option)
+
+
+def test_an_interruption_at_the_end_does_not_change_the_exit_status() -> None:
+    ended = output("ending.end(7)", during="os.kill(os.getpid(), signal.SIGINT)")
+    assert {"program", "finalizer", "handler"} <= {*ended}
+
+
+def test_the_program_of_the_command_line_ends_so() -> None:
+    """The name of the program is in pyproject.toml. Other callers of ``main`` go on after it."""
+    program = (
+        "import atexit, sys; from importlib.metadata import EntryPoint; from goldenami.cli import ending, main;"
+        "import tomllib; scripts = tomllib.load(open('pyproject.toml', 'rb'))['project']['scripts'];"
+        "run = EntryPoint('goldenami', scripts['goldenami'], 'console_scripts').load();"
+        "sys.argv = ['goldenami', '--version']; assert main.main() == 0; atexit.register(print, 'handler');"
+        "sys.argv = ['goldenami', 'no-command']; sys.exit(run())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[1:] == ["handler"]
+    assert "no-command" in done.stderr
+    assert done.returncode == 2
