@@ -248,7 +248,7 @@ class Publication:
         before = self._before(wanted, pointer, prefix)
         name = f"{self._manifest.recipe}@{channel}"
         why = "its parameters cannot be set"
-        refused = self._each(by_place(wanted), self._refuse, None)
+        refused = self._each([at for at in by_place(wanted) if self._current.get(at.place)], self._refuse, None)
         if refused:
             raise self._failed(f"{name} was not moved: {why}", refused)
         unmoved = self._each(following, self._templates.check, None)
@@ -367,10 +367,9 @@ class Publication:
             previous = {p.key: p.value for p in self._channel_parameters(old, prefix, pointer.channel)}
 
         def read(at: At) -> None:
-            if at.place not in self._current:
-                self._current[at.place] = self._parameters.read(at.parameters)
+            self._current[at.place] = self._parameters.read(at.parameters)
 
-        refused = self._each(by_place(wanted), read, None)
+        refused = self._each([at for at in by_place(wanted) if at.place not in self._current], read, None)
         if refused:
             raise self._failed(f"the channel of {self._manifest.recipe} was not moved: it cannot be read", refused)
         values: dict[str, str | None] = {}
