@@ -115,9 +115,7 @@ def each(
         return True
 
     ended = _run(ordered, do, at_once, collected, keep_on=undoing)
-    for item, future in zip(ordered, ended, strict=True):
-        if future.exception() is None:
-            results[item] = future.result()
+    results = {item: ended[number] for number, item in enumerate(ordered) if number in ended}
     return Answers(results, {item: failures.errors[item] for item in ordered if item in failures.errors})
 
 
@@ -130,7 +128,8 @@ def all_of(items: Iterable[T], do: Callable[[T], R], *, at_once: int = AT_ONCE) 
     ordered = list(items)
     if len(ordered) <= 1:
         return [do(item) for item in ordered]
-    return [future.result() for future in _run(ordered, do, at_once, _never)]
+    ended = _run(ordered, do, at_once, _never)
+    return [ended[number] for number in range(len(ordered))]
 
 
 def parts(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
@@ -314,38 +313,66 @@ def _run(
     collected: Callable[[int, BaseException], bool],
     *,
     keep_on: bool = False,
-) -> list[Future[R]]:
-    """Run every item in a bounded pool of threads, until all have ended. ``collected``: called with the item's number
-    and its error; if it returns False, the error is raised. ``keep_on``: items that have not begun are run even so."""
+) -> dict[int, R]:
+    """Run every item in a bounded number of threads, until all have ended. Return the results by the items' numbers.
+    ``collected``: called in the caller's thread with the number of an item that failed and its error; if it returns
+    False, the error is raised. ``keep_on``: items that have not begun are run even so.
+
+    A thread takes one item after the other. The caller is woken only for a failure and for the end of a thread: an item
+    that is handed over, and back, takes a tenth of a millisecond of processor time.
+    """
     if not ordered:
-        return []
+        return {}
     # Here, because most commands need the class Failures only.
-    from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed, wait
+    from concurrent.futures import ThreadPoolExecutor
+    from queue import SimpleQueue
 
     gate = _Gate()
+    results: dict[int, R] = {}
+    errors: dict[int, BaseException] = {}
+    numbers = iter(range(len(ordered)))  # of the items that no thread has taken yet
+    told: SimpleQueue[int | None] = SimpleQueue()  # the numbers of items that failed; None: a thread has ended
 
-    def one(number: int) -> R:
-        return gate.run(number, lambda: do(ordered[number]))
+    def attempt(number: int) -> None:
+        """Do an item, unless it has begun already or may not begin any more."""
+        if gate.enter(number):
+            try:
+                results[number] = do(ordered[number])
+            finally:
+                gate.leave()
+
+    def work() -> None:
+        try:
+            for number in numbers:
+                try:
+                    attempt(number)
+                except BaseException as error:  # the caller raises it
+                    errors[number] = error
+                    told.put(number)
+        finally:
+            told.put(None)
 
     with ThreadPoolExecutor(min(len(ordered), at_once), thread_name_prefix="each") as pool:
-        numbers: dict[Future[R], int] = {}
         try:
-            for number in range(len(ordered)):
-                numbers[pool.submit(one, number)] = number
-            for future in as_completed(numbers):
-                error = future.exception()
-                if error is not None and not collected(numbers[future], error):
+            threads = min(len(ordered), at_once)
+            for _ in range(threads):
+                pool.submit(work)
+            while threads:
+                failed = told.get()
+                if failed is None:
+                    threads -= 1
+                elif not collected(failed, errors[failed]):
                     break
             else:
-                return list(numbers)
+                return results
         except BaseException:  # Ctrl-C arrives here, in the main thread
             if keep_on:
                 for number in range(len(ordered)):
-                    with suppress(CancelledError, GoldenAmiError):
-                        one(number)
+                    with suppress(GoldenAmiError):
+                        attempt(number)
             gate.close()
             raise
         if keep_on:
-            wait(numbers)
+            pool.shutdown()
         gate.close()
-    raise _gravest([error for future in numbers if (error := future.exception()) is not None])
+    raise _gravest([errors[number] for number in sorted(errors)])
