@@ -102,9 +102,9 @@ def start_script(work: str, mark: str, arguments: str, size: int, *, on_disk: bo
 
     ``arguments``: shell words, after the working directory and the mark. ``size``: bytes of the archive. ``on_disk``:
     whether the log may be on the disk; without, or with little space there, it is in the working directory. After the
-    end of the program its log is kept for at most 10 minutes, so that a connection can read it. The log is opened only
-    once: a second open for the last line could create the file again while the directory is being removed, and the
-    directory would remain.
+    end of the program its log is kept for at most 10 minutes, so that a connection can read it. The log and the status
+    are opened only once, before the program begins: a later open could create the file again while the directory is
+    being removed, and the directory would remain.
 
     A program whose log has more than ``LOG_BYTES``, or half of the free space, is ended: the disk must not fill up.
     ``earlier``: the working directories of runs of the same program that have ended or are lost. What they left, as by
@@ -130,15 +130,15 @@ exec 7<{work}/log
 printf 'running\\n' >{work}/status
 {_OOM} >{work}/oom
 (
-exec >>{work}/log 2>&1
-$apart sh {work}/program {work} {mark} {arguments} &
+exec >>{work}/log 2>&1 8<>{work}/status
+$apart sh {work}/program {work} {mark} {arguments} 8>&- &
 program=$!
 echo $program >{work}/pid
 trap '' HUP # of a terminal that sudo asked for
 (
 while sleep 0.5 && [ -d {work} ]; do
 [ $(($(stat -Lc %s {work}/log) / 1024)) -le $most ] || {{
-printf 'output\\n' 1<>{work}/status
+printf 'output\\n' >&8
 kill -s KILL -- -$program || kill -s KILL $program
 exit
 }}
@@ -149,7 +149,7 @@ wait $program
 status=$?
 kill $bound
 read -r said <{work}/status
-[ "$said" = output ] || printf '%s\\n' $status 1<>{work}/status
+[ "$said" = output ] || printf '%s\\n' $status >&8
 exec >/dev/null 2>&1
 left=600
 while [ -d {work} ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done

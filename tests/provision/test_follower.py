@@ -39,7 +39,11 @@ def archive(program: str) -> bytes:
 def start(work: str, program: str, *earlier: str) -> int:
     """Start a program, read its log to its end, confirm that, and return the status."""
     data = archive(program)
-    script = start_script(work, MARK, "", len(data), on_disk=True, earlier=earlier)
+    return follow(start_script(work, MARK, "", len(data), on_disk=True, earlier=earlier), data)
+
+
+def follow(script: str, data: bytes) -> int:
+    """Run a start script as goldenami does, and return its exit status."""
     with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -50,6 +54,22 @@ def start(work: str, program: str, *earlier: str) -> int:
             process.stdin.write(b"read\n")
             process.stdin.flush()
         return process.wait(60)
+
+
+def test_the_end_of_a_program_creates_nothing_in_a_directory_that_is_being_removed(tmp_path: Path) -> None:
+    """As on a busy host: the reader has its last line, and removes the directory, before the program has ended."""
+    work, emptied = tmp_path / "run/goldenami.ee", tmp_path / "emptied"
+    slow = tmp_path / "bin/rm"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\n[ "$*" = "-rf {work}" ] || exec /bin/rm "$@"\n'
+        f"find {work} -mindepth 1 -delete; : >{emptied}; sleep 0.7; rmdir {work}\n"
+    )
+    slow.chmod(0o755)
+    data = archive(f"echo {MARK} gone; until [ -e {emptied} ]; do sleep 0.02; done; exit 3")
+    script = start_script(str(work), MARK, "", len(data), on_disk=True)
+    follow(f"PATH={slow.parent}:$PATH\n{script}", data)
+    assert [*work.parent.iterdir()] == []
 
 
 def test_a_start_removes_what_lost_runs_of_the_program_left(tmp_path: Path) -> None:
