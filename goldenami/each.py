@@ -30,6 +30,8 @@ R = TypeVar("R")
 
 AT_ONCE: Final = 16  # threads; AWS limits the rate of calls for each place, so more threads would only wait
 AT_ONCE_BESIDE: Final = 10  # of each of several works that run at the same time
+# Between two looks for an interruption: the main thread learns of one that comes right before it waits at the next.
+_LOOK_SECONDS: Final = 0.5
 
 
 class Failures(Generic[K]):
@@ -325,7 +327,7 @@ def _run(
         return {}
     # Here, because most commands need the class Failures only.
     from concurrent.futures import ThreadPoolExecutor
-    from queue import SimpleQueue
+    from queue import Empty, SimpleQueue
 
     gate = _Gate()
     results: dict[int, R] = {}
@@ -358,7 +360,10 @@ def _run(
             for _ in range(threads):
                 pool.submit(work)
             while threads:
-                failed = told.get()
+                try:
+                    failed = told.get(timeout=_LOOK_SECONDS)
+                except Empty:
+                    continue
                 if failed is None:
                     threads -= 1
                 elif not collected(failed, errors[failed]):
