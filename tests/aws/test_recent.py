@@ -57,11 +57,13 @@ SOURCE = security_groups.Source(("198.51.100.7/32",))
 
 
 class Clock:
-    """Seconds since the epoch; sleeping moves them."""
+    """Seconds since the epoch; sleeping moves them. ``settle`` is called before: what the cloud works at takes none of
+    them, however busy the machine is."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
         self._mutex = threading.Lock()
+        self.settle: Callable[[], object] = lambda: None
 
     def now(self) -> float:
         return time.time() + self._ahead
@@ -72,6 +74,7 @@ class Clock:
         return self._ahead
 
     def sleep(self, seconds: float) -> None:
+        self.settle()
         with self._mutex:
             self._ahead += seconds
         time.sleep(0.0002)
@@ -108,6 +111,7 @@ def late(
     clock = Clock()
     events: list[Event] = []
     paper = paper_cloud(clock=clock.now)
+    clock.settle = paper.cloud.ec2.settle
     have_only(paper.variables(), monkeypatch)
     trap = Trap()
     header = Header(BUILD, "debian-12-web", "d" * 64, "sandbox", datetime.now(UTC), {"catalog": CATALOG})
