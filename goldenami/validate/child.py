@@ -1,9 +1,10 @@
 """The start of the process that runs tests: it loads pytest and the rest, and then waits for its order.
 
-``runner`` starts it before its order is known, while a host is provisioned or boots, because loading takes longer than
-many tests do. The order comes over the socket whose descriptor is the only argument: arguments of pytest, environment,
-working directory, and the descriptors of the answers and the lifeline. The settings of the run come over it as well: at
-once, or when the tests are collected. If the parent ends first, or has no order for a long time, this process ends too.
+``runner`` starts it before its order is known, while a builder is launched or its image captured, because loading takes
+longer than many tests do. The order comes over the socket whose descriptor is the only argument: arguments of pytest,
+environment, working directory, and the descriptors of the answers and the lifeline. The settings of the run come over
+it as well: at once, or when the tests are collected. If the parent ends first, or has no order for a long time, this
+process ends too.
 """
 
 from __future__ import annotations
