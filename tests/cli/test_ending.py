@@ -15,6 +15,9 @@ PROGRAM = """
 import atexit, os, signal, sys, threading, weakref
 from goldenami.cli import ending
 
+def say(word):
+    sys.stdout.write(word + "\\n")  # as a whole, beside other threads: print writes the end of a line apart
+
 class Memory:
     def __del__(self):
         os.write(1, b"memory\\n")
@@ -22,13 +25,13 @@ class Memory:
 def work():
     threading.main_thread().join()  # returns when the end has begun
     SIGNAL
-    print("thread")
+    say("thread")
 
 memory = Memory()
-atexit.register(print, "handler")
-weakref.finalize(memory, print, "finalizer")
+atexit.register(say, "handler")
+weakref.finalize(memory, say, "finalizer")
 threading.Thread(target=work).start()
-print("program")
+say("program")
 END
 """
 
