@@ -54,5 +54,5 @@ def read(path: Path) -> dict[bytes, bytes]:
     digest, rest = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(rest).digest() != digest:
         return {}
-    known: dict[bytes, bytes] = marshal.loads(rest)  # only this user has written it
-    return known
+    known = marshal.loads(rest)  # only this user has written it
+    return known if isinstance(known, dict) else {}

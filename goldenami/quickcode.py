@@ -9,7 +9,6 @@ module, and with which values, the code runs, is decided anew each time.
 from __future__ import annotations
 
 import atexit
-import binascii
 import builtins
 import collections
 import dataclasses
@@ -19,13 +18,15 @@ import typing
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import CodeType
 
-_FORM: Final = 1  # of the file
+    from goldenami.kepttable import Table
+
+_FORM: Final = 2  # of the file
 _FILES: Final = 4  # in the cache: one for each version of Python
 _MOST: Final = 8192  # texts in the file
-_SUM: Final = 4  # bytes of the checksum at the begin of the file: the interpreter believes what is in code
+_LARGEST: Final = 16 << 20  # bytes of the file
+_VERSION: Final = b"version"  # the key of that of Python, beside those of texts
 _NAME: Final = "<string>"  # as the name of the file, for all three
 
 
@@ -48,8 +49,9 @@ class Codes:
     """Compiled texts: those in the cache, and those of this process."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], bytes] | None = None
-        self._used: dict[tuple[str, str], CodeType] = {}
+        self._codes: dict[bytes, CodeType] = {}  # that this process used
+        self._table: Table | None = None
+        self._is_read = False
 
     def exec(self, text: Any, *names: Any) -> None:
         """Do what ``builtins.exec`` does."""
@@ -66,57 +68,37 @@ class Codes:
         return builtins.compile(text, filename, mode, *more, **named)
 
     def _of(self, text: str, mode: str) -> CodeType:
-        key = mode, text
-        code = self._used.get(key)
+        key = f"{mode} {text}".encode()
+        code = self._codes.get(key)
         if code is None:
-            if self._known is None:
-                self._known = {}  # what is loaded to read the file may have classes, too
-                self._known = self._read()
-            kept = self._known.get(key)
-            code = marshal.loads(kept) if kept is not None else _compiled(text, mode)
-            self._used[key] = code
+            self._read()
+            kept = self._table.find(key) if self._table is not None else None
+            code = self._codes[key] = marshal.loads(kept) if kept is not None else _compiled(text, mode)
         return code
 
-    def _read(self) -> dict[tuple[str, str], bytes]:
-        from goldenami import usercache
+    def _read(self) -> None:
+        """Read the cache, if that has not begun: what is loaded to read it may have classes, too."""
+        if self._is_read:
+            return
+        self._is_read = True
+        from goldenami import kepttable, usercache
 
-        path = _entry()
-        content = usercache.read(path) if path is not None else None
-        if content is None or _sum(content[_SUM:]) != content[:_SUM]:
-            return {}
-        try:
-            version, known = marshal.loads(content[_SUM:])  # only this user has written it
-        except (ValueError, EOFError, TypeError):
-            return {}
-        return known if version == sys.version else {}
+        table = kepttable.Table(usercache.file_of_python("code", _FORM))
+        if table.find(_VERSION) != sys.version.encode():
+            table.known = {}
+        self._table = table
 
     def write(self) -> None:
         """Keep what was compiled, for the next process."""
-        known = self._known or {}
-        path = None if self._used.keys() <= known.keys() else _entry()
-        if path is None:
+        if self._table is None:
             return
-        from goldenami import usercache
-
-        every = known | {key: known.get(key) or marshal.dumps(code) for key, code in self._used.items()}
-        if len(every) > _MOST:
-            every = {key: every[key] for key in self._used}
-        content = marshal.dumps((sys.version, every))
-        usercache.write(path, _sum(content) + content, _FILES)
+        used = self._table.used
+        used[_VERSION] = sys.version.encode()
+        used |= {key: marshal.dumps(code) for key, code in self._codes.items() if key not in used}
+        self._table.write(most=_MOST, largest=_LARGEST, files=_FILES)
 
 
 def _compiled(text: str, mode: str) -> CodeType:
     # The statements of this module, such as its import from __future__, are not those of the text.
     code: CodeType = builtins.compile(text, _NAME, mode, dont_inherit=True)
     return code
-
-
-def _sum(content: bytes) -> bytes:
-    return binascii.crc32(content).to_bytes(_SUM, "big")
-
-
-def _entry() -> Path | None:
-    from goldenami import usercache
-
-    folder = usercache.folder("code")
-    return folder / f"{_FORM}-{sys.implementation.cache_tag}-{sys.hexversion:x}" if folder is not None else None

@@ -16,9 +16,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import FrameType
 
+_FOLDER: Final = "patterns"  # of the cache
 _FORM: Final = 1  # of the file
 _FILES: Final = 4  # in the cache: one for each version of Python
 _MOST: Final = 2048  # patterns in the file
@@ -72,7 +72,7 @@ class Patterns:
     def _read(self) -> dict[tuple[Any, int], tuple[Any, ...]]:
         from goldenami import usercache
 
-        path = _entry()
+        path = usercache.file_of_python(_FOLDER, _FORM)
         content = usercache.read(path) if path is not None else None
         try:
             version, known = marshal.loads(content or b"")  # only this user has written it
@@ -84,7 +84,7 @@ class Patterns:
         """Keep what was made, for the next process."""
         from goldenami import usercache
 
-        path = _entry() if self._new else None
+        path = usercache.file_of_python(_FOLDER, _FORM) if self._new else None
         if path is not None and len(self._known or ()) < _MOST:
             usercache.write(path, marshal.dumps((sys.version, {**(self._known or {}), **self._new})), _FILES)
 
@@ -95,10 +95,3 @@ def _of_module() -> bool:
     while frame is not None and frame.f_globals.get("__name__") == "re":
         frame = frame.f_back
     return frame is not None and not frame.f_code.co_flags & _OPTIMIZED
-
-
-def _entry() -> Path | None:
-    from goldenami import usercache
-
-    folder = usercache.folder("patterns")
-    return folder / f"{_FORM}-{sys.implementation.cache_tag}-{sys.hexversion:x}" if folder is not None else None

@@ -7,6 +7,7 @@ in a git work tree is not used either, as $XDG_CACHE_HOME of a pipeline may be: 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,13 @@ def folder(name: str) -> Path | None:
     except (OSError, RuntimeError):  # no home directory
         return None
     return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
+
+
+def file_of_python(name: str, form: int) -> Path | None:
+    """Return a file of a folder, for what depends on the version of Python. ``form``: that of the contents. None if
+    there is no such folder."""
+    place = folder(name)
+    return place / f"{form}-{sys.implementation.cache_tag}-{sys.hexversion:x}" if place is not None else None
 
 
 def _in_checkout(path: Path) -> bool:
