@@ -7,11 +7,14 @@ fit.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from goldenami.errors import CatalogError
 
 _T = TypeVar("_T")
 _Build = Callable[[Any], Any]
@@ -19,6 +22,22 @@ _Build = Callable[[Any], Any]
 
 class _Differs(Exception):
     """A value has another type than its field."""
+
+
+def load(text: str | bytes, schema: str, *, source: str) -> dict[str, Any]:
+    """Return the JSON object in a file of the catalog. ``source``: where the file is, for messages. Raises CatalogError
+    for a text that is not JSON in UTF-8, or that has another schema."""
+    try:
+        form = json.loads(text.decode() if isinstance(text, bytes) else text)
+    except ValueError as error:
+        raise CatalogError(f"{source}: not JSON: {error}", hint="Restore the file from a backup.") from error
+    found = form.get("schema") if isinstance(form, dict) else None
+    if not isinstance(form, dict) or found != schema:
+        raise CatalogError(
+            f"{source}: the schema is {found!r}, expected {schema!r}",
+            hint="Update goldenami, or restore the file from a backup.",
+        )
+    return form
 
 
 def build(kind: type[_T], form: object) -> _T | None:

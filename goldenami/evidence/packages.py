@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from goldenami import forms
@@ -325,17 +325,7 @@ def dumps(inventory: Inventory) -> str:
 
 def loads(text: str, *, source: str = "inventory") -> Inventory:
     """Return the inventory in a text of :func:`dumps`. Raises CatalogError, with ``source``, for any other text."""
-    try:
-        form: Any = json.loads(text)
-    except ValueError as error:
-        raise CatalogError(f"{source}: not JSON: {error}", hint="Restore the file from a backup.") from error
-    found = form.get("schema") if isinstance(form, dict) else None
-    if found != SCHEMA:
-        raise CatalogError(
-            f"{source}: the schema is {found!r}, expected {SCHEMA!r}",
-            hint="Update goldenami, or restore the file from a backup.",
-        )
-    made = forms.build(Inventory, form)
+    made = forms.build(Inventory, forms.load(text, SCHEMA, source=source))
     if made is None:
         raise CatalogError(f"{source}: not an inventory of schema {SCHEMA}", hint="Restore the file from a backup.")
     return made

@@ -130,19 +130,9 @@ def prepare() -> None:
 def decode(kind: type[_T], data: bytes, schema: str, *, source: str) -> _T:
     """Return the form in a file. ``source``: where the file is, for messages. Raises CatalogError if it has another
     schema or is damaged."""
-    try:
-        form = json.loads(data.decode())
-        found = form.get("schema") if isinstance(form, dict) else None
-        if found != schema:
-            raise CatalogError(
-                f"{source}: the schema is {found!r}, expected {schema!r}",
-                hint="Update goldenami, or restore the file from a backup.",
-            )
-        made = forms.build(kind, form)
-        if made is not None:
-            return made
-    except ValueError as error:
-        raise CatalogError(f"{source}: not JSON: {error}", hint="Restore the file from a backup.") from error
+    made = forms.build(kind, forms.load(data, schema, source=source))
+    if made is not None:
+        return made
     from pydantic import ValidationError  # here: it is slow to load, and says what is wrong
 
     try:
