@@ -103,8 +103,8 @@ def each(
     """
     failures = Failures(on_failure, undoing=undoing)
     ordered = list(dict.fromkeys(items))
-    results: dict[K, R] = {}
     if len(ordered) == 1 or (at_once == 1 and not undoing):
+        results: dict[K, R] = {}
         for item in ordered:
             with failures.of(item):
                 results[item] = do(item)
@@ -117,8 +117,8 @@ def each(
         return True
 
     ended = _run(ordered, do, at_once, collected, keep_on=undoing)
-    results = {item: ended[number] for number, item in enumerate(ordered) if number in ended}
-    return Answers(results, {item: failures.errors[item] for item in ordered if item in failures.errors})
+    answered = {item: ended[number] for number, item in enumerate(ordered) if number in ended}
+    return Answers(answered, {item: failures.errors[item] for item in ordered if item in failures.errors})
 
 
 def all_of(items: Iterable[T], do: Callable[[T], R], *, at_once: int = AT_ONCE) -> list[R]:
