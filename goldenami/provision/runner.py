@@ -102,7 +102,8 @@ def run_program(
     All stages need three round trips together. Reboots and new connections are handled here. The working directory on
     the host is removed before the next command of the connection begins, or ``Connection.close`` returns. If the
     connection is lost or this call is interrupted, the host removes it within 10 minutes after the end of the program.
-    What a run leaves that the host lost, such as its log after a reboot, is removed when the program starts again.
+    What a run leaves that the host lost, such as its log after a reboot, is removed if this call starts the program
+    again.
 
     ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
     ``timeout``: seconds for each stage. ``limits``: other seconds for stages, by name. ``fact_limits``: for each fact

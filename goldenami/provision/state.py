@@ -31,8 +31,8 @@ mv "$work/units-list" "$work/units"
 """
 )
 # What prints digests of files. openssl uses the processor's instructions for SHA-256, so it takes a third of the time
-# of Debian's sha256sum. Both print the digest, two characters, and the path. Some versions of openssl end with the
-# number of files that they could not read.
+# of Debian's sha256sum. Both print the digest, two characters, and the path; before that, sha256sum prints a backslash
+# if the path has one. Some versions of openssl end with the number of files that they could not read.
 _SUMS: Final = Script(
     """sums='openssl dgst -sha256 -r'
 [ "$($sums /dev/null 2>/dev/null)" = \

@@ -73,8 +73,8 @@ def require(plan: BuildPlan, looked: Looked | None, tools: Tools) -> opening.Nam
 
 
 def tell_permissions(build: BuildContext, catalog: Catalog) -> None:
-    """Warn of the permissions that the roles of a build lack, while it launches a builder, or after it failed. That
-    stops no build, so no build waits for it: IAM's simulations are the largest part of what is read before a build."""
+    """Warn of the permissions that the roles of a build lack, while it launches a builder, or after it failed. A lack
+    stops no build, so no launch waits for IAM's simulations, the largest part of what is read before it."""
     build.is_launching.wait()
     if build.stop.is_set():
         return
