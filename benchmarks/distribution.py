@@ -54,6 +54,7 @@ from goldenami.events import Event
 from goldenami.model import SshEndpoint
 from goldenami.reconcile import Leftovers
 from goldenami.release.verify import Readings
+from goldenami.stages import learnt
 from goldenami.stages.build import BuildContext
 from tests.worlds import events
 from tests.worlds.builds import HOME, RECIPE, REGIONS, SECRET, Label, MortalCloud, World, a_world
@@ -453,17 +454,15 @@ def run(world: World, grid: Grid) -> Figures:
 
 
 def run_again(world: World) -> Figures:
-    """Change the recipe and build it once more: the channel and its parameters exist. The command knows how long the
-    waits of the last one took (``stages.durations``)."""
+    """Change the recipe and build it once more, in a new process: the channel and its parameters exist."""
     world.change_recipe("again")
-    durations = dict(world.cloud.durations)
     world.cloud.start_process()
-    world.cloud.durations.update(durations)
     return measured(world)
 
 
 def measured(world: World) -> Figures:
-    """Build the recipe of a world, and count what that takes."""
+    """Build the recipe of a world, and count what that takes. As on a user's machine, a build knows what the last one
+    learnt: how long waits took, and what roles may do."""
     gc.set_threshold(50_000, 20, 50)  # as goldenami.cli.main does
     clock = world.clock
     assert isinstance(clock, events.EventClock)
@@ -472,7 +471,7 @@ def measured(world: World) -> Figures:
     began = world.clock.now()
     try:
         request = pipeline.Request(world.project, world.environment, RECIPE)
-        with meter.following():
+        with meter.following(), learnt.kept(world.environment, world.cloud):
             pipeline.build(request, emit_to=meter.told, host_work=_AnsweringHosts(meter), cloud=world.cloud)
     finally:
         world.gate.stop()

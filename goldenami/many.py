@@ -26,7 +26,7 @@ from goldenami.model import Environment
 from goldenami.recipe import Project, Recipe
 from goldenami.recipe.problems import Problems
 from goldenami.release.catalog import Catalog
-from goldenami.stages import deciding, durations, facts
+from goldenami.stages import deciding, facts, learnt
 
 if TYPE_CHECKING:  # a plan needs none of them
     from goldenami.pipeline import Outcome
@@ -228,7 +228,7 @@ def build(
     with (
         interrupts or Interrupts() as interrupts,
         sharing(open_store(environment, cloud), (options.cloud or cloud).shares),
-        durations.kept(environment, cloud),
+        learnt.kept(environment, cloud),
     ):
         run = _Run(project, environment, options, cloud, emit_for, interrupts.stop)
         if len(work.steps) == 1:  # in the thread that a signal interrupts at once

@@ -152,6 +152,7 @@ class Cloud:
         self.crowds = Crowds(clock, retry, self.jitter)
         self.shares = Shares()
         self.durations: dict[str, float] = {}  # seconds that the last wait of each kind took (``waiters.Watched``)
+        self.allowed: dict[str, float] = {}  # digest of a simulation -> when it allowed all, seconds since 1970
         # Parameters that were found to be ours: by place and name, the owner and what was found.
         self.own_parameters: dict[tuple[Place, str], tuple[Any, ...]] = {}
         # What ``network.subnets`` found, and when: by place, and the id and tags that an environment names.

@@ -16,7 +16,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Journals, Wait
 from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
-from goldenami.stages import durations
+from goldenami.stages import learnt
 from goldenami.updates.fetch import Memory
 
 if TYPE_CHECKING:  # a plan works on no host
@@ -75,7 +75,7 @@ def open_tools(
         interrupts = stack.enter_context(interrupts or Interrupts())
         if cloud is None:
             cloud = Cloud.of(environment, sleep=interrupts.sleep)
-            stack.enter_context(durations.kept(environment, cloud))
+            stack.enter_context(learnt.kept(environment, cloud))
         yield Tools(
             cloud=cloud,
             catalog=Catalog.of(environment, cloud),

@@ -6,11 +6,12 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from goldenami import many
+from goldenami import many, preflight
 from goldenami import recipe as recipes
 from goldenami.errors import AccessError, CredentialsRefused, TargetsFailed, UsageError
 from goldenami.events import ignore_events
@@ -93,6 +94,46 @@ def test_a_build_that_launches_nothing_tells_what_a_role_lacks(build_world: Worl
     with pytest.raises(AccessError):
         warnings(build_world, answer)
     assert any(LACKS in str(event.fields.get("message")) for event in build_world.events)
+
+
+def simulations(world: World, do: Callable[[], object]) -> int:
+    """Return how many simulations a function asks for."""
+    world.gate.start(record=True)
+    do()
+    found = sum(label.action == "SimulatePrincipalPolicy" for label in world.gate.recording or ())
+    world.gate.stop()
+    return found
+
+
+def test_builds_of_a_day_ask_the_simulator_once(build_world: World) -> None:
+    world = build_world
+    world.fresh()
+    asked = simulations(world, world.build)
+    assert asked
+    world.change_recipe("again")
+    assert simulations(world, world.build) == 0
+    assert simulations(world, lambda: preflight.find(world.cloud, world.environment, world.catalog)), "doctor asks"
+
+
+def test_a_build_of_the_next_day_asks_the_simulator_again(build_world: World) -> None:
+    world = build_world
+    world.fresh()
+    asked = simulations(world, world.build)
+    world.cloud.ahead = timedelta(hours=25)
+    world.change_recipe("again")
+    try:
+        assert simulations(world, world.build) == asked
+    finally:
+        world.cloud.ahead = timedelta()
+
+
+def test_a_role_that_lacks_something_is_simulated_by_each_build(build_world: World) -> None:
+    world = build_world
+    assert LACKS in warnings(world, lambda _label, _call, serve: serve())
+    world.events.clear()
+    world.change_recipe("again")
+    assert simulations(world, world.build) == 1, "the others allowed all"
+    assert any(LACKS in str(event.fields.get("message")) for event in world.events)
 
 
 def test_a_recipe_that_may_be_unchanged_is_planned_alone(build_world: World) -> None:

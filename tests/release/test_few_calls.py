@@ -54,6 +54,7 @@ def test_a_build_makes_few_calls(tmp_path: Path) -> None:
     assert figures.calls["publish", "ssm:GetParameters"] == GRID.targets + GRID.owned
     assert again.by(1)["ssm:DescribeParameters"] <= GRID.targets + 1
     assert "ssm:ListTagsForResource" not in again.by(1), "whose parameters are is asked for all of a place at once"
+    assert "iam:SimulatePrincipalPolicy" not in again.by(1), "the first build has asked today"
     assert again.count <= figures.count + CHANNEL * GRID.targets + FORMER * GRID.owned
     assert figures.count <= 1.05 * GRID.needed_calls
     assert figures.clients < 20, "the accounts of a region share their clients"

@@ -206,7 +206,7 @@ class MortalCloud(Cloud):
         self.mutations = []
         self._paces.clear()  # what a process learnt about throttling ends with it
         learnt = (self.own_parameters, self.subnets, self.missing_parameters, self.key_uses, self.durations)
-        for known in (*learnt, self._refusals):
+        for known in (*learnt, self.allowed, self._refusals):
             known.clear()
         self.recent = Recent(self._time.now)
         self._reach = Reach(self._time.now, self._retry.unreachable)
