@@ -55,6 +55,14 @@ class Machine:
         )
         for name in ("gold", "safe"):
             run("dpkg", f"--root={folder}", "-i", build_deb(folder / "base", name, "1.0"))
+        # The program would believe that the lists of this machine, which may be fresh, are those of the folder.
+        lists = "/var/lib/apt/lists"
+        (folder / "bin").mkdir()
+        (folder / "bin/find").write_text(
+            f'#!/bin/sh\n[ "$1" != {lists} ] || {{ shift; set -- "{folder}{lists}" "$@"; }}\n'
+            f'exec {shutil.which("find")} "$@"\n'
+        )
+        (folder / "bin/find").chmod(0o755)
 
     def use(self, *suites: AptSuite) -> None:
         lines = (f"deb [signed-by={self.folder}/key.asc] file://{s.root} {s.suite} main\n" for s in suites)
@@ -62,7 +70,7 @@ class Machine:
 
     def patch(self, level: str, *exclude: str) -> Here:
         operation = Patches.model_validate({"level": level, "exclude": exclude, "family": "apt"})
-        return run_here(BoundOperation(operation, Mark("recipe.yaml", 1, 1)))
+        return run_here(BoundOperation(operation, Mark("recipe.yaml", 1, 1)), path=str(self.folder / "bin"))
 
     def versions(self) -> dict[str, str]:
         lines = run("dpkg-query", "-W", "-f", "${Package} ${Version}\n").splitlines()
