@@ -561,7 +561,7 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=Grid.regions)
     parser.add_argument("--copies", type=int, default=Grid.copies, help="accounts with images of their own")
     parser.add_argument("--shares", type=int, default=Grid.shares, help="accounts that use the home account's images")
-    parser.add_argument("--again", action="store_true", help="measure the second build, over the channel of the first")
+    parser.add_argument("--again", action="store_true", help="show the second build, over the channel of the first")
     parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
     parser.add_argument("--scale", metavar="N,N", help="print a row for each of these numbers of targets")
     given = parser.parse_args()
@@ -571,14 +571,22 @@ def main() -> None:
     grid = Grid(given.regions, given.copies, given.shares)
     with fresh_world() as world:
         figures = run(world, grid)
-        if given.again:
-            figures = run_again(world)
+        again = run_again(world) if given.again or not given.json else None
     if given.json:
-        print(json.dumps(figures.to_json(grid)))
+        print(json.dumps((again or figures).to_json(grid)))
         return
     print(f"{grid.targets} targets, {grid.owned} of them own an image:")
-    note(f"a build for {grid.targets} targets, calls", figures.count, "", most=grid.most_calls)
-    note(f"a build for {grid.targets} targets, throttled calls", figures.throttled, "", most=0)
+    for build, what in (("a build", figures), ("the next build", again)):
+        if what is not None:
+            note(f"{build} for {grid.targets} targets, calls", what.count, "", most=grid.most_calls)
+            note(f"{build} for {grid.targets} targets, throttled calls", what.throttled, "", most=0)
+    show(again if given.again and again is not None else figures, grid)
+    if again is not None and not given.again:
+        print(f"  The next build, over the channel of this one: {again.count} calls, {again.throttled} throttled")
+
+
+def show(figures: Figures, grid: Grid) -> None:
+    """Print the figures of a build: its calls by stage and action, times and memory."""
     print(
         f"  {figures.count} calls (at most {grid.most_calls}; needed with one look a wait: {grid.needed_calls}), "
         f"{figures.throttled} throttled"
