@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,27 +24,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def endpoint(home: Path) -> Iterator[SshEndpoint]:
-    program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if program is None:
-        pytest.skip("openssh-server is not installed")
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd changes its root to this folder before a login
     host, login = generate_keypair(), generate_keypair()
     (home / "host").write_text(host.private_key)
     (home / "host").chmod(0o600)
     (home / "authorized_keys").write_text(login.public_key + "\n")
-    config = {
-        "ListenAddress": "127.0.0.1",
-        "HostKey": home / "host",
-        "AuthorizedKeysFile": home / "authorized_keys",
-        "StrictModes": "no",  # /tmp is writable for others
-        "PidFile": "none",
-        "UsePAM": "no",
-        "PasswordAuthentication": "no",
-        "MaxStartups": "100:30:200",
-    }
-    (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
-    command = [program, "-D", "-e", "-f", str(home / "config")]
+    command = sshd.configured(home, MaxStartups="100:30:200")
     with sshd.listening(lambda port: [*command, "-p", str(port)], home / "log") as (port, _):
         user = pwd.getpwuid(os.getuid()).pw_name
         yield SshEndpoint("127.0.0.1", user, login.private_key, host.public_key, port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import pytest
 from goldenami.events import Event
 from goldenami.model import SshEndpoint, TestReport
 from goldenami.validate import run_suite
-from tests.worlds.sshd import listening
+from tests.worlds.sshd import configured, listening
 
 
 @dataclass(frozen=True)
@@ -35,29 +34,13 @@ def _keygen(path: Path) -> str:
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
     """Run sshd as the user of the tests, with new keys. Its sessions end with it."""
-    program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if program is None:
-        pytest.skip("openssh-server is not installed")
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd changes its root to this folder before a login
     home = tmp_path / "sshd"
     home.mkdir()
     host_key, client_key = _keygen(home / "host"), _keygen(home / "client")
     (home / "authorized_keys").write_text(client_key + "\n")
-    config = {
-        "ListenAddress": "127.0.0.1",
-        "HostKey": home / "host",
-        "AuthorizedKeysFile": home / "authorized_keys",
-        "StrictModes": "no",  # /tmp is writable for others
-        "PidFile": "none",
-        "UsePAM": "no",
-        "PasswordAuthentication": "no",
-        "PermitRootLogin": "prohibit-password",
-        "SetEnv": f"PATH={home / 'programs'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-    }
     (home / "programs").mkdir()
-    (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
-    command = [program, "-D", "-e", "-f", str(home / "config")]
+    path = f"{home / 'programs'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    command = configured(home, {"PATH": path}, PermitRootLogin="prohibit-password")
     with listening(lambda port: [*command, "-p", str(port)], home / "log") as (port, server):
         user = pwd.getpwuid(os.getuid()).pw_name
         private = (home / "client").read_text()
