@@ -30,14 +30,26 @@ mv "$work/units-list" "$work/units"
 }
 """
 )
-# What prints digests of files. openssl uses the processor's instructions for SHA-256, so it takes a third of the time
-# of Debian's sha256sum. Both print the digest, two characters, and the path; before that, sha256sum prints a backslash
-# if the path has one. Some versions of openssl end with the number of files that they could not read.
+# Code for xargs, which writes digests of files into the folder $0. A line is the digest, two characters and the path.
+# openssl uses the processor's instructions for SHA-256, so it takes a third of the time of Debian's sha256sum, which is
+# for hosts where openssl gives no right answer for a known file in time. sha256sum begins the line of a path that has a
+# backslash or a carriage return with a backslash, and escapes both in it. sed undoes that, so that both give the same;
+# line ends stand for the backslashes of the path meanwhile, because no line has one.
+# The known file is also the last of each call: if its line is there, the others are whole. The exit status tells less:
+# some versions of openssl end with the number of files that they could not read. A part that is not whole is left out
+# and ends the reading (255): its last line could name another file.
 _SUMS: Final = Script(
-    """sums='openssl dgst -sha256 -r'
-[ "$($sums /dev/null 2>/dev/null)" = \
-'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 */dev/null' ] || sums='sha256sum --'
-export sums
+    r"""none=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+sums='openssl dgst -sha256 -r'
+[ "$(timeout -k 1 10 $sums /dev/null 2>/dev/null)" = "$none */dev/null" ] || sums='sha256sum --'
+plain='$ d; /^\\/ { s///; s/\\\\/\n/g; s/\\r/\r/g; s/\n/\\/g; }'
+read_sums='made=$($sums "$@" /dev/null 2>/dev/null)
+case "
+$made" in *"
+$none "?/dev/null) printf "%s\n" "$made" | sed "$plain" >"$0/part.$$" && mv "$0/part.$$" "$0/of.$$" && exit ;; esac
+rm -f "$0/part.$$"
+exit 255'
+export none sums plain
 """
 )
 # The walk's lines of files that get a digest, for awk: others may read them, and they are smaller than 64 MiB.
@@ -88,9 +100,7 @@ for list in walk stamps; do
 [ "$(wc -c <$list)" -lt $((most * 512)) ] || { rm -f began walk stamps; exit; }
 done
 @sums
-awk -F '\\t' '@digested' walk | xargs -d '\\n' -r -P 8 -n 300 sh -c '
-made=$($sums "$@" 2>/dev/null)
-[ $? -gt 125 ] || { printf "%s\\n" "$made" >part.$$ && mv part.$$ of.$$; } || rm -f part.$$' sh
+awk -F '\\t' '@digested' walk | xargs -d '\\n' -r -P 8 -n 300 sh -c "$read_sums" . 2>/dev/null
 """,
         sums=_SUMS,
         walk=walk_below(top, mounts=False),

@@ -22,7 +22,7 @@ df -P -k @top/ | awk 'NR == 2 { printf "%.0f\n", $3 * 1024 }' | _section used
 
 # Every file of the disks, and the SHA-256 of the regular ones. A file that others may not read has no digest: a short
 # secret could be guessed from it. Eight at once read: a new volume of EBS fetches each block when it is first read.
-# What was cut is told on 5. xargs ends with 123 if files could not be read.
+# What was cut is told on 5.
 _digests=$work/digests
 mkdir -p "$_digests"
 { _cut=$({
@@ -44,10 +44,8 @@ of == "now" { if (path in now) stamp = "now"; now[path] = stamp }
 >"$_digests/left" &&
 mv "$_digests/left" "$_digests/paths" || rm -f "$_digests/of.ahead"
 fi
-# A part that cannot be written as a whole ends the reading (255): its last line could name another file.
-{ timeout 120 xargs -d '\n' -r -P 8 -n 1000 sh -c 'made=$($sums "$@")
-[ $? -le 125 ] && printf "%s\n" "$made" >"$0.$$" || { rm -f "$0.$$"; exit 255; }' "$_digests/of" 2>/dev/null ||
-[ $? = 123 ] || echo digests >&5; } <"$_digests/paths"
+timeout 120 xargs -d '\n' -r -P 8 -n 1000 sh -c "$read_sums" "$_digests" <"$_digests/paths" 2>/dev/null ||
+echo digests >&5
 cat "$_digests"/of.* 2>/dev/null | awk '/^[0-9a-f]/ { print substr($0, 1, 16) "\t" substr($0, 67) }' |
 _section digests >&4
 } 5>&1); } 4>&1

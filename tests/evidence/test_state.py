@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -48,9 +50,9 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(top: Path, code: str, left: Sequence[str] = ("walk",)) -> str:
     """What the program prints. It works in a directory beside the host, and leaves these files there."""
     with tempfile.TemporaryDirectory(dir=top.parent) as work:
-        done = subprocess.run(["sh", "-euc", f"work={work}\n{code}"], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(["sh", "-euc", f"work={work}\n{code}"], check=True, stdout=subprocess.PIPE)
         assert [path.name for path in Path(work).iterdir()] == [*left]
-        return done.stdout
+        return done.stdout.decode()
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,86 @@ def test_openssl_makes_the_digests_if_its_answer_for_a_known_file_is_right(
         read(host, path + provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait"), left=[])
         (made,) = ahead.glob("of.*")
         assert (made.read_text()[:16], made.read_text()[66:]) == (digest, f"{host}/one\n")
+
+
+ESCAPED = ("with-x2d\\x2d.slice", "a\\nb", "a\\rb", "two\\\\", "\\", "return\r", "return\r\\r and\\")
+
+
+@pytest.mark.parametrize("by", ["openssl", "sha256sum"])
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_names_that_sha256sum_escapes_have_the_same_digests_with_and_without_openssl(
+    tmp_path: Path, by: str, is_ahead: bool
+) -> None:
+    """A file of this kind is on every host with systemd: system-systemd\\x2dcryptsetup.slice."""
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    for name in ("plain", *ESCAPED):
+        (host / name).write_text(f"{name}\n", newline="")
+    path = "" if by == "openssl" else with_openssl(tmp_path, "exit 127")
+    if is_ahead:
+        read(host, path + provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait"), left=[])
+        (ahead / "began").write_text(f"{time.time() + 3:.0f}\n")
+        path += "timeout() { :; }\n"  # nothing is read again
+    code = provision.state_below(str(host), str(ahead) if is_ahead else "").text
+    found = state.parse(read(host, path + code), top=str(host))
+    assert found is not None
+    digests = {name[1:]: file.digest for name, file in found.files.items() if file.kind == "f"}
+    assert digests == {name: hashlib.sha256(f"{name}\n".encode()).hexdigest()[:16] for name in ("plain", *ESCAPED)}
+
+
+def with_openssl(folder: Path, code: str) -> str:
+    """Return code for a PATH with an openssl that runs this."""
+    (folder / "bin").mkdir()
+    (folder / "bin/openssl").write_text(f"#!/bin/sh\n{code}\n")
+    (folder / "bin/openssl").chmod(0o755)
+    return f"PATH={folder}/bin:$PATH\n"
+
+
+@pytest.mark.parametrize("status", [1, 126, 200, 255])
+@pytest.mark.parametrize("by", ["state", "reading ahead"])
+def test_the_number_of_files_that_openssl_could_not_read_ends_nothing(tmp_path: Path, status: int, by: str) -> None:
+    """Some versions end with it. Files may vanish after they were listed."""
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    for number in range(1500):  # for more calls than one
+        (host / str(number)).write_text("one\n")
+    real = shutil.which("openssl")
+    path = with_openssl(tmp_path, f'{real} "$@"; [ $# -eq 4 ] || exit {status}')
+    if by == "reading ahead":
+        read(host, path + provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait"), left=[])
+        assert sum(len(one.read_text().splitlines()) for one in ahead.glob("of.*")) == 1500
+        return
+    found = state.parse(read(host, path + provision.state_below(str(host)).text), top=str(host))
+    assert found is not None
+    assert found.complete
+    assert {file.digest for file in found.files.values() if file.kind == "f"} == {"2c8b08da5ce60398"}
+
+
+def test_an_openssl_that_is_ended_gives_no_digests_of_which_the_last_may_be_cut(tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    for name in ("one", "one-and-more"):
+        (host / name).write_text("one\n")
+    known = 'echo "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 */dev/null"'
+    path = with_openssl(tmp_path, f'[ $# -gt 4 ] || {{ {known}; exit; }}\nprintf "%064d *%s" 0 {host}/one\nkill -9 $$')
+    found = state.parse(read(host, path + provision.state_below(str(host)).text), top=str(host))
+    assert found is not None
+    assert {file.digest for file in found.files.values()} == {""}
+    assert not found.complete
+
+
+def test_an_openssl_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    (host / "one").write_text("one\n")
+    path = with_openssl(tmp_path, "trap '' TERM\nwhile :; do sleep 0.1; done")
+    code = provision.state_below(str(host)).text
+    assert code.count("timeout -k 1 10 ") == 1
+    code = code.replace("timeout -k 1 10 ", "timeout -k 0.1 0.5 ")
+    found = state.parse(read(host, path + code), top=str(host))
+    assert found is not None
+    assert found.files["/one"].digest == "2c8b08da5ce60398"
+    assert found.complete
 
 
 def test_what_was_read_ahead_counts_only_for_files_that_are_the_same(tmp_path: Path) -> None:
@@ -229,12 +311,12 @@ def test_a_part_that_cannot_be_written_as_a_whole_is_left_out(tmp_path: Path) ->
     host.mkdir()
     (host / "one").write_text("one\n")
     reading = provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait")
-    assert reading.count(">part.$$ &&") == 1
-    read(host, reading.replace(">part.$$ &&", ">/dev/full &&"), left=[])
+    assert reading.count('>"$0/part.$$" &&') == 1
+    read(host, reading.replace('>"$0/part.$$" &&', ">/dev/full &&"), left=[])
     assert not [one.name for one in ahead.iterdir() if one.name.startswith(("of.", "part."))]
     code = provision.state_below(str(host)).text
-    assert code.count('>"$0.$$" ||') == 1
-    found = state.parse(read(host, code.replace('>"$0.$$" ||', ">/dev/full ||")), top=str(host))
+    assert code.count('>"$0/part.$$" &&') == 1
+    found = state.parse(read(host, code.replace('>"$0/part.$$" &&', ">/dev/full &&")), top=str(host))
     assert found is not None
     assert not found.complete
 
