@@ -195,22 +195,24 @@ class Asides:
         self._gate = _Gate()
         self._pool: ThreadPoolExecutor | None = None
         self._started: list[Future[object]] = []
+        self._line: list[Future[object]] = []  # those that a function in turn waits for
         self._is_open = False
 
     def __enter__(self) -> Self:
-        self._gate, self._started, self._is_open = _Gate(), [], True
+        self._gate, self._started, self._line, self._is_open = _Gate(), [], [], True
         return self
 
-    def start(self, do: Callable[[], object], *, in_turn: bool = False) -> Callable[[], None]:
+    def start(self, do: Callable[[], object], *, in_turn: bool = False, apart: bool = False) -> Callable[[], None]:
         """Run a function beside the block. Its error does not reach the caller. ``in_turn``: only after all functions
-        that were started before have ended. Returns a function that waits for the end of this one alone."""
+        that were started before have ended. ``apart``: those in turn do not wait for this one. Returns a function that
+        waits for the end of this one alone."""
         from concurrent.futures import ThreadPoolExecutor, wait
 
         if not self._is_open:
             do()
             return lambda: None
         with self._mutex:
-            number, gate, before = len(self._started), self._gate, list(self._started) if in_turn else []
+            number, gate, before = len(self._started), self._gate, list(self._line) if in_turn else []
 
             def one() -> object:
                 wait(before)
@@ -218,6 +220,8 @@ class Asides:
 
             self._pool = self._pool or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="each")
             self._started.append(started := self._pool.submit(one))
+            if not apart:
+                self._line.append(started)
 
         def ended() -> None:
             wait([started])

@@ -10,7 +10,7 @@ with a journal that is not empty. ``clean`` deletes the resources that the journ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -22,7 +22,15 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of, both
-from goldenami.errors import CatalogError, ConditionsUnmet, GoldenAmiError, NotFound, TargetsFailed, UsageError
+from goldenami.errors import (
+    CatalogError,
+    ConditionsUnmet,
+    GoldenAmiError,
+    Interrupted,
+    NotFound,
+    TargetsFailed,
+    UsageError,
+)
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -240,18 +248,17 @@ def start(
 ) -> Outcome:
     """Open the journal of a new build of a plan, and run all stages. ``names``: those of its release."""
     with opening.create(project, plan, variables, names, tools) as opened:
-        return _to_the_end(project, opened, tools, beside=partial(before.tell_permissions, opened, tools.catalog))
+        return _to_the_end(project, opened, tools)
 
 
-def _to_the_end(
-    project: Project, opened: BuildContext, tools: Tools, *, beside: Callable[[], None] | None = None
-) -> Outcome:
-    """Run all stages of a build, and clean up after it. ``beside``: is called while they run."""
+def _to_the_end(project: Project, opened: BuildContext, tools: Tools) -> Outcome:
+    """Run all stages of a build, and clean up after it. What its roles lack is told once: not again by a retry, and not
+    by a resume of a build that launched a builder."""
 
     def work() -> Outcome:
         try:
-            if beside is not None:
-                opened.asides.start(beside)
+            if not before.has_launched(opened):
+                opened.asides.start(partial(before.tell_permissions, opened, tools.catalog), apart=True)
             return carry_out(opened, tools.catalog)
         finally:
             opened.is_launching.set()
@@ -277,7 +284,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             refused = consumers.allow(build.ledger, build.environment, catalog.ensure_identity(), manifest)
             failures = {**failures, **refused}
     leftovers, restores = reconcile.Leftovers(build.ledger, manifest), FastRestores(build, catalog, manifest)
-    looked = build.asides.start(restores.look)
+    looked = build.asides.start(restores.look_early)
     with build.stage("publish"):
         published = publish(
             build.ledger,
@@ -309,6 +316,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     looked()
     failures = {**failures, **restores.bring(published.manifest)}
     notices.released(build, catalog, published.manifest)
+    build.is_ending.set()
     with build.stage("clean up"):
         build.asides.wait()  # only now: EC2 may keep a security group busy for minutes, and the release is there
         keep = reconcile.released(build.journal, published.manifest)
@@ -338,6 +346,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
 def end_without_release(build: BuildContext, catalog: Catalog, last: ImageManifest) -> Outcome:
     """End a build that found nothing new: delete what it made, and note that in the catalog."""
     nothing_new.keep(build, catalog, last)
+    build.is_ending.set()
     with build.stage("clean up"):
         done = reconcile.delete_all(build.cloud, build.journal, build.ledger.proofs, emit=build.emit)
     notify.deliver(build)
@@ -366,6 +375,15 @@ class FastRestores:
         if self._zones or set(self._catalog.versions(self._manifest.recipe)) - {self._manifest.version}:
             self._seen = fast_restore.look(self._build.cloud, self._manifest, self._zones)
         self._has_looked = True
+
+    def look_early(self) -> None:
+        """Do :meth:`look` beside the publication. An error is left to :meth:`bring`, which looks again."""
+        try:
+            self.look()
+        except Interrupted:
+            raise
+        except GoldenAmiError:
+            return
 
     def bring(self, manifest: ImageManifest) -> Mapping[str, str]:
         """Enable that of the published release, and end that of its predecessors. Returns place -> reason of failures:

@@ -244,7 +244,8 @@ class Pace:
 class Retry:
     """The pauses and limits of retries, in seconds. ``first``, ``factor``, ``longest``: the pauses. The others limit
     the time since the first failure of their kind. ``throttled``: the rate is too high. ``unreachable``: no answer
-    (see ``reach``); its pauses are short. ``queued``: too many copies run (a copy can take hours)."""
+    (see ``reach``); its pauses are short. ``queued``: too many copies run (a copy can take hours). ``repeats``: how
+    often a call is repeated at most; None: as often as the time allows."""
 
     first: float = 0.2
     factor: float = 2.0
@@ -252,6 +253,7 @@ class Retry:
     throttled: float = 300.0
     unreachable: float = 30.0
     queued: float = 6 * 3600.0
+    repeats: int | None = None
 
 
 class CallAttempts:
@@ -263,6 +265,7 @@ class CallAttempts:
         self._sleep = sleep
         self._jitter = jitter
         self._pause = policy.first
+        self._repeats = 0
         self._since: dict[float, float] = {}
 
     def wait(self, error: Exception) -> bool:
@@ -277,8 +280,9 @@ class CallAttempts:
         else:
             return False
         now = self._clock()
-        if now - self._since.setdefault(limit, now) >= limit:
+        if now - self._since.setdefault(limit, now) >= limit or self._repeats == self._policy.repeats:
             return False
+        self._repeats += 1
         self._sleep(self._jitter.uniform(0, min(self._pause, longest)))
         self._pause = min(self._pause * self._policy.factor, self._policy.longest)
         return True

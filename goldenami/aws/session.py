@@ -20,7 +20,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -77,6 +77,7 @@ _TRUST: Final = (
     "The role must trust the caller (with its external_id, if the trust policy requires one), and the caller needs the "
     "permission sts:AssumeRole."
 )
+REPEATS: Final = 2  # of a throttled read that only informs
 # Seconds for which a refused role is not asked for again. The reads before a build need each role several times.
 _STAYS_REFUSED: Final = 10.0
 _MANY_PACES: Final = 1000  # at so many, those at rest are removed
@@ -203,6 +204,14 @@ class Cloud:
         is kept as long as the copy lives. It shares the clients and credentials."""
         other = copy.copy(self)
         other._answers = Answers()
+        return other
+
+    def hurried(self) -> Cloud:
+        """Return a copy for reads that only inform, which nothing may wait for long: a throttled one is repeated a few
+        times, and one without an answer never. It shares the clients and credentials."""
+        other = copy.copy(self)
+        other._retry = replace(self._retry, unreachable=0.0, queued=0.0, repeats=REPEATS)
+        other.retry = Retries(other._retry, self.clock, self.sleep, self.jitter)
         return other
 
     def rounds(self, seconds: float | None = None) -> Iterator[float]:

@@ -6,7 +6,7 @@ test demands a case for each code in ``CODES``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -91,11 +91,21 @@ def find_keys(
     return _run(context, [check_keys])
 
 
-def find_permissions(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe) -> tuple[Finding, ...]:
+def find_permissions(
+    cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe, *, is_wanted: Callable[[], bool]
+) -> tuple[Finding, ...]:
     """Return the permissions that the roles of a build lack, as warnings: a policy of another shape can be enough for
-    one recipe."""
-    context = Context(cloud, environment, catalog, (recipe,), builds=True, remembering=cloud.remembering())
-    return tuple(found for found in _run(context, [check_permissions]) if found.level == "warning")
+    one recipe. And, as unknown, what could not be checked. Nothing is told of a role that cannot be assumed:
+    :func:`find` tells it.
+
+    ``is_wanted``: see ``Context``. Raises errors that end everything, and that of a check of no single account.
+    """
+    context = Context(
+        cloud, environment, catalog, (recipe,), builds=True, remembering=cloud.remembering(), is_wanted=is_wanted
+    )
+    # With the patience of the build: credentials are renewed by the cloud that was the first to ask for them.
+    refused = frozenset(account for account, _ in access.check_accounts(context))
+    return ordered(check_permissions(replace(context, cloud=cloud.hurried(), refused=refused)))
 
 
 def _run(context: Context, checks: Sequence[Check]) -> tuple[Finding, ...]:

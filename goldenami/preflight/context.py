@@ -18,7 +18,8 @@ class Context:
     """``recipes``: those that will be built; empty for the checks of an environment alone. ``refused``: the ids of the
     accounts whose credentials failed; no other check uses them. ``builds``: a build begins, whose plan finds regions
     and keys itself. ``keys``: label of a target -> ARN of its key, if the plan has found them. ``remembering``: the
-    cloud for what several checks read: each request is sent once."""
+    cloud for what several checks read: each request is sent once. ``is_wanted``: returns whether more is to be asked;
+    what only warns is given up at the end of a build."""
 
     cloud: Cloud
     environment: Environment
@@ -28,6 +29,7 @@ class Context:
     builds: bool = False
     keys: Mapping[str, str] | None = None
     remembering: Cloud = field(kw_only=True)
+    is_wanted: Callable[[], bool] = lambda: True
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -11,6 +11,7 @@ from goldenami.aws.calls import Job, Role
 from goldenami.aws.policies import Probe, Scope, accounts_of, probes
 from goldenami.aws.session import Cloud
 from goldenami.each import all_of, each
+from goldenami.errors import CloudError
 from goldenami.model import Account, Place
 from goldenami.nextstep import step
 from goldenami.preflight.context import Context
@@ -18,6 +19,7 @@ from goldenami.preflight.finding import Finding, Level
 
 _ACCOUNTS: Final = 4  # at the same time; each has several simulations at once
 _EVALUATIONS: Final = 1000  # of one simulation: a page of its answer
+_MEMBERS: Final = frozenset({"EvalActionName", "EvalResourceName", "EvalDecision"})  # of a result
 # Seconds for which a build believes that a role still has what a simulation allowed: it tells of a lack, and goes on.
 _BELIEVED: Final = 86_400.0
 
@@ -25,14 +27,20 @@ _BELIEVED: Final = 86_400.0
 def check_permissions(context: Context) -> Iterator[Finding]:
     """The policies of each role have what builds need. IAM simulates them, so no call is made for it.
 
-    A simulation does not evaluate policies of keys, and not the caller's session.
+    A simulation does not evaluate policies of keys, and not the caller's session. If no more is wanted, only the first
+    accounts are asked, and the others that were asked already.
     """
     environment = context.environment
     used = {target.account.id for target in context.targets} | {environment.home.id}
     scope = Scope(environment)
     every = [(kind, account) for kind in (Role.BUILDER, Role.PUBLISHER) for account in accounts_of(environment, kind)]
     chosen = [(kind, account) for kind, account in every if account.id in used - context.refused]
-    for found in all_of(chosen, lambda one: list(_check(context, scope, *one)), at_once=_ACCOUNTS):
+
+    def check(number: int) -> list[Finding]:
+        # The first ones are asked at the same time, and at once.
+        return list(_check(context, scope, *chosen[number])) if number < _ACCOUNTS or context.is_wanted() else []
+
+    for found in all_of(range(len(chosen)), check, at_once=_ACCOUNTS):
         yield from found
 
 
@@ -81,7 +89,8 @@ def _check(context: Context, scope: Scope, kind: Role, account: Account) -> Iter
         )
     if answers.errors:
         error = next(iter(answers.errors.values()))
-        yield Finding("permission", "unknown", error.message, error.hint or "", place, mark)
+        message = f"the permissions of {principal} could not be checked: {error.message}"
+        yield Finding("permission", "unknown", message, error.hint or "", place, mark)
 
 
 def _same_context(wanted: Sequence[Probe]) -> list[list[Probe]]:
@@ -139,6 +148,13 @@ def _is_believed(cloud: Cloud, request: Mapping[str, Any]) -> bool:
 
 
 def _simulate(cloud: Cloud, place: Place, request: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return the allowed pairs of an action and a resource."""
-    results = cloud.pages(place, "iam", "SimulatePrincipalPolicy", "EvaluationResults", request)
+    """Return the allowed pairs of an action and a resource. Raises CloudError for an answer that does not say which."""
+    results = list(cloud.pages(place, "iam", "SimulatePrincipalPolicy", "EvaluationResults", request))
+    if not results or not all(result.keys() >= _MEMBERS for result in results):
+        raise CloudError(
+            f"SimulatePrincipalPolicy in {place}: the answer has no decisions",
+            action="SimulatePrincipalPolicy",
+            account=place.account,
+            region=place.region,
+        )
     return {(str(r["EvalActionName"]), str(r["EvalResourceName"])) for r in results if r["EvalDecision"] == "allowed"}

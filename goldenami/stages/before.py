@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from goldenami import preflight, ssh
 from goldenami.aws import regions
 from goldenami.each import beside, both
-from goldenami.errors import GoldenAmiError
+from goldenami.errors import GoldenAmiError, Interrupted
 from goldenami.events import emit
 from goldenami.model import Environment, Target
 from goldenami.planning import BuildPlan
 from goldenami.preflight import Finding
 from goldenami.recipe import Recipe
 from goldenami.release.catalog import Catalog
-from goldenami.stages import deciding, facts, opening
+from goldenami.stages import deciding, facts, hosts, opening
 from goldenami.stages.build import BuildContext
 from goldenami.stages.checks import check_proofs
 from goldenami.stages.tools import Tools
@@ -74,12 +74,35 @@ def require(plan: BuildPlan, looked: Looked | None, tools: Tools) -> opening.Nam
 
 def tell_permissions(build: BuildContext, catalog: Catalog) -> None:
     """Warn of the permissions that the roles of a build lack, while it launches a builder, or after it failed. A lack
-    stops no build, so no launch waits for IAM's simulations, the largest part of what is read before it."""
+    stops no build, so no launch waits for IAM's simulations, the largest part of what is read before it. An error of
+    theirs is a warning, too: it changes nothing of how the build ends.
+
+    After a failure, every account is still asked, because what its role lacks may be the cause. The end of a release
+    waits for the first accounts at most, and for those that were asked already."""
     build.is_launching.wait()
     if build.stop.is_set():
         return
-    for finding in preflight.find_permissions(build.cloud, build.environment, catalog, build.recipe):
+    try:
+        found = preflight.find_permissions(
+            build.cloud,
+            build.environment,
+            catalog,
+            build.recipe,
+            is_wanted=lambda: not (build.stop.is_set() or build.is_ending.is_set()),
+        )
+    except Interrupted:
+        raise
+    except GoldenAmiError as error:
+        build.note(f"the permissions of the roles could not be checked: {error.message}", "warning")
+        return
+    for finding in found:
         build.note(str(finding), "warning")
+
+
+def has_launched(build: BuildContext) -> bool:
+    """Return whether this build has launched a builder, or tried to, in this process or in an earlier one."""
+    keys = [hosts.key_of("builder", architecture) for architecture in build.recipe.architectures]
+    return build.is_launching.is_set() or any(build.journal.intents(key) for key in keys)
 
 
 def _look(recipe: Recipe, environment: Environment, targets: Sequence[Target], tools: Tools) -> Looked:

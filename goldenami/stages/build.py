@@ -83,7 +83,8 @@ class Host:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildContext(JournaledWork):
     """One build: its plan, version, journal, reports and secrets. ``asides``: does what nothing waits for.
-    ``is_launching``: set when a builder is being launched, and at the end: what is not urgent waits for it."""
+    ``is_launching``: set when a builder is being launched, and at the end: what is not urgent waits for it.
+    ``is_ending``: set when only the clean-up is left: what only informs makes no further calls."""
 
     plan: BuildPlan
     version: str  # MAJOR.MINOR.YYYYMMDD.N
@@ -94,6 +95,7 @@ class BuildContext(JournaledWork):
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name of the variable -> value
     asides: Asides = field(default_factory=Asides, repr=False)
     is_launching: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+    is_ending: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
     def home(self) -> Place:

@@ -150,6 +150,8 @@ def test_how_long_one_goes_on() -> None:
     assert policy.throttled <= slept < policy.throttled + policy.longest
     _, slept = tries(Throttled("wait", code="ResourceLimitExceeded"), policy)
     assert slept >= policy.queued
+    count, _ = tries(Throttled("slow down", code="RequestLimitExceeded"), Retry(repeats=2))
+    assert count == 3
 
 
 # --- tags -----------------------------------------------------------------------------------------------------------

@@ -318,6 +318,23 @@ def test_what_nothing_waits_for_has_ended_at_the_end_of_the_block() -> None:
     assert done[-1] == "at once", "outside of a block, nobody would wait for it"
 
 
+def test_what_runs_in_turn_does_not_wait_for_what_is_apart() -> None:
+    asides, go = Asides(), threading.Event()
+    done: list[str] = []
+
+    def slow() -> None:
+        assert go.wait(120)
+        done.append("apart")
+
+    with asides:
+        asides.start(slow, apart=True)
+        asides.start(lambda: done.append("before"))
+        asides.start(lambda: done.append("in turn"), in_turn=True)()
+        assert done == ["before", "in turn"]
+        go.set()
+    assert done == ["before", "in turn", "apart"], "the end of the block waits for all"
+
+
 @pytest.mark.parametrize(
     ("error", "raised"),
     [(CloudError("one's"), None), (JournalError("all's"), JournalError), (ValueError(), ValueError)],

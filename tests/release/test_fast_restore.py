@@ -8,7 +8,7 @@ import pytest
 
 from goldenami import costs, pipeline, planning, recipe
 from goldenami.aws import tags
-from goldenami.errors import CatalogError, InvalidInput, TargetsFailed
+from goldenami.errors import CatalogError, CredentialsRefused, GoldenAmiError, InvalidInput, TargetsFailed
 from goldenami.model import ImageManifest, Place
 from goldenami.pipeline import Request
 from goldenami.release import channels, fast_restore, redistribute
@@ -73,7 +73,10 @@ def test_a_build_enables_it_and_the_next_one_ends_it_for_the_release_before(worl
     assert (distribute(world, second).task_id, world.made(seen)) == (None, [])
 
 
-def test_a_look_that_failed_beside_the_publication_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [CatalogError("the bucket does not answer"), CredentialsRefused("expired")])
+def test_a_look_that_failed_beside_the_publication_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: GoldenAmiError
+) -> None:
     """Otherwise the release before would keep it, for which AWS charges."""
     declare(world, TWO_ZONES)
     (first,) = releases(world, 1)
@@ -84,7 +87,7 @@ def test_a_look_that_failed_beside_the_publication_is_made_again(world: World, m
     def failing(cloud: Any, manifest: ImageManifest, zones: Any) -> fast_restore.Seen:
         looks.append(manifest)
         if len(looks) == 1:
-            raise CatalogError("the bucket does not answer")
+            raise error
         return look(cloud, manifest, zones)
 
     monkeypatch.setattr(fast_restore, "look", failing)
