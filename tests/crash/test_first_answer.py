@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +17,8 @@ from goldenami.model import SshEndpoint
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Host
 from tests.crash.test_data_volumes import with_volumes
-from tests.worlds import inventory
-from tests.worlds.builds import Label, World
+from tests.worlds import events, inventory
+from tests.worlds.builds import Label, World, a_world
 from tests.worlds.cases import check
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from goldenami_sandbox.protocol import Call
 
 RUNS_AFTER = 33.0  # virtual seconds; the looks at EC2 that no answer causes come every ten seconds
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Its clock does not add up what threads sleep beside each other, and work takes no time."""
+    path = tmp_path_factory.mktemp("answer")
+    with events.running() as clock, pytest.MonkeyPatch.context() as patch, a_world(path, patch, clock=clock) as made:
+        yield made
 
 
 class Answering:
