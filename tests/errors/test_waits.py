@@ -148,7 +148,8 @@ def polls(trees: Trees | None = None) -> Iterator[tuple[str, set[str | None], as
 
 def blocking(trees: Trees | None = None) -> Iterator[str]:
     """Calls that wait without a time limit: for a thread, a queue, a future, an event, a process."""
-    for file, tree in trees or source.trees():
+    words = ("wait()", "communicate()", "join()", "get()", "result()", "subprocess.")
+    for file, tree in trees or source.trees(*words):
         for function, node in functions(tree):
             if not isinstance(node, ast.Call):
                 continue
@@ -167,7 +168,7 @@ def blocking(trees: Trees | None = None) -> Iterator[str]:
 
 def loops(trees: Trees | None = None) -> Iterator[str]:
     """Loops around a call that waits for a short time, or for data."""
-    for file, tree in trees or source.trees():
+    for file, tree in trees or source.trees("while "):
         for function, loop in functions(tree):
             if not isinstance(loop, ast.While):
                 continue

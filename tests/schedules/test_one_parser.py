@@ -39,7 +39,8 @@ def signs(tree: ast.AST) -> Iterator[str]:
 
 
 def test_only_one_module_parses_cron() -> None:
-    found = {file: sorted(set(signs(tree))) for file, tree in source.trees()}
+    words = ("cron", '"wed', '"hou', *LIBRARIES)
+    found = {file: sorted(set(signs(tree))) for file, tree in source.trees(*words)}
     assert found[PARSER], "the rule does not see the parser itself"
     others = {file for file, signs in found.items() if signs and file != PARSER}
     assert others - set(NAMES) == set(), "use goldenami/schedules/timing.py"
