@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import re
 import string
+import threading
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
@@ -181,14 +182,27 @@ def _dispatch(service: str) -> _Dispatch:
     return found
 
 
-@cache
+_remembering = threading.Lock()
+_REMEMBERS = "_goldenami_sandbox_remembers"
+
+
 def remember() -> None:
     """Keep which modules moto has, which methods a class has, and which errors and regions a service: functions of
-    their arguments, a third of each call. Other functions of moto are replaced by faster ones with the same results."""
+    their arguments, a third of each call. Other functions of moto are replaced by faster ones with the same results.
+    Only the first call in a process does that; a call from another thread returns when it is done."""
     from moto import backends
-    from moto.core import base_backend, errors, responses
 
     of_moto: Any = backends
+    with _remembering:
+        # moto itself is marked, before it is changed: a second change of a part would keep the first one's results.
+        if not hasattr(of_moto, _REMEMBERS):
+            setattr(of_moto, _REMEMBERS, True)
+            _replace(of_moto)
+
+
+def _replace(of_moto: Any) -> None:
+    from moto.core import base_backend, errors, responses
+
     of_moto.list_of_moto_modules = cache(lambda found=of_moto.list_of_moto_modules: frozenset(found()))
 
     of_classes: Any = responses

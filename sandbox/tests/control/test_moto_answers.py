@@ -132,6 +132,29 @@ def as_shipped() -> ModuleType:
     return module
 
 
+def test_moto_is_changed_once() -> None:
+    """Also by a second load of the module, which knows nothing of the first one."""
+    from moto import backends
+
+    moto_calls.remember()
+    of_classes: Any = responses
+    of_moto: Any = backends
+
+    def functions() -> list[Any]:
+        made: Any = serialize
+        return [of_moto.list_of_moto_modules, of_classes.method_names_from_class, made.ResponseSerializer.get_value]
+
+    before = functions()
+    moto_calls.remember()
+    found = importlib.util.find_spec(moto_calls.__name__)
+    assert found is not None
+    assert found.loader is not None
+    again = importlib.util.module_from_spec(found)
+    found.loader.exec_module(again)
+    again.remember()
+    assert all(one is other for one, other in zip(functions(), before, strict=True))
+
+
 def test_answers_are_written_as_moto_writes_them(
     direct: Callable[[str], Any], as_shipped: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
