@@ -354,11 +354,13 @@ class Connection:
         return done.text
 
     def wait_for_reboot(self, before: str, *, timeout: float, on_wait: Callable[[float], None] | None = None) -> None:
-        """Wait until the host has rebooted, and reconnect. ``before``: the boot id before the reboot.
+        """Wait until the host has rebooted, and reconnect. ``before``: the boot id before the reboot. The connection is
+        dropped at once: a host that goes down may be silent, and loses what its commands would still do.
 
         ``on_wait`` is called about every 30 seconds with the seconds since the start. Raises NotBack if the host is
         unreachable or has not rebooted after ``timeout`` seconds; Refused if it proves another host key.
         """
+        self.drop()
         last = "it did not shut down"
         for elapsed in poll(
             self._clock,

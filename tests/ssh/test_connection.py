@@ -450,6 +450,19 @@ def test_a_reboot_is_complete_when_the_boot_id_has_changed(endpoint: SshEndpoint
             connection.wait_for_reboot(before, timeout=2)
 
 
+def test_the_wait_for_a_reboot_does_not_wait_for_commands_before_it(
+    endpoint: SshEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goldenami.ssh.connection._LEFT_SECONDS", 600.0)
+    with ssh.connect(endpoint, timeout=60) as connection:
+        seen: list[str] = []
+        connection.stream("while echo known; do sleep 0.1; done", b"", seen.append, until=lambda: bool(seen))
+        start = time.monotonic()
+        connection.wait_for_reboot("the boot before", timeout=60)
+        assert time.monotonic() - start < 300
+        assert connection.run("true").status == 0
+
+
 @pytest.mark.parametrize(
     "error",
     [
