@@ -108,14 +108,13 @@ def start_script(work: str, mark: str, arguments: str, size: int, *, on_disk: bo
 
     A program whose log has more than ``LOG_BYTES``, or half of the free space, is ended: the disk must not fill up.
     ``earlier``: the working directories of runs of the same program that have ended or are lost. What they left, as by
-    a reboot, is removed.
+    a reboot, is removed; see ``removal_script``.
     """
     log = _log(work)
-    left = " ".join(f"{one} {_log(one)} {FLAGS}/.{_name(one)}" for one in earlier)
     return f"""umask 077
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
 [ ! -e {_too_late(work)} ] || {{ rmdir {work}; exit {NO_DIRECTORY}; }}
-{f"rm -rf {left}" if left else ":"}
+{removal_script(earlier)}
 head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 1; }}
 if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
 free=0
@@ -157,6 +156,24 @@ while [ -d {work} ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done
 rm -rf {work}
 ) </dev/null >/dev/null 2>&1 7<&- &
 {_follow(work, mark)}"""
+
+
+def removal_script(works: Sequence[str]) -> str:
+    """Return the script that removes what lost runs left. A run that is still there is ended first: a host that stood
+    still for seconds may begin it after it was given up. Its id may belong to another process meanwhile, which has
+    another command line."""
+    return "\n".join(map(_removal, works)) or ":"
+
+
+def _removal(work: str) -> str:
+    program = f"sh {work}/program {work} "
+    return f"""rm -f {work}/program # so it cannot begin any more
+if read -r first <{work}/pid; then
+case $(tr '\\0' ' ' </proc/"$first"/cmdline) in
+"{program}"* | "setsid {program}"* | "nohup {program}"*) kill -s KILL -- "-$first" || kill -s KILL "$first" ;;
+esac
+fi 2>/dev/null
+rm -rf {work} {_log(work)} {FLAGS}/.{_name(work)}"""
 
 
 def attach_script(work: str, mark: str) -> str:

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import tarfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,40 @@ def test_a_start_removes_what_lost_runs_of_the_program_left(tmp_path: Path) -> N
     assert not any(name in one for one in found for name in ("aa", "bb"))
     assert other.exists(), "of another program"
     assert not Path(tmp_path, "run/goldenami.dd").exists()
+
+
+def test_a_start_ends_a_run_that_was_given_up_and_no_other_process(tmp_path: Path) -> None:
+    """As on a host that stood still for seconds. The id of another lost run belongs to another process now."""
+    slow, other = (f"{tmp_path}/run/goldenami.{name}" for name in ("aa", "bb"))
+    data = archive(f"for _ in $(seq 2000); do echo more >>{tmp_path}/written; sleep 0.05; done")
+    script = start_script(slow, MARK, "", len(data), on_disk=True)
+    with (
+        subprocess.Popen(["sleep", "600"]) as process,
+        subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as following,
+    ):
+        try:
+            assert following.stdin is not None
+            following.stdin.write(data)
+            following.stdin.flush()
+            until(lambda: (tmp_path / "written").exists() and Path(slow, "pid").read_text().endswith("\n"))
+            program = Path("/proc", Path(slow, "pid").read_text().strip())
+            assert program.exists()
+            Path(other).mkdir()
+            Path(other, "pid").write_text(f"{process.pid}\n")
+            start(f"{tmp_path}/run/goldenami.cc", ":", slow, other)
+            until(lambda: not program.exists())
+            assert process.poll() is None
+            assert not Path(slow).exists()
+            assert not Path(other).exists()
+        finally:
+            process.kill()
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_start_that_is_late_starts_nothing_and_nothing_is_left(tmp_path: Path) -> None:
