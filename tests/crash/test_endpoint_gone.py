@@ -11,14 +11,20 @@ from goldenami_sandbox.http import Response, Server
 from goldenami_sandbox.protocol import Call
 
 from goldenami.errors import PlaceUnreachable, TargetsFailed
-from tests.worlds import inventory
+from tests.worlds import events, inventory
 from tests.worlds.builds import PLACES, TIMEOUT, Label, World, a_world
 from tests.worlds.cases import check
 
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with pytest.MonkeyPatch.context() as patch, a_world(tmp_path_factory.mktemp("gone"), patch, wire=True) as world:
+    """Its clock does not add up what threads sleep beside each other."""
+    path = tmp_path_factory.mktemp("gone")
+    with (
+        events.running() as clock,
+        pytest.MonkeyPatch.context() as patch,
+        a_world(path, patch, wire=True, clock=clock) as world,
+    ):
         yield world
 
 

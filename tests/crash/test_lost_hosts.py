@@ -200,21 +200,21 @@ def test_an_instance_that_runs(world: World, error: GoldenAmiError, reached: boo
         assert "The last lines of its console:" in error.message or "console" not in error.message
 
 
-def test_neither_ec2_nor_the_instance_answers(world: World) -> None:
+def test_neither_ec2_nor_the_instance_answers(timed: World) -> None:
     """The error is that of the place: another instance would not answer either. A resume continues later."""
 
     def gone(world: World, host: Host, watch: Watch) -> None:
         world.gate.start(lambda label, call, serve: Response(0, drop=True))
         raise ConnectionLost("the connection was lost during a command")
 
-    unlucky(world, spot=False, builders=[gone])
-    began = world.clock.offset
+    unlucky(timed, spot=False, builders=[gone])
+    began = timed.clock.offset
     with pytest.raises(PlaceUnreachable, match=r"ec2 in 111111111111/eu-central-1 has not answered for \d+ s"):
-        world.build()
-    assert world.clock.offset - began < 60
-    world.gate.stop()
-    assert inventory.take(world), "nothing could be deleted"
-    assert world.resume().manifest.replacements == ()
+        timed.build()
+    assert timed.clock.offset - began < 60
+    timed.gate.stop()
+    assert inventory.take(timed), "nothing could be deleted"
+    assert timed.resume().manifest.replacements == ()
 
 
 class EndedAfterSealing(PaperHostWork):
