@@ -286,7 +286,7 @@ def test_what_is_still_under_way_is_deleted_too(world: World) -> None:
     guide)."""
     image = foreign_image(world)
     before = inventory(world)
-    world.paper.set(pending={"image": 60, "copy": 60, "snapshot": 60})
+    world.paper.set(pending={"image": 1e6, "copy": 1e6, "snapshot": 1e6})
     for place in (HOME_PLACE, HOME_WEST):
         images.copy(
             world.ledger,

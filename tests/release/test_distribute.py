@@ -261,7 +261,7 @@ def test_images_are_deprecated_when_the_order_says_so(world: World) -> None:
 
 def test_leaving_early_starts_nothing_more(world: World) -> None:
     ledger, order, candidate = world.build(), world.order(), world.candidate()
-    world.paper.set(pending={"copy": 30.0, "image": 30.0, "snapshot": 30.0})
+    world.paper.set(pending={"copy": 1e6, "image": 1e6, "snapshot": 1e6})
     with pytest.raises(ZeroDivisionError), distribute(ledger, order, {"x86_64": candidate}) as distribution:
         raise ZeroDivisionError
     calls = len(world.paper.calls)

@@ -398,15 +398,15 @@ def test_an_image_parameter_takes_only_images_that_the_account_can_use(client: C
 
 
 def test_an_image_parameter_is_validated_after_the_put(paper_cloud: Callable[..., PaperCloud]) -> None:
-    ahead = [0.0]
-    cloud = paper_cloud(clock=lambda: time.time() + ahead[0])
+    now = [time.time()]
+    cloud = paper_cloud(clock=lambda: now[0])
     cloud.set(pending={"parameter": 5})
     ssm = boto3.client("ssm", **cloud.client())
     image = ssm.get_parameter(Name="/aws/service/debian/release/12/latest/amd64")["Parameter"]["Value"]
     assert ssm.put_parameter(Name="/a", Value=image, Type="String", DataType="aws:ec2:image")["Version"] == 1
     with refused("ParameterNotFound"):
         ssm.get_parameter(Name="/a")
-    ahead[0] = 6.0
+    now[0] += 6.0
     assert ssm.get_parameter(Name="/a")["Parameter"]["Version"] == 1
 
 
