@@ -14,6 +14,8 @@ import threading
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from goldenami.stdstreams import flush
+
 
 def end(code: int) -> NoReturn:
     """End this process. ``code``: its exit status."""
@@ -30,7 +32,7 @@ def _finish() -> None:
     python._shutdown()  # also ends the threads of pools
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):  # the handlers may have written to them
-        stream.flush()
+        flush(stream)
 
 
 def _is_observed() -> bool:

@@ -19,6 +19,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from goldenami.stdstreams import flush
 from goldenami.validate.settings import SIZE_BYTES
 
 IDLE_SECONDS = 3600.0
@@ -93,8 +94,8 @@ def _exit(status: int) -> NoReturn:
     behind are not waited for."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the parent has ended, or a test closed it
-            stream.flush()
+        with suppress(OSError):  # the parent has ended, or a test closed its descriptor
+            flush(stream)
     os._exit(status)
 
 

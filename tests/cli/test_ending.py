@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -72,6 +73,23 @@ def test_python_ends_a_process_that_is_observed(option: list[str], observed: str
 def test_an_interruption_at_the_end_does_not_change_the_exit_status() -> None:
     ended = output("ending.end(7)", during="os.kill(os.getpid(), signal.SIGINT)")
     assert {"program", "finalizer", "handler"} <= {*ended}
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+@pytest.mark.parametrize("ending", ["sys.{0} = None", "sys.{0}.close()", "sys.{0}.detach()"])
+def test_a_stream_that_is_closed_or_missing_is_no_failure(name: str, ending: str) -> None:
+    assert status(f"{ending.format(name)}; ending.end(7)") == 7
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_failure() -> None:
+    with Path("/dev/full").open("w") as full:
+        assert status("sys.stdout.write('x'); ending.end(7)", stdout=full) not in (0, 7)
+
+
+def status(code: str, stdout: IO[str] | int = subprocess.DEVNULL) -> int:
+    command = [sys.executable, "-c", f"import sys; from goldenami.cli import ending; {code}"]
+    environment = {**os.environ, "PYTHONPATH": ROOT}
+    return subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.DEVNULL, check=False).returncode
 
 
 def test_the_program_of_the_command_line_ends_so() -> None:
