@@ -31,6 +31,7 @@ from goldenami.provision.follower import (
     Follower,
     attach_script,
     end_script,
+    removal_script,
     start_script,
     sudo,
 )
@@ -382,7 +383,7 @@ class _Run:
         those that ended and must not run twice are left out.
 
         Raises OperationFailed if the reboot ended an operation that must not run twice. Another builder would meet the
-        same, so it is not a lost host.
+        same, so it is not a lost host. What the lost runs left, their logs, is removed before an error.
         """
         progress = self._progress
         progress.say(f"{self._connection.endpoint.address} reboots by itself while {progress.doing}", "warning")
@@ -393,6 +394,7 @@ class _Run:
             if steps.may_reboot:
                 progress.ended_by_reboot()
             elif steps.once:
+                self._remove_left()
                 raise self._failed(
                     bound,
                     "the host rebooted while this ran, and it is unknown whether it ended",
@@ -401,11 +403,17 @@ class _Run:
                 )
         progress.running = None
         if times >= _ATTEMPTS:
+            self._remove_left()
             raise BuilderError(
                 f"{self._connection.endpoint.address} rebooted by itself {times} times in the stage "
                 f"{progress.stage_name}",
                 hint="Add creates or unless to the operation that reboots the host, or use the operation `reboot`.",
             )
+
+    def _remove_left(self) -> None:
+        """Remove what the runs so far left on the host: no further run does it. The host may not answer."""
+        with contextlib.suppress(BuilderError):
+            self._connection.run(sudo(self._connection, removal_script(self._earlier)), timeout=_LOOK_SECONDS)
 
     def _prepare_second_run(self, times: int) -> None:
         """Permit another run after the host lost the last one. Raises OperationDoubtful or ConnectionLost if not."""
