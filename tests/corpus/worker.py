@@ -20,7 +20,7 @@ from typing import Any
 from goldenami import bounded
 from goldenami.cli.main import main
 
-bounded.SECONDS = 0.2  # the same limits, and fewer seconds for all cases together
+bounded.SECONDS, bounded._GRACE = 0.1, 0.05  # the same limits, and fewer seconds for all cases together
 STUCK = 180  # seconds, after which the process ends and prints where it is
 
 
