@@ -37,7 +37,8 @@ class EventClock(Clock):
         self.settle: Callable[[], object] = lambda: None
         self.used = 0.0  # seconds of processor time of the thread that moves the time
         self.busy: Callable[[], bool] = lambda: False  # whether another process works for this one
-        self._began = self._time = time.time()
+        # As in other worlds, whose states are taken over: what is there must not be of a later time.
+        self._began = self._time = super().now()
         self._sleeping: dict[int, None] = {}
         self._due: list[tuple[float, int, int, threading.Event]] = []
         self._numbers = itertools.count()

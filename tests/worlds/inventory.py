@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.ec2.context import Ctx
@@ -134,7 +134,7 @@ def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", ma
 
 
 def _place_decoys(world: World, build_id: str, mark: str) -> Inventory:
-    before = take(world)
+    known = _known(world)
     tags = {
         "Name": f"goldenami builder {RECIPE} 1.0.20200101.1",
         "goldenami:recipe": RECIPE,
@@ -153,7 +153,7 @@ def _place_decoys(world: World, build_id: str, mark: str) -> Inventory:
         "goldenami:recipe": RECIPE.upper(),
     }
     _decoys(world, PLACES[-1], partly, build_id, mark)
-    made = take(world) - before
+    made = _made_since(world, known)
     kinds = {line.split(": ")[1].split(" ")[0] for line in made}
     assert kinds == {"instance", "volume", "snapshot", "image", "key-pair", "security-group", "grant", "parameter"}
     return made
@@ -163,7 +163,7 @@ def place_copies(world: World) -> Inventory:
     """One of each kind, somebody else's, with all tags of a resource of ours of this kind, wherever there is one.
 
     Returns what the inventory has of them."""
-    before = take(world)
+    known = _known(world)
     for place in PLACES:
         ec2 = world.client("ec2", place)
         ours: dict[str, str] = {}
@@ -178,7 +178,24 @@ def place_copies(world: World) -> Inventory:
                 copied = [{"Key": tag["Key"], "Value": tag["Value"]} for tag in own]
                 ec2.create_tags(Resources=[decoys[type]], Tags=copied)
     # Whether a decoy is marked as temporary is not of interest.
-    return frozenset(take(world) - before)
+    return _made_since(world, known)
+
+
+class Known(NamedTuple):
+    """What there is. ``ids``: also of what calls do not find yet. ``lines``: the inventory."""
+
+    ids: frozenset[str]
+    lines: Inventory
+
+
+def _known(world: World) -> Known:
+    store = world.settled().ec2._cloud.store
+    return Known(frozenset({*store.instances, *store.volumes, *store.snapshots, *store.images}), take(world))
+
+
+def _made_since(world: World, known: Known) -> Inventory:
+    """What is new. What was there, and shows only now, is not: a resource, or a parameter with its id."""
+    return frozenset(line for line in take(world) - known.lines if known.ids.isdisjoint(line.split()))
 
 
 def _decoys(world: World, place: Place, tags: dict[str, str], build_id: str, mark: str) -> dict[str, str]:
