@@ -39,6 +39,7 @@ def clock() -> Clock:
 @pytest.fixture
 def world(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with paper_cloud(clock=clock.now, sleep=clock.sleep) as paper:
+        clock.settle = paper.cloud.ec2.settle
         key = paper.key(HOME.id)
         monkeypatch.setenv("AWS_ENDPOINT_URL", paper.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
