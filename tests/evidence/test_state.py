@@ -137,6 +137,34 @@ def test_names_that_sha256sum_escapes_have_the_same_digests_with_and_without_ope
     assert digests == {name: hashlib.sha256(f"{name}\n".encode()).hexdigest()[:16] for name in ("plain", *ESCAPED)}
 
 
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_a_name_with_a_line_end_looks_like_no_other_file(tmp_path: Path, is_ahead: bool) -> None:
+    """Whoever may make a folder could learn the digest of a file that only root may read."""
+    host, ahead = tmp_path / "host", tmp_path / "ahead"
+    host.mkdir()
+    (host / "plain").write_text("plain\n")
+    (host / "secret").write_text("secret\n")
+    (host / "secret").chmod(0o600)
+    forged = Path(f"{host}/folder\nf\t644\t0:0\t7\t\t{host}/secret")
+    forged.parent.mkdir(parents=True)
+    forged.touch()
+    (host / "link").symlink_to(f"there\t/other\nf\t644\t0:0\t7\t\t{host}/secret")
+    code = provision.state_below(str(host)).text
+    if is_ahead:
+        read(host, provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait"), left=[])
+        (made,) = ahead.glob("of.*")
+        assert [line[66:] for line in made.read_text().splitlines()] == [f"{host}/plain"]
+        (ahead / "began").write_text(f"{time.time() + 3:.0f}\n")
+        code = provision.state_below(str(host), str(ahead)).text
+    found = state.parse(read(host, code), top=str(host))
+    assert found is not None
+    assert found.complete
+    kinds = {path: (file.kind, file.mode, file.digest) for path, file in found.files.items()}
+    assert kinds.pop("/secret") == ("f", "600", "")
+    assert kinds.pop("/plain")[2] == hashlib.sha256(b"plain\n").hexdigest()[:16]
+    assert [kind for kind, _, _ in (kinds.pop("/?"), *kinds.values())] == ["?", "d"], "and the host's own folder"
+
+
 def with_openssl(folder: Path, code: str) -> str:
     """Return code for a PATH with an openssl that runs this."""
     (folder / "bin").mkdir()
