@@ -22,6 +22,7 @@ Sleep = Callable[[float], None]
 
 _JITTER: Final = random.Random()  # one for all: making one takes longer than most waits that end at the first check
 RESOLUTION: Final = 0.01  # seconds; if less time than this is left, the deadline counts as reached
+_OLD: Final = 1.0  # seconds since the last check began; then it says nothing of now
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,9 @@ def poll(
 
     ``timeout``: seconds; None or infinity waits without a limit. There is at least one check. If the next pause is
     longer than the time left, the wait ends; with ``last_look`` that pause is shortened, and one more check follows at
-    the end (for a lock, which may become free at any moment). The caller leaves the loop when the condition is met; the
-    code after the loop handles the timeout.
+    the end (for a lock, which may become free at any moment). So it does if the last check took long, as when this
+    process was stopped meanwhile: what the check saw is old then. The caller leaves the loop when the condition is met;
+    the code after the loop handles the timeout.
     ``check`` is called before each check; an exception that it raises ends the wait. ``sign_of_life`` is called with
     the seconds so far, about every ``silence`` seconds, to report that the wait goes on. ``sleep`` may raise too.
     ``ahead``: called with the seconds so far before each pause. It returns the next pause if it can guess when the
@@ -86,13 +88,16 @@ def poll(
         yield elapsed
         now = clock()
         left = float("inf") if timeout is None else timeout - (now - start)
+        is_old = now - start - elapsed > max(pause, _OLD)
         if left < RESOLUTION:
+            if is_old and timeout is not None and elapsed < timeout - RESOLUTION:
+                continue
             return
         if sign_of_life is not None and now - last_sign >= silence:
             last_sign = now
             sign_of_life(now - start)
         known = ahead(now - start) if ahead is not None else None
-        if known is None and pause > left and not last_look:
+        if known is None and pause > left and not (last_look or is_old):
             return
         if known is not None:
             sleep(min(known, left))
