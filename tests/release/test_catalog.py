@@ -355,7 +355,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_catalog(tmp_path: Path, ma
         if confirmed:
             assert confirmed in versions
             assert pointer is not None
-            assert pointer.current in versions[:2], "the last one, or the one before if it was killed between the two"
+            assert pointer.current in versions, "the last one, or an earlier one if writers were killed between the two"
             assert int(pointer.current.rsplit(".", 1)[1]) >= int(confirmed.rsplit(".", 1)[1])
         start = int(versions[0].rsplit(".", 1)[1]) + 1 if versions else 1
     assert confirmed, "no writer ever got as far as a whole release"

@@ -13,4 +13,4 @@ def damage(file: Path, how: str) -> None:
     if how == "writable by others":
         file.chmod(0o666)
     else:
-        file.write_bytes({"cut": content[:-9], "changed": content[:-1] + b"x", "empty": b""}[how])
+        file.write_bytes({"cut": content[:-9], "changed": content[:-1] + bytes([content[-1] ^ 1]), "empty": b""}[how])
