@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from goldenami.events import Emit, Event, ignore_events
-from goldenami.interrupts import Interrupts
+from goldenami.interrupts import Interrupts, main_woken
 
 OnEvent = Callable[[Event], object]
 
@@ -45,22 +45,23 @@ def run_work(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None, s
     thread = threading.Thread(target=run, name="goldenami", daemon=True)
     thread.start()
     ending: BaseException | None = None  # the exception to raise after the work has ended
-    while True:
-        try:
-            event = events.get()
-            if event is None:
-                break
-            if on_event is not None:
-                on_event(event)
-        except KeyboardInterrupt as interrupt:
-            if ending is not None:
-                raise
-            ending = interrupt
-            interrupts.stop.set()
-        except BaseException as error:  # an error of on_event, which is not called again
-            ending = ending or error
-            on_event = None
-            interrupts.stop.set()
+    with main_woken():
+        while True:
+            try:
+                event = events.get()
+                if event is None:
+                    break
+                if on_event is not None:
+                    on_event(event)
+            except KeyboardInterrupt as interrupt:
+                if ending is not None:
+                    raise
+                ending = interrupt
+                interrupts.stop.set()
+            except BaseException as error:  # an error of on_event, which is not called again
+                ending = ending or error
+                on_event = None
+                interrupts.stop.set()
     thread.join()
     if ending is not None:
         raise ending from result.error

@@ -4,6 +4,9 @@ the process at once.
 The first signal raises KeyboardInterrupt in the main thread, and ends the ``sleep`` of every other thread. The second
 one is safe because of the journal: ``goldenami resume`` and ``goldenami clean`` continue from it.
 
+The kernel may give a signal to any thread, or right before the main thread begins to wait for another one. Python would
+tell the main thread only when that wait ends: after hours. So a thread wakes it (:func:`main_woken`).
+
 A terminal that is closed sends SIGHUP, often twice (the shell and the kernel both send it), so SIGHUP is never the
 second signal. A process that was started with SIGHUP ignored (``nohup``) continues without its terminal.
 """
@@ -14,7 +17,8 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -26,6 +30,59 @@ _STOPPED: Final = (
     b"\nStopped without clean-up. Run `goldenami resume` to continue a build, "
     b"or `goldenami clean` to delete its resources.\n"
 )
+
+# Seconds between the wakings after a signal: the main thread may be about to wait at each of them.
+_WAKINGS: Final = (0.0, 0.02, 0.1, 0.5)
+_WAKING: Final = signal.SIGURG  # nothing here uses it, and a process that has no handler ignores it
+
+
+@contextmanager
+def main_woken() -> Iterator[None]:
+    """Wake the main thread from its waits after each signal, inside a ``with`` block: it handles the signal at once,
+    whichever thread got it. Does nothing in other threads, and where signals wake somebody already, as with asyncio."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        others = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        if others != -1:
+            signal.set_wakeup_fd(others)
+            yield
+            return
+        handler = signal.signal(_WAKING, _ignore)
+        ended = threading.Event()
+        waker = threading.Thread(target=_wake_main, args=(reading, ended), name="signals", daemon=True)
+        waker.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            ended.set()
+            os.close(writing)
+            writing = -1
+            waker.join()
+            signal.signal(_WAKING, handler)
+    finally:
+        for end in (reading, writing):
+            if end != -1:
+                os.close(end)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _wake_main(reading: int, ended: threading.Event) -> None:
+    """Wake the main thread for each signal that a pipe names, until the pipe is closed."""
+    main = threading.main_thread().ident
+    assert main is not None
+    while numbers := os.read(reading, 64):
+        for pause in _WAKINGS if set(numbers) & set(_SIGNALS) else ():
+            if ended.wait(pause):
+                return
+            signal.pthread_kill(main, _WAKING)
 
 
 class Interrupts:
@@ -40,9 +97,11 @@ class Interrupts:
         self._cleaning = False
         self._before: dict[int, Any] = {}
         self._hung_up = False
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         if self._signals and threading.current_thread() is threading.main_thread():
+            self._stack.enter_context(main_woken())
             for number in _SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._on_signal)
@@ -55,6 +114,7 @@ class Interrupts:
             # After the clean-up, a second SIGHUP must not end the process before it returns its exit code.
             ignored = number == signal.SIGHUP and self._hung_up
             signal.signal(number, signal.SIG_IGN if ignored else handler)
+        self._stack.close()
 
     def sleep(self, seconds: float) -> None:
         """Sleep for some seconds. Raises Interrupted when a signal arrives, except during the clean-up."""
