@@ -13,7 +13,6 @@ catch an error of one item or place and continue with the next one::
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,9 +30,6 @@ R = TypeVar("R")
 
 AT_ONCE: Final = 16  # threads; AWS limits the rate of calls for each place, so more threads would only wait
 AT_ONCE_BESIDE: Final = 10  # of each of several works that run at the same time
-_FIRST: Final = 8  # threads of works that get more only while the process waits
-_BUSY: Final = 0.2  # of one processor, since the last look: a slow service lets all wait for most of that time
-_SHORTEST_LOOK, _LONGEST_LOOK = 0.001, 0.008  # seconds between two looks whether the process waits
 # Between two looks for an interruption: the main thread learns of one that comes right before it waits at the next.
 _LOOK_SECONDS: Final = 0.5
 
@@ -95,14 +91,10 @@ def each(
     do: Callable[[K], R],
     *,
     at_once: int = AT_ONCE,
-    growing: bool = False,
     on_failure: Callable[[K, GoldenAmiError], None] | None = None,
     undoing: bool = False,
 ) -> Answers[K, R]:
     """Call ``do`` for every item, or for every place, with at most ``at_once`` threads.
-
-    ``growing``: begin with few threads, and add more while this process mostly waits. Threads that all have work for
-    the processor only take it from each other. No item may wait for another one then.
 
     Raises errors that end everything, and errors of other classes than GoldenAmiError. Before it raises, it waits for
     the items that have begun, so that no thread creates anything afterwards; the remaining items are not started.
@@ -124,7 +116,7 @@ def each(
         failures.add(ordered[number], error)
         return True
 
-    ended = _run(ordered, do, at_once, collected, keep_on=undoing, growing=growing)
+    ended = _run(ordered, do, at_once, collected, keep_on=undoing)
     answered = {item: ended[number] for number, item in enumerate(ordered) if number in ended}
     return Answers(answered, {item: failures.errors[item] for item in ordered if item in failures.errors})
 
@@ -320,40 +312,6 @@ class _Gate:
             self._changed.wait_for(lambda: not self._running)
 
 
-def _times() -> tuple[float, float]:
-    return time.monotonic(), time.process_time()
-
-
-class Growth:
-    """How many threads a work has. ``pause``: the seconds until the next look. ``now``: returns the time, and the
-    processor time of this process, in seconds."""
-
-    def __init__(self, most: int, *, growing: bool, now: Callable[[], tuple[float, float]] = _times) -> None:
-        self._most = most
-        self._now = now
-        self.threads = min(most, _FIRST) if growing else most
-        self.pause = _SHORTEST_LOOK if self.threads < most else _LOOK_SECONDS
-        self._since = self._now()
-
-    def look(self) -> int:
-        """Return how many more threads to start: as many as there are, if the process has mostly waited since the last
-        look. So there are all of them a few milliseconds after a slow service was called."""
-        if self.threads == self._most:
-            return 0
-        (wall, used), self._since = self._since, self._now()
-        is_busy = self._since[1] - used >= _BUSY * (self._since[0] - wall)
-        more = 0 if is_busy else min(self.threads, self._most - self.threads)
-        self.threads += more
-        self.pause = min(2 * self.pause, _LONGEST_LOOK) if is_busy else _SHORTEST_LOOK
-        if self.threads == self._most:
-            self.end()
-        return more
-
-    def end(self) -> None:
-        """Add no more threads."""
-        self._most, self.pause = self.threads, _LOOK_SECONDS
-
-
 def _run(
     ordered: Sequence[T],
     do: Callable[[T], R],
@@ -361,11 +319,10 @@ def _run(
     collected: Callable[[int, BaseException], bool],
     *,
     keep_on: bool = False,
-    growing: bool = False,
 ) -> dict[int, R]:
     """Run every item in a bounded number of threads, until all have ended. Return the results by the items' numbers.
     ``collected``: called in the caller's thread with the number of an item that failed and its error; if it returns
-    False, the error is raised. ``keep_on``: items that have not begun are run even so. ``growing``: see :func:`each`.
+    False, the error is raised. ``keep_on``: items that have not begun are run even so.
 
     A thread takes one item after the other. The caller is woken only for a failure and for the end of a thread: an item
     that is handed over, and back, takes a tenth of a millisecond of processor time.
@@ -401,25 +358,18 @@ def _run(
         finally:
             told.put(None)
 
-    most = min(len(ordered), at_once)
-    growth = Growth(most, growing=growing)
-    with ThreadPoolExecutor(most, thread_name_prefix="each") as pool:
+    with ThreadPoolExecutor(min(len(ordered), at_once), thread_name_prefix="each") as pool:
         try:
-            threads = 0
-            for _ in range(growth.threads):
+            threads = min(len(ordered), at_once)
+            for _ in range(threads):
                 pool.submit(work)
-                threads += 1
             while threads:
                 try:
-                    failed = told.get(timeout=growth.pause)
+                    failed = told.get(timeout=_LOOK_SECONDS)
                 except Empty:
-                    for _ in range(growth.look()):
-                        pool.submit(work)
-                        threads += 1
                     continue
                 if failed is None:
                     threads -= 1
-                    growth.end()  # no item is left that has not begun
                 elif not collected(failed, errors[failed]):
                     break
             else:

@@ -56,7 +56,7 @@ from goldenami.release.templates import Follower, Templates, followers
 
 _P = TypeVar("_P", bound="At | Parameter | Follower")
 
-_AT_ONCE: Final = 32  # threads at most: a release has several parameters of a place beside each other
+_AT_ONCE: Final = 32  # threads: a release has several parameters of a place beside each other
 LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
 
 
@@ -430,7 +430,7 @@ class Publication:
             for parameter in {one.image.architecture: one for one in _parts(item)}.values():
                 self._tell(parameter, "failed", error.message)
 
-        return each(todo, one, at_once=_AT_ONCE, growing=True, on_failure=failed, undoing=undoing).reasons
+        return each(todo, one, at_once=_AT_ONCE, on_failure=failed, undoing=undoing).reasons
 
     def _failed(
         self, message: str, refused: Mapping[_P, str], kept: Mapping[Parameter, str] | None = None

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import pytest
 
 from goldenami import errors
-from goldenami.each import AT_ONCE, Asides, Failures, Growth, all_of, beside, both, each
+from goldenami.each import AT_ONCE, Asides, Failures, all_of, beside, both, each
 from goldenami.errors import (
     AccessError,
     Busy,
@@ -188,57 +188,6 @@ def test_no_more_threads_than_are_allowed() -> None:
     most, together = 0, threading.Barrier(3)
     all_of(range(60), ask, at_once=3)
     assert most == 3
-
-
-def test_threads_are_added_while_all_wait() -> None:
-    running = most = 0
-    lock = threading.Lock()
-    together = threading.Barrier(20)
-
-    def ask(item: int) -> int:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        if item < together.parties:
-            together.wait(120)  # it ends when all have their threads
-        with lock:
-            running -= 1
-        if item == 3:
-            raise CloudError("three")
-        return item
-
-    answers = each(range(40), ask, at_once=20, growing=True)
-    assert list(answers.results) == [n for n in range(40) if n != 3]
-    assert answers.reasons == {3: "three"}
-    assert most == 20
-
-
-def test_a_busy_process_gets_no_more_threads() -> None:
-    times = [(0.0, 0.0)]
-    growth = Growth(32, growing=True, now=lambda: times[-1])
-
-    def after(wall: float, used: float) -> int:
-        times.append((times[-1][0] + wall, times[-1][1] + used))
-        return growth.look()
-
-    few, pause = growth.threads, growth.pause
-    assert few < 32
-    for _ in range(9):
-        assert after(0.004, 0.0039) == 0
-    assert growth.threads == few
-    assert pause < growth.pause < 0.1, "it looks less often, and still soon enough for a service that becomes slow"
-    assert after(0.004, 0.0002) == few
-    assert growth.pause == pause
-    while growth.threads < 32:
-        assert after(0.001, 0.0001) > 0
-    assert after(1.0, 0.0) == 0
-    assert growth.pause > 0.1, "there is nothing to look for any more"
-
-
-def test_few_items_and_others_have_all_threads_at_once() -> None:
-    assert Growth(2, growing=True).threads == 2
-    assert Growth(32, growing=False).threads == 32
 
 
 def test_both_run_at_the_same_time_and_raise() -> None:
