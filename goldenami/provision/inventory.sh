@@ -20,7 +20,8 @@ _section packages <"$work/packages$_suffix"
 
 # The files of the disk that the package database does not have: none, if it is not known which it has.
 [ -s "$work/walk" ] && [ -e "$work/owned$_suffix" ] &&
-awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' '
+awk -F '\t' -v OFS='\t' -v left='@left_out' -v skip='/__pycache__/' -v cut="$_here/cut" '
+$1 == "?" { print >cut } # and what is in it
 NF == 6 && $1 == "f" && $6 !~ left && $6 !~ skip { print $6, $4, $2 }
 END { print "//" }' "$work/walk" | sort -u >"$_here/files" && grep -qx // "$_here/files" &&
 join -t "$_tab" -v 2 "$work/owned$_suffix" "$_here/files" >"$_here/unowned" || : >>"$_here/unowned" >>"$_here/cut"

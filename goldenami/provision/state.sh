@@ -26,11 +26,11 @@ df -P -k @top/ | awk 'NR == 2 { printf "%.0f\n", $3 * 1024 }' | _section used
 _digests=$work/digests
 mkdir -p "$_digests"
 { _cut=$({
-awk 'NR > 200000 { exit 1 } { print }' "$work/walk" >"$_digests/files" || echo files >&5
+awk 'NR > 200000 { cut = 1; exit } $1 == "?" { cut = 1 } { print } END { exit cut + 0 }' "$work/walk" >"$_digests/files" || echo files >&5
 _section files <"$_digests/files" >&4
 awk -F '\t' '@digested' "$_digests/files" >"$_digests/paths"
 # What was read ahead counts if the time of the last change and the inode are the same, and that time was two seconds
-# over when the reading began. A path that is there twice is part of a name with a line end.
+# over when the reading began. A path may be there twice, such as one where a disk is mounted.
 if [ -n "$_ahead" ] && [ -s "$_ahead/began" ] && [ -s "$stamps" ]; then
 cat "$_ahead"/of.* >"$_digests/ahead" 2>/dev/null
 awk -v OFS='\t' -v began="$(cat "$_ahead/began")" -v known="$_digests/of.ahead" '

@@ -4,8 +4,8 @@ The list is ``$work/walk``, with a line for each file: kind, mode, owner, size, 
 between them. The first who needs it makes it, or waits for who is to make it (``WALKING``); if ``$stamps`` names a
 file, it gets the time of the last change, the inode and the path of each file. What is mounted by the kernel, /tmp, and
 a file that is mounted through a loop device are left out: they are in no image, or in it as one file. A file with a
-line end in its name, or in the target of its link, has the kind and the name ``?``, and what is in such a folder is
-left out: any user of the host could make it look like lines of other files.
+line end in its name, or in the target of its link, or with a carriage return at the end of its name, has the kind and
+the name ``?``, and what is in such a folder is left out: any user of the host could make it look like other files.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ _mounts=''
 [ @mounts = 0 ] || _mounts=$(awk -v top=@top/ \\
 '$1 ~ "^/dev/" && $1 !~ "^/dev/loop" && $2 != "/" && index($2, top) == 1 { print $2 }' /proc/mounts)
 _line_end='
-'
+' _return=$(printf '\\r')
 _said=$(LC_ALL=C find @top/ $_mounts -xdev \\( -path @top/proc -o -path @top/sys -o -path @top/dev -o -path @top/run \\
--o -path @top/tmp -o -path @top/var/tmp \\) -prune -o \\( -name "*$_line_end*" -o -lname "*$_line_end*" \\) -prune \\
+-o -path @top/tmp -o -path @top/var/tmp \\) -prune -o \\( -name "*$_line_end*" -o -name "*$_return" \\
+-o -lname "*$_line_end*" \\) -prune \\
 -printf '?\\t%m\\t%U:%G\\t%s\\t\\t%h/?\\n' -o -printf '%y\\t%m\\t%U:%G\\t%s\\t%l\\t%p\\n' \\
 ${stamps:+-fprintf "$stamps" '%C@\\t%i\\t%p\\n'} 2>&1 >"$work/walk-part")
 # It ends with 1 for what vanished or cannot be read, and also on a disk without space.

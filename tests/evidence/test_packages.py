@@ -273,6 +273,16 @@ def test_a_list_that_was_cut_is_not_taken_for_the_whole(top: Path, limit: str, c
     assert found.files, "the rest of the inventory is there"
 
 
+@pytest.mark.parametrize("name", ["line\nend/app", "return\r"])
+def test_a_host_with_files_that_cannot_be_told_is_not_taken_for_whole(top: Path, name: str) -> None:
+    file = top / "opt" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("x\n")
+    found = read(top)
+    assert not found.complete
+    assert len(found.components) == 8, "the rest of the inventory is there"
+
+
 def test_lists_that_are_just_not_too_long_are_whole(top: Path) -> None:
     limits = {"5000": 1, "20000": 3, "1000": 1, "2000": 1, "64": 1}
     found = read(top, *((f"_most {limit} ", f"_most {count} ") for limit, count in limits.items()))

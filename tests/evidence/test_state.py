@@ -112,7 +112,7 @@ def test_openssl_makes_the_digests_if_its_answer_for_a_known_file_is_right(
         assert (made.read_text()[:16], made.read_text()[66:]) == (digest, f"{host}/one\n")
 
 
-ESCAPED = ("with-x2d\\x2d.slice", "a\\nb", "a\\rb", "two\\\\", "\\", "return\r", "return\r\\r and\\")
+ESCAPED = ("with-x2d\\x2d.slice", "a\\nb", "a\\rb", "two\\\\", "\\", "return\r\\r and\\")
 
 
 @pytest.mark.parametrize("by", ["openssl", "sha256sum"])
@@ -148,6 +148,7 @@ def test_a_name_with_a_line_end_looks_like_no_other_file(tmp_path: Path, is_ahea
     forged = Path(f"{host}/folder\nf\t644\t0:0\t7\t\t{host}/secret")
     forged.parent.mkdir(parents=True)
     forged.touch()
+    (host / "secret\r").touch()  # the carriage return is lost where lines are read
     (host / "link").symlink_to(f"there\t/other\nf\t644\t0:0\t7\t\t{host}/secret")
     code = provision.state_below(str(host)).text
     if is_ahead:
@@ -158,7 +159,7 @@ def test_a_name_with_a_line_end_looks_like_no_other_file(tmp_path: Path, is_ahea
         code = provision.state_below(str(host), str(ahead)).text
     found = state.parse(read(host, code), top=str(host))
     assert found is not None
-    assert found.complete
+    assert not found.complete, "nobody can tell what is in them"
     kinds = {path: (file.kind, file.mode, file.digest) for path, file in found.files.items()}
     assert kinds.pop("/secret") == ("f", "600", "")
     assert kinds.pop("/plain")[2] == hashlib.sha256(b"plain\n").hexdigest()[:16]
@@ -182,6 +183,7 @@ def test_the_number_of_files_that_openssl_could_not_read_ends_nothing(tmp_path: 
     for number in range(1500):  # for more calls than one
         (host / str(number)).write_text("one\n")
     real = shutil.which("openssl")
+    assert real is not None
     path = with_openssl(tmp_path, f'{real} "$@"; [ $# -eq 4 ] || exit {status}')
     if by == "reading ahead":
         read(host, path + provision.read_ahead_below(str(host), str(ahead)).text.replace("exit 0", "wait"), left=[])
