@@ -132,7 +132,7 @@ printf 'running\\n' >{work}/status
 exec >>{work}/log 2>&1 8<>{work}/status
 $apart sh {work}/program {work} {mark} {arguments} 8>&- &
 program=$!
-echo $program >{work}/pid
+echo $program >{work}/pid || kill -s KILL -- -$program || kill -s KILL $program # a later start has taken its place
 trap '' HUP # of a terminal that sudo asked for
 (
 while sleep 0.5 && [ -d {work} ]; do

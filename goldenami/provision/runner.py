@@ -387,7 +387,11 @@ class _Run:
         """
         progress = self._progress
         progress.say(f"{self._connection.endpoint.address} reboots by itself while {progress.doing}", "warning")
-        self._wait_for_reboot()
+        try:
+            self._wait_for_reboot()
+        except OperationFailed:  # the host is back
+            self._remove_left()
+            raise
         running, bound = progress.running, progress.bound
         if running is not None and bound is not None:
             steps = self._program.steps[running.index]

@@ -104,8 +104,9 @@ def test_a_start_ends_a_run_that_was_given_up_and_no_other_process(tmp_path: Pat
             assert following.stdin is not None
             following.stdin.write(data)
             following.stdin.flush()
-            until(lambda: (tmp_path / "written").exists() and Path(slow, "pid").read_text().endswith("\n"))
-            program = Path("/proc", Path(slow, "pid").read_text().strip())
+            pid = Path(slow, "pid")
+            until(lambda: pid.exists() and pid.read_text().endswith("\n") and (tmp_path / "written").exists())
+            program = Path("/proc", pid.read_text().strip())
             assert program.exists()
             Path(other).mkdir()
             Path(other, "pid").write_text(f"{process.pid}\n")
