@@ -63,15 +63,16 @@ def poll(
     sign_of_life: Callable[[float], None] | None = None,
     silence: float = 60.0,
     last_look: bool = False,
+    never_old: bool = False,
     ahead: Callable[[float], float | None] | None = None,
 ) -> Iterator[float]:
     """Yield once for each check, with the seconds since the first one. Pause in between. Return at the timeout.
 
     ``timeout``: seconds; None or infinity waits without a limit. There is at least one check. If the next pause is
     longer than the time left, the wait ends; with ``last_look`` that pause is shortened, and one more check follows at
-    the end (for a lock, which may become free at any moment). So it does if the last check took long, as when this
-    process was stopped meanwhile: what the check saw is old then. The caller leaves the loop when the condition is met;
-    the code after the loop handles the timeout.
+    the end (for a lock, which may become free at any moment). With ``never_old`` it follows too if the last check
+    took long, as when this process was stopped meanwhile: what the check saw is old then. The caller leaves the loop
+    when the condition is met; the code after the loop handles the timeout.
     ``check`` is called before each check; an exception that it raises ends the wait. ``sign_of_life`` is called with
     the seconds so far, about every ``silence`` seconds, to report that the wait goes on. ``sleep`` may raise too.
     ``ahead``: called with the seconds so far before each pause. It returns the next pause if it can guess when the
@@ -88,7 +89,7 @@ def poll(
         yield elapsed
         now = clock()
         left = float("inf") if timeout is None else timeout - (now - start)
-        is_old = now - start - elapsed > max(pause, _OLD)
+        is_old = never_old and now - start - elapsed > max(pause, _OLD)
         if left < RESOLUTION:
             if is_old and timeout is not None and elapsed < timeout - RESOLUTION:
                 continue

@@ -217,7 +217,7 @@ class Cloud:
     def rounds(self, seconds: float | None = None) -> Iterator[float]:
         """Yield once for each look at a resource, with pauses, for some seconds. Default: ``patience.visible``."""
         timeout = self.patience.visible if seconds is None else seconds
-        return poll(self.clock, self.sleep, timeout=timeout, interval=self.patience.pauses)
+        return poll(self.clock, self.sleep, timeout=timeout, interval=self.patience.pauses, never_old=True)
 
     def look(self, find: Callable[[], T | None], seconds: float | None = None) -> T | None:
         """Call ``find`` in :meth:`rounds` until it returns a true value. Return its last value."""

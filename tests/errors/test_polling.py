@@ -41,14 +41,19 @@ def test_there_is_at_least_one_look() -> None:
     time = Time()
     assert list(poll(time.clock, time.sleep, timeout=0.0)) == [0.0]
     assert time.slept == []
+    looks = 0
+    for _ in poll(time.clock, time.sleep, timeout=5.0):
+        looks += 1
+        time.now += 60.0  # a look that takes long
+    assert looks == 1
 
 
 @pytest.mark.parametrize(("took", "expected"), [(0.5, [0.0, 4.5]), (5.0, [0.0, 9.0]), (60.0, [0.0, 60.0])])
 def test_what_a_check_saw_long_ago_ends_no_wait(took: float, expected: list[float]) -> None:
-    """The process was stopped, or the machine stood still: nobody has looked since."""
+    """The process was stopped: nobody has looked since."""
     time = Time()
     looks = []
-    for elapsed in poll(time.clock, time.sleep, timeout=10.0, interval=Interval(4.0, 10.0, 40.0)):
+    for elapsed in poll(time.clock, time.sleep, timeout=10.0, interval=Interval(4.0, 10.0, 40.0), never_old=True):
         looks.append(elapsed)
         time.now += took
     assert looks == expected
@@ -57,7 +62,7 @@ def test_what_a_check_saw_long_ago_ends_no_wait(took: float, expected: list[floa
 def test_checks_that_always_take_long_end() -> None:
     time = Time()
     looks = 0
-    for _ in poll(time.clock, time.sleep, timeout=200.0, interval=Interval.every(1.0)):
+    for _ in poll(time.clock, time.sleep, timeout=200.0, interval=Interval.every(1.0), never_old=True):
         looks += 1
         time.now += 60.0
     assert looks == 5, "the last one begins after the end"
