@@ -260,6 +260,9 @@ def _to_the_end(project: Project, opened: BuildContext, tools: Tools) -> Outcome
             if not before.has_launched(opened):
                 opened.asides.start(partial(before.tell_permissions, opened, tools.catalog), apart=True)
             return carry_out(opened, tools.catalog)
+        except GoldenAmiError:
+            opened.cloud.allowed.clear()  # a permission that was there may be the cause: it is asked for again
+            raise
         finally:
             opened.is_launching.set()
 

@@ -136,6 +136,29 @@ def test_a_role_that_lacks_something_is_simulated_by_each_build(build_world: Wor
     assert any(LACKS in str(event.fields.get("message")) for event in world.events)
 
 
+def test_after_a_build_that_failed_the_simulator_is_asked_again(build_world: World) -> None:
+    """A permission that was there in the morning may be missing now."""
+    world = build_world
+    world.fresh()
+    asked = simulations(world, world.build)
+    world.change_recipe("again")
+
+    late: list[Label] = []  # the failed build itself may ask after its failure
+
+    def deny(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label.action == "CreateImage":
+            return call.error("UnauthorizedOperation", "You are not authorized", 403)
+        if label.action == "SimulatePrincipalPolicy":
+            late.append(label)
+        return serve()
+
+    world.gate.start(deny)
+    with pytest.raises(AccessError):
+        world.build()
+    world.gate.stop()
+    assert simulations(world, world.build) + len(late) == asked
+
+
 def test_a_recipe_that_may_be_unchanged_is_planned_alone(build_world: World) -> None:
     world = build_world
     world.fresh()
