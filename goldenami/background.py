@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import Any, Generic, ParamSpec, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from goldenami.events import Emit, Event, ignore_events
-from goldenami.interrupts import Interrupts, main_woken
+from goldenami.interrupts import Interrupts
 
 OnEvent = Callable[[Event], object]
+
+# Between two looks for Ctrl-C: the main thread learns of one that another thread got, or that comes right before it
+# waits again, only when its wait ends.
+_LOOK_SECONDS: Final = 0.5
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -45,29 +50,34 @@ def run_work(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None, s
     thread = threading.Thread(target=run, name="goldenami", daemon=True)
     thread.start()
     ending: BaseException | None = None  # the exception to raise after the work has ended
-    with main_woken():
-        while True:
-            try:
-                event = events.get()
-                if event is None:
-                    break
-                if on_event is not None:
-                    on_event(event)
-            except KeyboardInterrupt as interrupt:
-                if ending is not None:
-                    raise
-                ending = interrupt
-                interrupts.stop.set()
-            except BaseException as error:  # an error of on_event, which is not called again
-                ending = ending or error
-                on_event = None
-                interrupts.stop.set()
+    while True:
+        try:
+            event = _next(events)
+            if event is None:
+                break
+            if on_event is not None:
+                on_event(event)
+        except KeyboardInterrupt as interrupt:
+            if ending is not None:
+                raise
+            ending = interrupt
+            interrupts.stop.set()
+        except BaseException as error:  # an error of on_event, which is not called again
+            ending = ending or error
+            on_event = None
+            interrupts.stop.set()
     thread.join()
     if ending is not None:
         raise ending from result.error
     if result.error is not None:
         raise result.error
     return result.values[0]
+
+
+def _next(events: SimpleQueue[Event | None]) -> Event | None:
+    while True:
+        with suppress(Empty):
+            return events.get(timeout=_LOOK_SECONDS)
 
 
 class Run(Generic[_T]):
@@ -101,7 +111,7 @@ class Run(Generic[_T]):
 
     def __iter__(self) -> Iterator[Event]:
         """Yield the events that were not read yet, and wait for more until the work has ended."""
-        while (event := self._events.get()) is not None:
+        while (event := _next(self._events)) is not None:
             yield event
         self._events.put(None)  # so that a second iteration ends at once
 

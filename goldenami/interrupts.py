@@ -45,29 +45,30 @@ def main_woken() -> Iterator[None]:
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
+    ended = threading.Event()
+    waker = threading.Thread(target=_wake_main, args=(reading, ended), name="signals", daemon=True)
+    handler = signal.getsignal(_WAKING)
+    others = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
-        others = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         if others != -1:
             signal.set_wakeup_fd(others)
-            yield
-            return
-        handler = signal.signal(_WAKING, _ignore)
-        ended = threading.Event()
-        waker = threading.Thread(target=_wake_main, args=(reading, ended), name="signals", daemon=True)
-        waker.start()
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            ended.set()
-            os.close(writing)
-            writing = -1
+        else:
+            signal.signal(_WAKING, _ignore)
+            waker.start()
+        yield
+    finally:
+        now = signal.set_wakeup_fd(-1)
+        if now != writing:  # somebody else's, since before or by now
+            signal.set_wakeup_fd(now)
+        ended.set()
+        if waker.ident is not None:
+            # A process that was forked meanwhile may have the pipe too, so its end alone tells nothing.
+            with suppress(BlockingIOError):  # it is full, so there is something to read
+                os.write(writing, b"\0")
             waker.join()
             signal.signal(_WAKING, handler)
-    finally:
-        for end in (reading, writing):
-            if end != -1:
-                os.close(end)
+        os.close(reading)
+        os.close(writing)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
@@ -75,10 +76,11 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 def _wake_main(reading: int, ended: threading.Event) -> None:
-    """Wake the main thread for each signal that a pipe names, until the pipe is closed."""
+    """Wake the main thread for each signal that a pipe names, until the end."""
     main = threading.main_thread().ident
     assert main is not None
-    while numbers := os.read(reading, 64):
+    while not ended.is_set():
+        numbers = os.read(reading, 64)
         for pause in _WAKINGS if set(numbers) & set(_SIGNALS) else ():
             if ended.wait(pause):
                 return

@@ -1,4 +1,4 @@
-"""Writes at the end of a process what its standard streams still hold, as Python does at its own end."""
+"""Writes at the end of a process what its standard streams still hold."""
 
 from __future__ import annotations
 

@@ -14,26 +14,37 @@ from goldenami.interrupts import Interrupts, main_woken
 
 # The kernel may give the signal to the thread, here it does. Python handles it in the main thread.
 PROGRAM = """
-import signal, sys, threading, time
+import os, signal, sys, threading, time
 from goldenami.background import run_work
 from goldenami.interrupts import Interrupts
+
+# The tests may run where they are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def interrupt() -> None:
     time.sleep(0.5)
     signal.pthread_kill(threading.get_ident(), signal.{name})
 
 def work(interrupts, emit) -> None:
+    threading.Thread(target=interrupt, daemon=True).start()
     interrupts.stop.wait()
 
-threading.Thread(target=interrupt, daemon=True).start()
+child = 0
 try:
     if sys.argv[1:] == ["background"]:
         run_work(work, None, None)
     else:
         with Interrupts() as interrupts:
+            if sys.argv[1:] == ["fork"]:
+                child = os.fork() or time.sleep(600)
+            threading.Thread(target=interrupt, daemon=True).start()
             threading.Event().wait()
 except KeyboardInterrupt:
-    print("interrupted", signal.getsignal(signal.SIGURG) is signal.SIG_DFL, signal.set_wakeup_fd(-1))
+    print("interrupted", signal.getsignal(signal.SIGURG) is signal.SIG_DFL, signal.set_wakeup_fd(-1), flush=True)
+if child:
+    os.kill(child, signal.SIGKILL)
 """
 
 
@@ -44,8 +55,10 @@ def test_a_signal_of_another_thread_ends_a_wait_without_end(name: str) -> None:
     assert done.stdout == "interrupted True -1\n", "and nothing of it is left"
 
 
-def test_work_beside_the_main_thread_is_interrupted_so_too() -> None:
-    command = [sys.executable, "-c", PROGRAM.format(name="SIGINT"), "background"]
+@pytest.mark.parametrize("how", ["background", "fork"])
+def test_so_it_does_in_work_beside_the_main_thread_and_in_a_process_that_forks(how: str) -> None:
+    """The child has the pipe, too, that wakes the main thread."""
+    command = [sys.executable, "-c", PROGRAM.format(name="SIGINT"), how]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "interrupted True -1\n"
 
