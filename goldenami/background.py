@@ -8,16 +8,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
+from goldenami.each import LOOK_SECONDS
 from goldenami.events import Emit, Event, ignore_events
 from goldenami.interrupts import Interrupts
 
 OnEvent = Callable[[Event], object]
-
-# Between two looks for Ctrl-C: the main thread learns of one that another thread got, or that comes right before it
-# waits again, only when its wait ends.
-_LOOK_SECONDS: Final = 0.5
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -77,7 +74,7 @@ def run_work(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None, s
 def _next(events: SimpleQueue[Event | None]) -> Event | None:
     while True:
         with suppress(Empty):
-            return events.get(timeout=_LOOK_SECONDS)
+            return events.get(timeout=LOOK_SECONDS)
 
 
 class Run(Generic[_T]):

@@ -30,8 +30,9 @@ R = TypeVar("R")
 
 AT_ONCE: Final = 16  # threads; AWS limits the rate of calls for each place, so more threads would only wait
 AT_ONCE_BESIDE: Final = 10  # of each of several works that run at the same time
-# Between two looks for an interruption: the main thread learns of one that comes right before it waits at the next.
-_LOOK_SECONDS: Final = 0.5
+# Between two looks for an interruption: the main thread learns of one that another thread got, or that comes right
+# before it waits, at the next.
+LOOK_SECONDS: Final = 0.5
 
 
 class Failures(Generic[K]):
@@ -365,7 +366,7 @@ def _run(
                 pool.submit(work)
             while threads:
                 try:
-                    failed = told.get(timeout=_LOOK_SECONDS)
+                    failed = told.get(timeout=LOOK_SECONDS)
                 except Empty:
                     continue
                 if failed is None:

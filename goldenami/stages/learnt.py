@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +64,4 @@ def _numbers(found: object, most: float) -> dict[str, float]:
 
 
 def _is_number(number: object, most: float) -> bool:
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        return False
-    return 0.0 < number <= most and math.isfinite(number)
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and 0.0 < number <= most
