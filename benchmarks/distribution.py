@@ -57,7 +57,7 @@ from goldenami.release.verify import Readings
 from goldenami.stages import learnt
 from goldenami.stages.build import BuildContext
 from tests.worlds import events
-from tests.worlds.builds import HOME, RECIPE, REGIONS, SECRET, Label, MortalCloud, World, a_world
+from tests.worlds.builds import HOME, RECIPE, REGIONS, SECRET, Label, MortalCloud, World
 from tests.worlds.paper import PaperHostWork
 
 START, STOP, CAPTURE, COPY = 20.0, 30.0, 90.0, 240.0  # seconds of EC2
@@ -546,12 +546,7 @@ def scale(numbers: Sequence[int], *, as_json: bool) -> None:
 
 @contextmanager
 def fresh_world() -> Iterator[ApartWorld]:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        events.running() as clock,
-        pytest.MonkeyPatch.context() as patch,
-        a_world(Path(folder), patch, clock=clock, kind=ApartWorld) as world,
-    ):
+    with tempfile.TemporaryDirectory() as folder, events.timed_world(Path(folder), kind=ApartWorld) as world:
         assert isinstance(world, ApartWorld)
         yield world
 
@@ -570,19 +565,19 @@ def main() -> None:
         return
     grid = Grid(given.regions, given.copies, given.shares)
     with fresh_world() as world:
-        figures = run(world, grid)
-        again = run_again(world) if given.again or not given.json else None
+        first, following = run(world, grid), run_again(world)
+    shown = following if given.again else first
     if given.json:
-        print(json.dumps((again or figures).to_json(grid)))
+        print(json.dumps(shown.to_json(grid)))
         return
     print(f"{grid.targets} targets, {grid.owned} of them own an image:")
-    for build, what in (("a build", figures), ("the next build", again)):
-        if what is not None:
-            note(f"{build} for {grid.targets} targets, calls", what.count, "", most=grid.most_calls)
-            note(f"{build} for {grid.targets} targets, throttled calls", what.throttled, "", most=0)
-    show(again if given.again and again is not None else figures, grid)
-    if again is not None and not given.again:
-        print(f"  The next build, over the channel of this one: {again.count} calls, {again.throttled} throttled")
+    for build, what in (("a build", first), ("the next build", following)):
+        note(f"{build} for {grid.targets} targets, calls", what.count, "", most=grid.most_calls)
+        note(f"{build} for {grid.targets} targets, throttled calls", what.throttled, "", most=0)
+    show(shown, grid)
+    if not given.again:
+        again = f"{following.count} calls, {following.throttled} throttled"
+        print(f"  The next build, over the channel of this one: {again}")
 
 
 def show(figures: Figures, grid: Grid) -> None:

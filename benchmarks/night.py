@@ -19,14 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from goldenami_sandbox.settings import EC2_THROTTLE
 
 from goldenami import many
 from goldenami.model import Architecture, TestReport
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from tests.worlds import events
-from tests.worlds.builds import Clock, PaperHostWork, World, a_world
+from tests.worlds.builds import Clock, PaperHostWork, World
 from tests.worlds.graph import write_graph
 
 START, STOP, CAPTURE, COPY = 30.0, 20.0, 180.0, 420.0  # seconds of EC2
@@ -119,12 +118,7 @@ def main() -> None:
     given = parser.parse_args()
     night = Night(given.recipes, given.vcpus, given.copies)
     wall, cpu = time.monotonic(), time.process_time()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        events.running() as clock,
-        pytest.MonkeyPatch.context() as patch,
-        a_world(Path(folder), patch, clock=clock) as world,
-    ):
+    with tempfile.TemporaryDirectory() as folder, events.timed_world(Path(folder)) as world:
         took, results = run(world, night)
         calls = Counter((c["action"], c["result"]) for c in world.paper.calls)
     print(f"{len(results)} recipes: {dict(Counter(one.status for one in results))}")

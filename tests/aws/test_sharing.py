@@ -15,7 +15,7 @@ from goldenami.aws.sharing import FOLDER, Membership
 from goldenami.errors import CatalogError
 from goldenami.store import DirectoryStore, Store
 from tests.worlds import events
-from tests.worlds.builds import PLACES, MortalCloud, World, a_world
+from tests.worlds.builds import PLACES, MortalCloud, World
 
 
 class Time:
@@ -111,8 +111,8 @@ def test_each_process_has_a_part_but_may_always_send_one_call() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with events.running() as clock, a_world(tmp_path, monkeypatch, clock=clock) as world:
+def world(tmp_path: Path) -> Iterator[World]:
+    with events.timed_world(tmp_path) as world:
         world.fresh()
         yield world
 

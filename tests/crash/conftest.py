@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.worlds import events
-from tests.worlds.builds import World, a_world
+from tests.worlds.builds import World
 
 
 @pytest.fixture
@@ -17,7 +17,6 @@ def world(build_world: World) -> World:
 
 
 @pytest.fixture
-def timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """One whose clock does not add up what threads sleep beside each other, for tests of how long something takes."""
-    with events.running() as clock, a_world(tmp_path, monkeypatch, clock=clock) as made:
+def timed(tmp_path: Path) -> Iterator[World]:
+    with events.timed_world(tmp_path) as made:
         yield made

@@ -12,19 +12,13 @@ from goldenami_sandbox.protocol import Call
 
 from goldenami.errors import PlaceUnreachable, TargetsFailed
 from tests.worlds import events, inventory
-from tests.worlds.builds import PLACES, TIMEOUT, Label, World, a_world
+from tests.worlds.builds import PLACES, TIMEOUT, Label, World
 from tests.worlds.cases import check
 
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Its clock does not add up what threads sleep beside each other."""
-    path = tmp_path_factory.mktemp("gone")
-    with (
-        events.running() as clock,
-        pytest.MonkeyPatch.context() as patch,
-        a_world(path, patch, wire=True, clock=clock) as world,
-    ):
+    with events.timed_world(tmp_path_factory.mktemp("gone"), wire=True) as world:
         yield world
 
 

@@ -18,7 +18,7 @@ from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Host
 from tests.crash.test_data_volumes import with_volumes
 from tests.worlds import events, inventory
-from tests.worlds.builds import Label, World, a_world
+from tests.worlds.builds import Label, World
 from tests.worlds.cases import check
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ RUNS_AFTER = 33.0  # virtual seconds; the looks at EC2 that no answer causes com
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Its clock does not add up what threads sleep beside each other, and work takes no time."""
-    path = tmp_path_factory.mktemp("answer")
-    with events.running() as clock, pytest.MonkeyPatch.context() as patch, a_world(path, patch, clock=clock) as made:
+    with events.timed_world(tmp_path_factory.mktemp("answer")) as made:
         yield made
 
 

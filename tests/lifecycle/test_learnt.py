@@ -10,12 +10,16 @@ from goldenami.stages import learnt
 from tests.worlds.builds import World
 
 
-def test_the_next_command_knows_what_the_last_one_learnt(
-    build_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def world(build_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A user whose cache is empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build_world.fresh()
-    environment, cloud = build_world.environment, build_world.cloud
+    return build_world
+
+
+def test_the_next_command_knows_what_the_last_one_learnt(world: World, tmp_path: Path) -> None:
+    environment, cloud = world.environment, world.cloud
     with learnt.kept(environment, cloud):
         cloud.durations, cloud.allowed = {"image": 90.5}, {"0123": 1.8e9}
     cloud.durations, cloud.allowed = {}, {}
@@ -32,12 +36,8 @@ def test_the_next_command_knows_what_the_last_one_learnt(
                 assert (cloud.durations, cloud.allowed) == ({}, {}), text[:80]
 
 
-def test_only_the_newest_simulations_are_kept(
-    build_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    build_world.fresh()
-    environment, cloud = build_world.environment, build_world.cloud
+def test_only_the_newest_simulations_are_kept(world: World) -> None:
+    environment, cloud = world.environment, world.cloud
     with learnt.kept(environment, cloud):
         cloud.allowed = {str(number): 1.8e9 + number for number in reversed(range(5001))}
     cloud.allowed = {}

@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from benchmarks.distribution import CHANNEL, FORMER, OWNED, SHARED, Grid, run, run_again
 from goldenami.agenda import SLEEPERS
 from goldenami.each import AT_ONCE
 from tests.worlds import events
-from tests.worlds.builds import a_world
 
 GRID = Grid(regions=2, copies=1, shares=25)
 
 
 def test_a_build_makes_few_calls(tmp_path: Path) -> None:
-    with (
-        events.running() as clock,
-        pytest.MonkeyPatch.context() as patch,
-        a_world(tmp_path, patch, clock=clock) as world,
-    ):
+    with events.timed_world(tmp_path) as world:
         figures = run(world, GRID)
         again = run_again(world)
     shares = GRID.targets - GRID.owned
